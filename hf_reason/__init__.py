@@ -1,0 +1,20 @@
+"""hf_reason: from DeepSeek-R1 distilled traces to small, fast Chinese reasoning models.
+
+Public names are imported when they are first used, so `import hf_reason` stays fast.
+"""
+
+from ._lazy import lazy_exports
+from .version import __version__ as __version__
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "CoTSFTConfig": ".trainers",
+        "CoTSFTTrainer": ".trainers",
+        "load_cot_sft_dataset": ".data",
+        "evaluate_model": ".evaluation",
+        "render": ".text",
+        "parse": ".text",
+        "encode": ".text",
+    },
+)

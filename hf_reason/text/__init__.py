@@ -1,0 +1,23 @@
+"""Text and tokens: the only prompt builder, spans of steps, collation."""
+
+from hf_reason._lazy import lazy_exports
+
+# Not lazy: the function shares its name with its module, and importing the module would hide it.
+from .render import Parsed, build_prompt, parse, render, template_hash
+
+_lazy_getattr, _, _lazy_names = lazy_exports(
+    __name__,
+    {
+        "encode": ".spans",
+        "encode_prompt": ".spans",
+        "check_round_trip": ".spans",
+        "CoTCollator": ".collator",
+        "align_generation_config": ".tokens",
+        "end_token_id": ".tokens",
+        "ensure_pad_token": ".tokens",
+        "fit_embeddings": ".tokens",
+        "train_tokenizer": ".tokenizer_training",
+    },
+)
+__getattr__ = _lazy_getattr
+__all__ = ["Parsed", "build_prompt", "parse", "render", "template_hash", *_lazy_names]

@@ -1,0 +1,123 @@
+"""Which token belongs to which step: the two columns that weights, masks, metrics and losses read."""
+
+import bisect
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .render import build_prompt, completion_pieces, parse, render
+from .tokens import end_token_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROMPT, THOUGHT, ANSWER = 0, 1, 2
+SPAN_COLUMNS = ("segment_ids", "step_ids")
+IGNORE_INDEX = -100
+
+
+def prompt_token_ids(prompt: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Tokens of a rendered prompt. A chat template writes its own BOS; without one the tokenizer's is added."""
+    ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    if not tokenizer.chat_template and getattr(tokenizer, "add_bos_token", False):
+        ids.insert(0, tokenizer.bos_token_id)
+    return ids
+
+
+def encode_prompt(
+    record: Mapping[str, Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    instructions: Mapping[str, str] | None = None,
+    thinking: bool = True,
+) -> list[int]:
+    """The prompt's token ids, exactly those that `encode` puts before the completion."""
+    return prompt_token_ids(build_prompt(record, tokenizer, instructions=instructions, thinking=thinking), tokenizer)
+
+
+def encode(
+    record: Mapping[str, Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    instructions: Mapping[str, str] | None = None,
+) -> dict[str, list[int]]:
+    """Tokenise a record once and say for each token where it belongs.
+
+    Prompt and completion are tokenised apart, as they are at generation, so no token spans both. The step of a
+    token is read from its character offset in the completion; a token that straddles two steps (a merged line
+    break) belongs to the one it starts in. The end-of-turn id closes the completion.
+
+    Args:
+        record: A record; without steps it is a non-thinking example.
+        tokenizer: A fast tokenizer (offsets are needed).
+        instructions: Instruction of each domain.
+
+    Returns:
+        Four lists of one length: `input_ids`; `labels` (-100 on the prompt); `segment_ids` (0 prompt, 1 thought,
+        2 answer); `step_ids` (0 prompt, 1..n the step, n + 1 the answer).
+
+    Raises:
+        ValueError: if the tokenizer gives no offsets.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(f"{type(tokenizer).__name__} gives no character offsets. Load the fast tokenizer.")
+    prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record["steps"]))
+    pieces = completion_pieces(record, prompt)
+    prompt_ids = prompt_token_ids(prompt, tokenizer)
+    completion = tokenizer(
+        "".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True
+    )
+    starts = list(itertools.accumulate((len(text) for text, _ in pieces[:-1]), initial=0))
+    numbers = [number for _, number in pieces]
+    steps = [numbers[max(bisect.bisect_right(starts, start) - 1, 0)] for start, _ in completion["offset_mapping"]]
+    # offsets of control-like characters can step back by one; a token never belongs before its predecessor
+    steps = list(itertools.accumulate(steps, max)) + [numbers[-1]]
+    completion_ids = [*completion["input_ids"], end_token_id(tokenizer)]
+    answer = numbers[-1]
+    segments = [ANSWER if step == answer else THOUGHT for step in steps]
+    return {
+        "input_ids": prompt_ids + completion_ids,
+        "labels": [IGNORE_INDEX] * len(prompt_ids) + completion_ids,
+        "segment_ids": [PROMPT] * len(prompt_ids) + segments,
+        "step_ids": [0] * len(prompt_ids) + steps,
+    }
+
+
+_SAMPLE = {
+    "context": "小明有3个苹果,又买来4个,吃掉2个。还剩几个?",
+    "task": "",
+    "steps": ["买来后:3+4=7个", "吃掉后:7-2=5个"],
+    "answer": "5个",
+    "domain": "math",
+}
+
+
+def check_round_trip(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Send a two-step sample through the tokenizer and back; refuse a template or vocabulary that loses it.
+
+    Raises:
+        ValueError: if the problem is missing from the prompt, if the thought, its tags or the answer do not come
+            back, or if the completion does not end in the end-of-turn token. The message says what was lost.
+    """
+    # Both modes: a hybrid template may write them differently.
+    for sample in (_SAMPLE, {**_SAMPLE, "steps": []}):
+        text, encoded = render(sample, tokenizer), encode(sample, tokenizer)
+        if sample["context"] not in text["prompt"]:
+            raise ValueError(
+                "The chat template drops the user's turn: the problem is not in the prompt it writes. "
+                "Set `tokenizer.chat_template` (or `chat_template_path`) to a template that keeps it."
+            )
+        ids = [token for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True) if label >= 0]
+        if ids[-1] != end_token_id(tokenizer):
+            raise ValueError("The completion does not end in the end-of-turn token.")
+        decoded = tokenizer.decode(ids[:-1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        prompt = tokenizer.decode(encoded["input_ids"][: -len(ids)], skip_special_tokens=False)
+        closed_by_prompt = not sample["steps"] and prompt.rstrip().endswith("</think>")
+        parsed = parse("</think>" + decoded if closed_by_prompt else decoded)
+        if (parsed.steps, parsed.answer, parsed.closed) != (sample["steps"], sample["answer"], True):
+            raise ValueError(
+                f"The tokenizer does not give back a sample with {len(sample['steps'])} steps: "
+                f"wrote {text['completion']!r}, got {decoded!r}. "
+                "A vocabulary without <think>, </think> or Chinese characters maps them to <unk>; add the missing "
+                "tokens to the tokenizer (and resize the embeddings), or train a tokenizer on your data."
+            )

@@ -1,0 +1,75 @@
+"""Shared by all tests: the Hub is off, threads are few, and the tiny models and tokenizers are made here."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+# tiny tensors: more threads only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import copy
+
+import pytest
+
+# DeepSeek-R1's template in short: it deletes the thought of assistant turns.
+R1_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}{% endif %}"
+    "{% if m['role'] == 'assistant' %}<|assistant|>{{ m['content'].split('</think>')[-1] }}<|end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+# Its later version opens the thought in the generation prompt.
+R1_PREFILL_TEMPLATE = R1_TEMPLATE.replace("%}<|assistant|>{% endif %}", "%}<|assistant|><think>\n{% endif %}")
+# A hybrid model: without thinking the generation prompt holds an empty thought.
+HYBRID_TEMPLATE = R1_TEMPLATE.replace(
+    "%}<|assistant|>{% endif %}",
+    "%}<|assistant|>{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+    "{% endif %}",
+)
+
+
+@pytest.fixture(scope="session")
+def records() -> list[dict]:
+    """Sixty word problems of 2 to 6 steps."""
+    from hf_reason.data.record import make_record
+    from hf_reason.data.word_problems import word_problems
+
+    return [make_record(row["context"], row["steps"], row["answer"], domain="math") for row in word_problems(60)]
+
+
+@pytest.fixture(scope="session")
+def _session_tokenizer(records):
+    from hf_reason.text import render, train_tokenizer
+
+    return train_tokenizer([text for record in records for text in render(record).values()], vocab_size=420)
+
+
+@pytest.fixture
+def tokenizer(_session_tokenizer):
+    """A byte-level tokenizer with a chat template, trained on `records`; a fresh copy for each test."""
+    return copy.deepcopy(_session_tokenizer)
+
+
+@pytest.fixture
+def tiny_model(tokenizer):
+    """A Qwen2 of two layers and width 16 with random weights."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
