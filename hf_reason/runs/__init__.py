@@ -1,0 +1,16 @@
+"""What the recipes share: loading or building a model, resuming, and the end of a run (evaluate, card, push)."""
+
+from hf_reason._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "ScratchArguments": ".models",
+        "load_model_and_tokenizer": ".models",
+        "EvaluationArguments": ".finish",
+        "generation_eval": ".finish",
+        "finish": ".finish",
+        "last_checkpoint": ".resume",
+        "one_line_errors": ".errors",
+    },
+)

@@ -1,0 +1,140 @@
+"""A model and its tokenizer: loaded by name, or built from scratch with a tokenizer made from the data."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_reason.text import render, train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import ModelConfig
+
+    from hf_reason.trainers import CoTSFTConfig
+
+
+@dataclass
+class ScratchArguments:
+    """Arguments for a model trained from scratch; used when no `model_name_or_path` is given."""
+
+    model_type: str = field(
+        default="qwen2", metadata={"help": "transformers' model_type of a model built from scratch."}
+    )
+    model_config: dict[str, Any] | str = field(
+        default_factory=dict, metadata={"help": "Fields of that model's config (hidden_size, num_hidden_layers, ...)."}
+    )
+    tokenizer_name_or_path: str | None = field(
+        default=None, metadata={"help": "Tokenizer; default: the model's, or one trained on the data."}
+    )
+    vocab_size: int = field(default=4000, metadata={"help": "Largest vocabulary of a tokenizer trained on the data."})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model_config, str):  # from the command line
+            try:
+                self.model_config = json.loads(self.model_config)
+            except ValueError as error:
+                raise ValueError(f"model_config is not JSON: {error}.") from error
+
+
+def _texts(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for record in records:
+        yield from render(record).values()
+
+
+def _scratch_tokenizer(
+    arguments: ScratchArguments, training_args: "CoTSFTConfig", records: Iterable[Mapping[str, Any]]
+) -> "PreTrainedTokenizerBase":
+    """Train the tokenizer once; a resumed run and the other processes load it."""
+    from transformers import AutoTokenizer
+
+    folder = Path(training_args.output_dir) / "tokenizer"
+    with training_args.main_process_first(desc="training the tokenizer"):
+        if not (folder / "tokenizer_config.json").is_file():
+            tokenizer = train_tokenizer(_texts(records), arguments.vocab_size)
+            partial = folder.with_name("tokenizer.partial")
+            tokenizer.save_pretrained(partial)
+            os.replace(partial, folder)
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model_and_tokenizer(
+    model_args: "ModelConfig",
+    scratch: ScratchArguments,
+    training_args: "CoTSFTConfig",
+    records: Iterable[Mapping[str, Any]],
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The model of a recipe.
+
+    Args:
+        model_args: TRL's model arguments; with a `model_name_or_path` the model is loaded.
+        scratch: Used without one: the model is built with random weights (seeded by `training_args.seed`).
+        training_args: For the seed, the output folder and `trust_remote_code`.
+        records: Training records, read only to train a tokenizer.
+
+    Raises:
+        ValueError: if the name cannot be loaded, or the config has unknown fields.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from trl import get_quantization_config
+
+    name = model_args.model_name_or_path
+    trust = training_args.trust_remote_code
+    try:
+        if name is None:
+            return _build(scratch, training_args, records)
+        tokenizer = AutoTokenizer.from_pretrained(
+            scratch.tokenizer_name_or_path or name, revision=model_args.model_revision, trust_remote_code=trust
+        )
+        quantization = get_quantization_config(model_args)
+        dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
+        set_seed(training_args.seed)
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=model_args.model_revision,
+            dtype=dtype,
+            attn_implementation=model_args.attn_implementation,
+            trust_remote_code=trust,
+            **({"quantization_config": quantization, "device_map": {"": _local_device()}} if quantization else {}),
+        )
+        return model, tokenizer
+    except OSError as error:
+        what = " ".join(str(error).split())
+        raise ValueError(f"model_name_or_path={name!r} cannot be loaded: {what}") from error
+
+
+def _local_device() -> Any:
+    from accelerate import PartialState
+
+    return PartialState().device
+
+
+def _build(
+    scratch: ScratchArguments, training_args: "CoTSFTConfig", records: Iterable[Mapping[str, Any]]
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+
+    if scratch.tokenizer_name_or_path:
+        tokenizer = AutoTokenizer.from_pretrained(
+            scratch.tokenizer_name_or_path, trust_remote_code=training_args.trust_remote_code
+        )
+    else:
+        tokenizer = _scratch_tokenizer(scratch, training_args, records)
+    settings = dict(scratch.model_config)  # type: ignore[arg-type]
+    known = AutoConfig.for_model(scratch.model_type)
+    unknown = [field_name for field_name in settings if not hasattr(known, field_name)]
+    if unknown:
+        raise ValueError(f"model_config: {scratch.model_type} has no field {', '.join(unknown)}. Check the spelling.")
+    config = AutoConfig.for_model(
+        scratch.model_type,
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **settings,
+    )
+    set_seed(training_args.seed)
+    return AutoModelForCausalLM.from_config(config), tokenizer

@@ -1,0 +1,7 @@
+"""Trainers: subclasses of TRL's."""
+
+from hf_reason._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, {"CoTSFTConfig": ".cot_sft_config", "CoTSFTTrainer": ".cot_sft", "MuonWithAdamW": ".muon"}
+)

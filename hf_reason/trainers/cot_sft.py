@@ -1,0 +1,303 @@
+"""Supervised fine-tuning on chains of thought: TRL's `SFTTrainer` that knows thoughts, steps and answers."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import DistributedType
+from trl import SFTTrainer
+from trl.data_utils import get_dataset_column_names, pack_dataset
+
+from hf_reason.losses import smoothing_term, token_weights
+from hf_reason.text.collator import CoTCollator
+from hf_reason.text.spans import ANSWER, IGNORE_INDEX, SPAN_COLUMNS, check_round_trip
+from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
+
+from .cot_data import TOKEN_COLUMNS, encode_records, is_record_dataset, limit_length
+from .cot_sft_config import CoTSFTConfig
+from .muon import MuonFactory
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+# Heads that scale or cap their logits: the smoothing term below assumes that logits are `hidden @ weight`.
+_SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
+
+
+class CoTSFTTrainer(SFTTrainer):
+    """`trl.SFTTrainer` for reasoning records.
+
+    It takes data sets of records (`context`, `task`, `steps`, `answer`, `domain`; see `hf_reason.data`), builds
+    prompts with `hf_reason.text`, and weights thought, answer and steps through TRL's fused log-probabilities, so
+    no `[batch, time, vocabulary]` tensor is built. Data sets in TRL's own formats are trained as `SFTTrainer` does.
+    With all weights at their defaults the loss is `SFTTrainer`'s.
+
+    Args:
+        model: A model or its name, as in `SFTTrainer`.
+        args: The configuration; default `CoTSFTConfig`.
+        train_dataset: Records, or any format of TRL's.
+        eval_dataset: The same, or a dictionary of them.
+        processing_class: The tokenizer. A missing or unsafe pad token is replaced (see `ensure_pad_token`).
+        instructions: Instruction of each domain, put before the context.
+        generation_eval: Called as `generation_eval(model)` at each evaluation; the numbers it returns are logged as
+            `eval_<name>`, so that `metric_for_best_model` can name them. `hf_reason.evaluation.evaluate_model`
+            inside a lambda is the usual one.
+        **kwargs: Everything else `SFTTrainer` takes.
+
+    Raises:
+        ValueError: if the chat template loses the problem or the thought, if an example does not end in the
+            end-of-turn token, or if options exclude each other.
+    """
+
+    _tag_names = ["trl", "sft", "hf_reason"]
+    _name = "CoT-SFT"
+    # The loss divides by the sum of weights over the whole accumulated batch, not by the Trainer's step count.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel",
+        args: CoTSFTConfig | None = None,
+        train_dataset: "Dataset | IterableDataset | None" = None,
+        eval_dataset: Any = None,
+        processing_class: "PreTrainedTokenizerBase | None" = None,
+        *,
+        instructions: Mapping[str, str] | None = None,
+        generation_eval: "Callable[[PreTrainedModel], dict[str, float]] | None" = None,
+        **kwargs: Any,
+    ):
+        if args is None:
+            name = model if isinstance(model, str) else model.config.name_or_path or "model"
+            args = CoTSFTConfig(f"{name.split('/')[-1]}-CoT-SFT")
+        self.instructions = instructions
+        self.generation_eval = generation_eval
+        self.model_card: str | None = None
+        self.length_reports: dict[str, Any] = {}
+        self._first_batch_checked = False
+        if processing_class is None and isinstance(model, str):
+            from transformers import AutoTokenizer
+
+            processing_class = AutoTokenizer.from_pretrained(model, trust_remote_code=args.trust_remote_code)
+        if processing_class is not None:
+            ensure_pad_token(processing_class)
+            if not isinstance(model, str):
+                fit_embeddings(model, processing_class)
+        if args.muon_learning_rate is not None:
+            kwargs.setdefault("optimizer_cls_and_kwargs", self._muon(args))
+        # TRL would build the full logits for smoothing, and warns so; here it is a term of the fused loss.
+        self._smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
+        try:
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                **kwargs,
+            )
+        finally:
+            args.label_smoothing_factor = self._smoothing
+        if isinstance(model, str) and processing_class is not None:
+            fit_embeddings(self.accelerator.unwrap_model(self.model), processing_class)
+        if kwargs.get("data_collator") is None:
+            self.data_collator = CoTCollator(
+                pad_token_id=self._tokenizer.pad_token_id,
+                padding_free=self.padding_free,
+                return_position_ids=getattr(self.data_collator, "return_position_ids", False),
+                pad_to_multiple_of=args.pad_to_multiple_of,
+            )
+        base = self.accelerator.unwrap_model(self.model)
+        align_generation_config(base, self._tokenizer)
+        if self._smoothing > 0:
+            self._check_smoothing(base)
+
+    def _muon(self, args: CoTSFTConfig) -> tuple[type[MuonFactory], dict[str, Any]]:
+        if args.distributed_state.distributed_type not in (
+            DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU,
+            DistributedType.MULTI_NPU,
+        ):  # fmt: skip
+            raise ValueError("Muon needs whole matrices: use DDP or one process, or unset muon_learning_rate.")
+        return MuonFactory, {
+            "muon_learning_rate": args.muon_learning_rate,
+            "learning_rate": args.learning_rate,
+            "betas": (args.adam_beta1, args.adam_beta2),
+            "weight_decay": args.weight_decay,
+        }
+
+    def _check_smoothing(self, model: "PreTrainedModel") -> None:
+        config = model.config.get_text_config()
+        scaled = [name for name in _SCALED_HEADS if getattr(config, name, None) not in (None, 1.0)]
+        if scaled:
+            raise ValueError(f"label_smoothing_factor does not work with this model: it sets {', '.join(scaled)}.")
+        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            raise ValueError("label_smoothing_factor needs the whole LM head: use ZeRO-2, FSDP or DDP.")
+
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
+    ) -> Any:
+        columns = get_dataset_column_names(dataset)
+        if "input_ids" in columns and set(SPAN_COLUMNS) <= set(columns):
+            return dataset  # prepared here before
+        if formatting_func is not None or not is_record_dataset(columns):
+            if args.is_weighted:
+                raise ValueError(
+                    f"The {dataset_name} data set has columns {columns}, not those of records, so there are no steps "
+                    "to weight. Convert it with hf_reason.data.prepare, or leave the weights at 1."
+                )
+            return super()._prepare_dataset(
+                dataset, processing_class, args, packing, formatting_func, dataset_name
+            )
+        check_round_trip(self._tokenizer)
+        is_map = not hasattr(dataset, "_ex_iterable")
+
+        def options(what: str) -> dict[str, Any]:
+            return {"num_proc": args.dataset_num_proc, "desc": f"{what} {dataset_name} data set"} if is_map else {}
+
+        with args.main_process_first(desc="preparing the data set"):
+            dataset = encode_records(dataset, self._tokenizer, self.instructions, options("Encoding"))
+            if args.max_length is not None:
+                dataset, report = limit_length(
+                    dataset, args.max_length, args.overlong, dataset_name, options("Limiting")
+                )
+                if report is not None:
+                    self.length_reports[dataset_name] = report
+                    if report.overlong:
+                        logger.warning("%s data set: %s, max_length=%d: %s", dataset_name, report, args.max_length,
+                                       {"drop": "dropped", "truncate": "cut at the end"}[args.overlong])  # fmt: skip
+            elif packing:
+                raise ValueError("Packing needs a max_length: the length of a packed row.")
+            if packing:
+                dataset = dataset.select_columns(list(TOKEN_COLUMNS))
+                if args.shuffle_dataset:
+                    dataset = dataset.shuffle(seed=args.seed)
+                dataset = pack_dataset(dataset, args.max_length, args.packing_strategy, options("Packing"))
+            if args.shuffle_dataset:
+                dataset = dataset.shuffle(seed=args.seed)
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *SPAN_COLUMNS]))
+
+    def _weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Weights of the targets, `(batch, time - 1)`; `None` where the loss is TRL's plain mean."""
+        if not self.args.is_weighted or SPAN_COLUMNS[0] not in batch:
+            return None
+        return token_weights(
+            batch["labels"],
+            batch["segment_ids"],
+            batch["step_ids"],
+            thought_weight=self.args.thought_weight,
+            answer_weight=self.args.answer_weight,
+            step_weighting=self.args.step_weighting,
+        )[:, 1:]
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
+        # The divisor of a weighted mean is the sum of weights over all micro-batches and processes.
+        weights = [self._weights(batch) for batch in batch_samples]
+        if not weights or weights[0] is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        total = torch.stack([weight.sum() for weight in weights if weight is not None]).sum().to(device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            total = self.accelerator.gather(total).sum()
+        return total / (self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        if not self._first_batch_checked:
+            self._check_first_batch(inputs)
+        weights = self._weights(inputs)
+        inputs = {name: value for name, value in inputs.items() if name not in SPAN_COLUMNS}
+        if weights is None and self._smoothing == 0:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if weights is not None and num_items_in_batch is not None:
+            # TRL clamps the divisor at 1; small weights may sum to less, so scale both sides.
+            total = torch.as_tensor(num_items_in_batch, device=weights.device)
+            num_items_in_batch = total.clamp(min=1)
+            weights = weights * (num_items_in_batch / total.clamp(min=torch.finfo(weights.dtype).tiny))
+        reweighted = _ReweightedModel(self, model, weights, num_items_in_batch is None)
+        return super().compute_loss(reweighted, inputs, return_outputs, num_items_in_batch)
+
+    def _check_first_batch(self, inputs: Mapping[str, Any]) -> None:
+        """Every completion of the first batch must end in the end-of-turn token, or the model never learns to stop."""
+        self._first_batch_checked = True
+        if SPAN_COLUMNS[0] not in inputs or self.args.overlong == "truncate":
+            return
+        labels, answer = inputs["labels"], inputs["segment_ids"] == ANSWER
+        followed = torch.zeros_like(answer)
+        followed[:, :-1] = answer[:, 1:]
+        last = labels[answer & ~followed]
+        end = end_token_id(self._tokenizer)
+        if (last != end).any() or IGNORE_INDEX in last:
+            raise ValueError(
+                f"A completion of the first batch does not end in the end-of-turn token (id {end}): "
+                f"last labels {last.tolist()}. Encode records with hf_reason.text.encode and the same tokenizer."
+            )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        metrics = super().evaluate(*args, **kwargs)
+        if self.generation_eval is not None:
+            prefix = kwargs.get("metric_key_prefix", "eval")
+            generated = self.generation_eval(self.accelerator.unwrap_model(self.model))
+            generated = {f"{prefix}_{name}": value for name, value in generated.items()}
+            # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
+            metrics.update(generated)
+            super(SFTTrainer, self).log(dict(generated))
+        return metrics
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        if self.model_card is None:
+            super().create_model_card(*args, **kwargs)
+        elif self.is_world_process_zero():
+            Path(self.args.output_dir, "README.md").write_text(self.model_card, encoding="utf-8")
+
+
+class _ReweightedModel:
+    """Stands for the model in TRL's loss and hands back log-probabilities that carry weights and smoothing."""
+
+    def __init__(self, trainer: CoTSFTTrainer, model: Any, weights: torch.Tensor | None, normalise: bool):
+        self.trainer, self.model, self.weights, self.normalise = trainer, model, weights, normalise
+
+    def __call__(self, **kwargs: Any) -> Any:
+        if not kwargs.get("fused_lm_head"):
+            return self.model(**kwargs)
+        with _last_hidden_state(self.trainer.accelerator.unwrap_model(self.model)) as captured:
+            outputs = self.model(**kwargs)
+        mask, labels = outputs.label_mask, kwargs["labels"][:, 1:]
+        if self.trainer._smoothing > 0:
+            head = self.trainer.accelerator.unwrap_model(self.model).get_output_embeddings()
+            weight = head.weight.full_tensor() if hasattr(head.weight, "full_tensor") else head.weight
+            term = smoothing_term(captured[-1][:, :-1][mask], weight, head.bias, labels[mask])
+            extra = torch.zeros_like(outputs.log_probs).masked_scatter(mask, term.to(outputs.log_probs.dtype))
+            outputs.log_probs = outputs.log_probs - self.trainer._smoothing * extra
+        if self.weights is not None:
+            weights = self.weights
+            if self.normalise:  # TRL divides by the number of targets; make that the sum of weights
+                weights = weights * (mask.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
+            outputs.log_probs = outputs.log_probs * weights
+        return outputs
+
+
+@contextmanager
+def _last_hidden_state(model: Any) -> Any:
+    """Keep what the backbone returns during one forward pass; the fused head does not hand it out."""
+    captured: list[torch.Tensor] = []
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    handle = causal.base_model.register_forward_hook(
+        lambda module, arguments, output: captured.append(output.last_hidden_state)
+    )
+    try:
+        yield captured
+    finally:
+        handle.remove()

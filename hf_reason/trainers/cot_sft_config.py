@@ -1,0 +1,73 @@
+"""Configuration of `CoTSFTTrainer`."""
+
+from dataclasses import dataclass, field
+
+from trl import SFTConfig
+
+
+@dataclass
+class CoTSFTConfig(SFTConfig):
+    """`SFTConfig` with what is particular to chains of thought.
+
+    Parameters:
+        > Parameters that control the loss
+
+        thought_weight (`float`, defaults to `1.0`):
+            Weight of the thought's tokens in the loss.
+        answer_weight (`float`, defaults to `1.0`):
+            Weight of the answer's tokens in the loss.
+        step_weighting (`str`, defaults to `"token"`):
+            `"token"`: every token counts alike. `"step"`: every step counts alike, however long it is.
+
+        > Parameters that control the data
+
+        overlong (`str`, defaults to `"drop"`):
+            What happens to an example longer than `max_length`: `"drop"` (counted and printed), `"truncate"` (cut at
+            the end; the model may not learn to close its thought) or `"error"`.
+
+        > Parameters that control the optimizer
+
+        muon_learning_rate (`float`, *optional*):
+            Trains the matrices of the layers with Muon at this learning rate; embeddings, norms and biases stay with
+            AdamW at `learning_rate`. For models trained from scratch.
+
+    > [!NOTE]
+    > `label_smoothing_factor` is computed from the hidden states here; it costs no second forward pass as in TRL.
+    > Default that differs from `SFTConfig`: `max_length` is 4096, since reasoning traces are long.
+    """
+
+    thought_weight: float = field(default=1.0, metadata={"help": "Weight of the thought's tokens in the loss."})
+    answer_weight: float = field(default=1.0, metadata={"help": "Weight of the answer's tokens in the loss."})
+    step_weighting: str = field(
+        default="token",
+        metadata={"help": "Whether every token or every step counts alike.", "choices": ["token", "step"]},
+    )
+    overlong: str = field(
+        default="drop",
+        metadata={"help": "What happens to examples over max_length.", "choices": ["drop", "truncate", "error"]},
+    )
+    muon_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of Muon for the layers' matrices. Unset: no Muon."}
+    )
+    max_length: int | None = field(default=4096, metadata={"help": "Longest example in tokens."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in (("step_weighting", ("token", "step")), ("overlong", ("drop", "truncate", "error"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        for name in ("thought_weight", "answer_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.thought_weight == self.answer_weight == 0:
+            raise ValueError("thought_weight and answer_weight are both 0, so there is no loss. Set one above 0.")
+        if self.loss_type != "nll" and (self.is_weighted or self.label_smoothing_factor > 0):
+            raise ValueError(
+                f"loss_type={self.loss_type!r} has its own token weights and cannot be combined with thought_weight, "
+                "answer_weight, step_weighting or label_smoothing_factor. Use loss_type='nll'."
+            )
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the loss differs from the plain mean over target tokens."""
+        return (self.thought_weight, self.answer_weight, self.step_weighting) != (1.0, 1.0, "token")
