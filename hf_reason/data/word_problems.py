@@ -16,7 +16,7 @@ from pathlib import Path
 
 MIN_OPERATIONS, MAX_OPERATIONS = 2, 6
 # Results stay in this range: the arithmetic of one step is meant to be learnable, the chain is what is hard.
-_LOW, _HIGH = 2, 200
+_LOW, _HIGH = 2, 100
 
 _NAMES = ("小明", "小红", "小刚", "小丽", "小华", "小芳", "王老师", "李叔叔", "张阿姨", "陈师傅")
 _ITEMS = (
@@ -80,7 +80,8 @@ def _opening(rng: random.Random) -> _Story:
     if rng.random() < 0.5:
         value = rng.randint(5, 99)
         return _Story(name, item, unit, value, [f"{name}有{value}{unit}{item}"], [])
-    each, boxes = rng.randint(3, 20), rng.randint(2, 9)
+    each = rng.randint(3, 20)
+    boxes = rng.randint(2, min(9, _HIGH // each))
     story = _Story(name, item, unit, each, [f"{name}有{boxes}箱{item},每箱{each}{unit}"], [])
     story.compute("原来共有", "×", boxes)
     return story

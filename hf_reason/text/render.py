@@ -99,7 +99,7 @@ def build_prompt(
     return f"问题:{text}\n回答:"
 
 
-def _opened_by_prompt(prompt: str) -> str:
+def opened_by_prompt(prompt: str) -> str:
     """The part of the thought's frame that the template has written already (often `<think>\\n`)."""
     match = re.search(r"<think>\s*(</think>\s*)?$", prompt)
     return match.group() if match else ""
@@ -112,7 +112,7 @@ def completion_pieces(record: Mapping[str, Any], prompt: str) -> list[tuple[str,
     the closing one with the last. What the prompt has opened already is not written again.
     """
     steps, answer = list(record["steps"]), _escape(record["answer"])
-    opened = _opened_by_prompt(prompt)
+    opened = opened_by_prompt(prompt)
     if not steps:
         # An empty thought that the template injected stays in the prompt, so no loss ever falls on it.
         frame = f"{OPEN_TAG}\n\n{CLOSE_TAG}\n\n"

@@ -1,12 +1,17 @@
 """Special tokens: which token ends a turn, which one pads, and which ones stop generation."""
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Tokens that model families reserve and do not use in text; any of them can pad.
 _SPARE_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>", "<|endoftext|>", "<|fim_pad|>", "<|vision_pad|>", "<unk>")
+
+
+# Rendering a template for each of a million records is slow: (template, EOS, size) -> id, per tokenizer.
+_ends: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple, int]]" = WeakKeyDictionary()
 
 
 def end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
@@ -18,6 +23,14 @@ def end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     Raises:
         ValueError: if the tokenizer has neither.
     """
+    key = (str(tokenizer.chat_template), tokenizer.eos_token_id, len(tokenizer))
+    cached = _ends.get(tokenizer)
+    if cached is None or cached[0] != key:
+        _ends[tokenizer] = cached = (key, _find_end_token_id(tokenizer))
+    return cached[1]
+
+
+def _find_end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "turn-probe"}]
         text = str(tokenizer.apply_chat_template(messages, tokenize=False))

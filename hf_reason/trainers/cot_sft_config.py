@@ -52,6 +52,9 @@ class CoTSFTConfig(SFTConfig):
     max_length: int | None = field(default=4096, metadata={"help": "Longest example in tokens."})
 
     def __post_init__(self) -> None:
+        if self.activation_checkpointing is None:
+            # the older of the two names is TRL's default and would warn at every start
+            self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         for name, known in (("step_weighting", ("token", "step")), ("overlong", ("drop", "truncate", "error"))):
             if getattr(self, name) not in known:

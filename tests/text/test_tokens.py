@@ -62,3 +62,10 @@ def test_saved_model_stops_at_the_end_of_turn(tiny_model, tokenizer, tmp_path):
         reloaded.lm_head.bias[end_token_id(tokenizer)] = 10.0
     out = reloaded.generate(torch.tensor([[5, 6]]), max_new_tokens=8, do_sample=False)
     assert out[0].tolist() == [5, 6, end_token_id(tokenizer)]
+
+
+def test_changing_the_template_changes_the_end_of_turn(tokenizer):
+    """The id is cached; the cache must notice."""
+    assert end_token_id(tokenizer) == tokenizer.eos_token_id
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|system|>")
+    assert end_token_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|system|>")
