@@ -1,0 +1,129 @@
+"""Parts of a text that must stay in one piece: code, tables and formulas."""
+
+import re
+
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]+`")
+_MARK = re.compile(
+    r"\\(?P<edge>begin|end)[ \t]*\{(?P<name>[A-Za-z]{1,30}\*?)\}|\\(?:.|\Z)|\$\$?|\n[ \t\r]*(?=\n)|\n", re.DOTALL
+)
+_CLOSES = {r"\)": r"\(", r"\]": r"\["}
+_CLAUSE_END = ".!?。！？;；:：,，"
+_TABLE_RULE = re.compile(r"[ \t]*\|?[ \t]*:?-{2,}[ \t|:-]*")
+
+
+def _fences(text: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    start, fence = 0, ""
+    for match in _FENCE.finditer(text):
+        mark, rest = match.group(1), match.group(2)
+        if not fence:
+            # A line such as ```x``` opens and closes inline code: no block.
+            if mark[0] == "~" or "`" not in rest:
+                start, fence = match.start(1), mark
+        elif mark.startswith(fence) and not rest.strip():
+            spans.append((start, match.end()))
+            fence = ""
+    if fence:  # as in CommonMark, a block that is never closed runs to the end
+        spans.append((start, len(text)))
+    return spans
+
+
+def _dollar(text: str, match: re.Match[str], opened: dict[str, int]) -> tuple[int, int] | None:
+    """Open or close `$..$` as Pandoc does: no space inside the marks and no digit behind the closing one."""
+    start, end = match.span()
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if "$" in opened and not before.isspace() and not after.isdigit():
+        return opened.pop("$"), end
+    opened.pop("$", None)
+    if after and not after.isspace():
+        opened["$"] = start
+    return None
+
+
+def _formulas(text: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    opened: dict[str, int] = {}
+    environments: dict[str, list[int]] = {}
+    for match in _MARK.finditer(text):
+        mark, start, end = match.group(), match.start(), match.end()
+        if name := match.group("name"):
+            if match.group("edge") == "begin":
+                environments.setdefault(name, []).append(start)
+            elif environments.get(name):
+                spans.append((environments[name].pop(), end))
+        elif mark in (r"\(", r"\["):
+            opened[mark] = start
+        elif mark in _CLOSES:
+            if _CLOSES[mark] in opened:
+                spans.append((opened.pop(_CLOSES[mark]), end))
+        elif mark == "$$":
+            if "$$" in opened:
+                spans.append((opened.pop("$$"), end))
+            else:
+                opened["$$"] = start
+        elif mark == "$":
+            if "$$" not in opened and (span := _dollar(text, match, opened)):
+                spans.append(span)
+        elif mark == "\n":
+            # A price at the end of a line is no formula that goes on in the next one.
+            if text[start - 1 : start] in _CLAUSE_END:
+                opened.pop("$", None)
+        elif mark[0] == "\n":
+            # A blank line ends what a stray mark may have opened; only brackets of their own kind may hold one.
+            for stray in ("$", "$$", r"\("):
+                opened.pop(stray, None)
+    return spans
+
+
+def _tables(text: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    rows: list[tuple[int, int]] = []
+    position = 0
+    lines = text.splitlines(keepends=True)
+    for index, line in enumerate(lines):
+        body = line.strip()
+        bare_header = (
+            index + 1 < len(lines) and "|" in lines[index + 1] and _TABLE_RULE.fullmatch(lines[index + 1].rstrip())
+        )
+        opens = (body.startswith("|") and body.count("|") > 1) or bare_header
+        if "|" in body and (rows or opens):
+            start = position + len(line) - len(line.lstrip())
+            rows.append((start, position + len(line.rstrip())))
+        else:
+            if len(rows) > 1:
+                spans.append((rows[0][0], rows[-1][1]))
+            rows = []
+        position += len(line)
+    if len(rows) > 1:
+        spans.append((rows[0][0], rows[-1][1]))
+    return spans
+
+
+def _mask(text: str, spans: list[tuple[int, int]]) -> str:
+    """`text` with the spans blanked out, at the same length."""
+    parts, position = [], 0
+    for start, end in spans:
+        parts += [text[position:start], " " * (end - start)]
+        position = end
+    return "".join([*parts, text[position:]])
+
+
+def blocks(text: str) -> list[tuple[int, int]]:
+    """Spans `(start, end)` that must not be cut, sorted and disjoint, in linear time.
+
+    Fenced and inline code, Markdown tables, `$$..$$`, `\\[..\\]`, `\\(..\\)`, `$..$` and LaTeX environments.
+    A mark that is never closed protects nothing, except a code fence.
+    """
+    spans = _fences(text)
+    prose = _mask(text, spans)  # a dollar inside a script opens no formula
+    spans += _tables(prose)
+    spans += _formulas(prose)
+    spans += [match.span() for match in _CODE.finditer(prose)]
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

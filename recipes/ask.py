@@ -1,0 +1,55 @@
+"""Ask a trained model one question and see its steps.
+
+    python recipes/ask.py --model outputs/demo/cot --question "小明有12个苹果,又买来5个,卖出8个。现在有多少个苹果?"
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import PartialState
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import TrlParser
+
+from hf_reason.runs import one_line_errors
+from hf_reason.text import encode_prompt, parse
+from hf_reason.text.render import build_prompt, opened_by_prompt
+
+
+@dataclass
+class AskArguments:
+    model: str = field(metadata={"help": "Folder or Hub name."})
+    question: str | None = field(default=None, metadata={"help": "The problem; asked for when missing."})
+    task: str = field(default="", metadata={"help": "What is asked of the reasoner."})
+    max_new_tokens: int = field(default=1024, metadata={"help": "Longest output, in tokens."})
+    temperature: float | None = field(default=None, metadata={"help": "Sample with it. Default: greedy."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
+
+
+def main() -> None:
+    (args,) = TrlParser((AskArguments,)).parse_args_and_config()
+    tokenizer = AutoTokenizer.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
+    model = AutoModelForCausalLM.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
+    model.to(PartialState(cpu=not torch.accelerator.is_available()).device).eval()
+    question = args.question or input("Question: ").strip()
+    if not question:
+        raise ValueError("There is no question. Pass --question, or type one.")
+    record = {"context": question, "task": args.task}
+    prompt = torch.tensor([encode_prompt(record, tokenizer)], device=model.device)
+    sampling = {"do_sample": False} if args.temperature is None else {"do_sample": True, "temperature": args.temperature}
+    output = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=args.max_new_tokens, **sampling
+    )
+    text = tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True)
+    parsed = parse(opened_by_prompt(build_prompt(record, tokenizer)) + text)
+    console = Console()
+    console.print(f"[bold]Question:[/bold] {question}", highlight=False)
+    for number, step in enumerate(parsed.steps, start=1):
+        console.print(f"  {number}. {step}", highlight=False, markup=False)
+    answer = parsed.answer if parsed.closed else f"(none: the thought was not closed in {args.max_new_tokens} tokens)"
+    console.print(f"[bold]Answer:[/bold] {answer}", highlight=False)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

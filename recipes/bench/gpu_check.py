@@ -1,0 +1,124 @@
+"""What must hold on a GPU: losses in parity with the CPU, a training run in bf16, speed and memory.
+
+    make gpu-check            (the machine's own Python: torch, transformers and accelerate; nothing is downloaded)
+
+The part that trains needs trl, datasets and peft too; without them it is reported as left out, not as passed.
+"""
+
+import importlib.util
+import sys
+import tempfile
+import time
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from hf_reason.data.record import make_record
+from hf_reason.data.word_problems import word_problems
+from hf_reason.text import encode, encode_prompt, render, train_tokenizer
+
+
+def records(count: int) -> list[dict]:
+    return [make_record(row["context"], row["steps"], row["answer"], domain="math") for row in word_problems(count)]
+
+
+def model_for(tokenizer) -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    width, layers = (512, 8) if torch.accelerator.is_available() else (64, 2)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
+        num_attention_heads=8, num_key_value_heads=2, max_position_embeddings=2048,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config)
+
+
+def check_losses(device: torch.device) -> float:
+    """Largest difference between device and CPU of the smoothed, weighted loss's parts, in float32."""
+    from hf_reason.losses import smoothing_term, token_weights
+
+    torch.manual_seed(0)
+    hidden, weight, labels = torch.randn(512, 64), torch.randn(1000, 64), torch.randint(0, 1000, (512,))
+    steps = torch.arange(512).view(4, 128) // 16
+    segments = torch.ones_like(steps)
+    parts = []
+    for where in (torch.device("cpu"), device):
+        term = smoothing_term(hidden.to(where), weight.to(where), None, labels.to(where)).cpu()
+        weights = token_weights(
+            labels.view(4, 128).to(where), segments.to(where), steps.to(where), step_weighting="step"
+        ).cpu()
+        parts.append((term, weights))
+    return max(float((a - b).abs().max()) for a, b in zip(*parts, strict=True))
+
+
+def check_generation(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
+    """Tokens/s of batched generation in bf16, and whether a left-padded batch equals its rows."""
+    from hf_reason.evaluation.generation import pad_left
+
+    model = model_for(tokenizer).to(device, torch.bfloat16 if device.type != "cpu" else torch.float32).eval()
+    prompts = [encode_prompt(row, tokenizer) for row in rows]
+    ids, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))
+    options = {"max_new_tokens": 64, "min_new_tokens": 64, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    model.generate(ids, attention_mask=mask, **options)
+    started = time.perf_counter()
+    output = model.generate(ids, attention_mask=mask, **options)[:, ids.shape[1] :].cpu()
+    seconds = time.perf_counter() - started
+    single = torch.tensor([prompts[0]], device=device)
+    alone = model.float().generate(single, attention_mask=torch.ones_like(single), **options)[0, single.shape[1] :]
+    batched = model.generate(ids, attention_mask=mask, **options)[0, ids.shape[1] :]
+    return output.numel() / seconds, bool((alone == batched).float().mean() > 0.9)
+
+
+def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[str, float]:
+    """Thirty steps of CoTSFTTrainer, weighted, smoothed and packed: the loss must fall."""
+    from datasets import Dataset
+
+    from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        args = CoTSFTConfig(
+            folder, max_steps=30, per_device_train_batch_size=8, learning_rate=1e-3, packing=True, max_length=1024,
+            step_weighting="step", label_smoothing_factor=0.1, bf16=device.type != "cpu", report_to="none",
+            save_strategy="no", logging_steps=1, gradient_checkpointing=False, disable_tqdm=True,
+        )  # fmt: skip
+        trainer = CoTSFTTrainer(
+            model_for(tokenizer), args, Dataset.from_list(rows), processing_class=tokenizer
+        )
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+        losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        tokens = trainer.state.log_history[-2]["num_tokens"]
+    return {"first loss": losses[0], "last loss": losses[-1], "tokens/s": tokens / seconds}
+
+
+def main() -> int:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = accelerator or torch.device("cpu")
+    print(f"torch {torch.__version__}, device {device}", "" if accelerator else "(no accelerator: a dry run)")
+    rows = records(2000)
+    tokenizer = train_tokenizer((text for row in rows for text in render(row).values()), 640)
+    failed = []
+    difference = check_losses(device)
+    print(f"losses against the CPU: largest difference {difference:.2e}")
+    failed += ["losses"] if difference > 1e-3 else []
+    speed, equal = check_generation(device, tokenizer, rows[:32])
+    print(f"generation: {speed:.0f} tokens/s in a batch of 32; a batch equals its rows: {equal}")
+    failed += [] if equal else ["generation"]
+    lengths = [len(encode(row, tokenizer)["input_ids"]) for row in rows[:100]]
+    print(f"records: {sum(lengths) / len(lengths):.0f} tokens each")
+    missing = [name for name in ("trl", "datasets", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"training: left out, this Python has no {', '.join(missing)}")
+    else:
+        figures = check_training(device, tokenizer, rows)
+        print("training:", ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        failed += [] if figures["last loss"] < 0.7 * figures["first loss"] else ["training"]
+    if device.type == "cuda":
+        print(f"peak memory: {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")
+    print("FAILED: " + ", ".join(failed) if failed else "passed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
