@@ -5,20 +5,19 @@
 integer) is no chain.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from .columns import Values, answer_of, domain_hint, short_reference, text_of
 from .conversations import dialogue_traces
 from .readers import SourceError
 from .record import RawTrace
 from .thoughts import join_thought, split_thought, without_prefill
 
-Values = dict[str, Any]
 Convert = Callable[[Values, str], list[RawTrace]]
-_HINTS = ("domain", "category", "subject", "problem_type", "cot_type", "repo_name")
-_LONGEST_REFERENCE = 60
 _QUESTION = "question|problem|prompt|query|instruction"
 _THOUGHT = "reasoning|thought|thinking|cot|rationale|thought_process|chain_of_thought|reasoning_content"
 
@@ -43,13 +42,12 @@ class Adapter:
 
     def missing(self, row: Values) -> list[str]:
         """The columns that `row` lacks for this layout."""
-        return [
-            want
-            for want in self.wants
-            if not any(
-                name in row and (want not in self.lists or isinstance(row[name], list)) for name in want.split("|")
-            )
-        ]
+
+        def there(want: str) -> bool:
+            names = [name for name in want.split("|") if name in row]
+            return any(want not in self.lists or isinstance(row[name], list) for name in names)
+
+        return [want for want in self.wants if not there(want)]
 
     def matches(self, row: Values) -> bool:
         return not self.missing(row)
@@ -60,51 +58,8 @@ class Adapter:
         Raises:
             SourceError: naming the field that cannot be used.
         """
-        hint = next((text for name in _HINTS if (text := _hint(row.get(name)))), self.domain)
+        hint = domain_hint(row) or self.domain
         return [replace(trace, domain=trace.domain or hint) for trace in self.convert(row, history)]
-
-
-def _hint(value: object) -> str | None:
-    first = value[0] if isinstance(value, list) and value else value
-    return first.strip() or None if isinstance(first, str) else None
-
-
-def text_of(row: Values, column: str, *, required: bool = False) -> str:
-    """The text of a column (`a|b`: of the first that is there); empty for null unless it is required."""
-    names = column.split("|")
-    name = next((name for name in names if name in row), names[0])
-    value = row.get(name)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or (required and not value.strip()):
-        seen = "empty" if isinstance(value, str) else "null" if value is None else f"a {type(value).__name__}"
-        raise SourceError(f"field {name!r} must be text, but is {seen}.")
-    # Half of a surrogate pair, which JSON can escape, is no text: nothing behind here could store it.
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def answer_of(row: Values, column: str) -> str:
-    """An answer as text: a string, a number, or a list of them (several unknowns)."""
-    name = next((name for name in column.split("|") if name in row), column)
-    value = row.get(name)
-    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return ", ".join(map(str, value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return text_of(row, name)
-
-
-def short_reference(text: str) -> str | None:
-    """The reference in a text that may be a whole solution: what its last `\\boxed{}` holds, or the text if short."""
-    start = text.rfind("\\boxed{")
-    if start >= 0:
-        depth = 0
-        for position in range(start + 6, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[start + 7 : position].strip() or None
-    short = text.strip()
-    return short if 0 < len(short) <= _LONGEST_REFERENCE and "\n" not in short else None
 
 
 def _columns(question: str, thought: str, answer: str, reference: str | None = None, whole: bool = False) -> Convert:
@@ -250,8 +205,6 @@ def _plain(row: Values, history: str) -> list[RawTrace]:
     question = text_of(row, _QUESTION, required=True)
     solution, mark, answer = text.rpartition("\n#### ")
     if mark:
-        import re
-
         lines = re.sub(r"<<[^<>]*>>", "", solution).splitlines()
         return [RawTrace(question, steps=lines, answer=answer.strip(), reference=answer.strip())]
     parts = split_thought(text)

@@ -83,9 +83,8 @@ def _tables(text: str) -> list[tuple[int, int]]:
     lines = text.splitlines(keepends=True)
     for index, line in enumerate(lines):
         body = line.strip()
-        bare_header = (
-            index + 1 < len(lines) and "|" in lines[index + 1] and _TABLE_RULE.fullmatch(lines[index + 1].rstrip())
-        )
+        after = lines[index + 1].rstrip() if index + 1 < len(lines) else ""
+        bare_header = "|" in after and _TABLE_RULE.fullmatch(after) is not None
         opens = (body.startswith("|") and body.count("|") > 1) or bare_header
         if "|" in body and (rows or opens):
             start = position + len(line) - len(line.lstrip())

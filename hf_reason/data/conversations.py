@@ -95,7 +95,8 @@ def _call_text(call: object) -> str:
     call = _loaded(call)
     if not isinstance(call, dict):
         return str(call)
-    inner = call.get("function") if isinstance(call.get("function"), dict) else call
+    function = call.get("function")
+    inner = function if isinstance(function, dict) else call
     arguments = _loaded(inner.get("arguments", inner.get("parameters", {})))
     if isinstance(arguments, dict):
         # Arrow fills the keys that other rows have; they were never part of this call.

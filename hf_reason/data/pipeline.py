@@ -19,7 +19,7 @@ from .chunks import Candidates, Chunk, ChunkJudge, JudgeOptions, judge_chunks
 from .dedup import Deduplicator
 from .filters import FilterConfig
 from .output import open_splits
-from .record import DataError
+from .record import DataError, RawTrace
 from .report import FORMAT, RecordStats, build_report, write_report
 from .settings import describe_settings, fingerprint
 from .sources import read_traces
@@ -89,6 +89,7 @@ def prepare(
         duplicate_threshold=duplicate_threshold,
         skip_broken=skip_broken,
     )
+    traces = _Traces(names, schema=schema, history=history, skip_broken=skip_broken)
     settings = describe_settings(
         names,
         schema=schema,
@@ -110,7 +111,6 @@ def prepare(
     with WorkFolder(output, settings, chunk_size) as work:
         try:
             if not work.all_read:
-                traces = _Traces(names, schema=schema, history=history, skip_broken=skip_broken)
                 _run_chunks(work, traces, options, num_proc, progress)
             report = _finish(work, output, settings)
         except KeyboardInterrupt:
@@ -193,6 +193,11 @@ class _Traces:
         self._sources, self._how = sources, how
         self._unreadable: list[str] = []
         self._rows = 0
+        for source in sources:  # a name that does not exist is an error now, not after hours
+            self._read(source)
+
+    def _read(self, source: str) -> Iterator[RawTrace]:
+        return read_traces(source, on_broken=self._note, **self._how)
 
     def _note(self, message: str) -> None:
         self._rows += 1
@@ -203,7 +208,7 @@ class _Traces:
         index, chunk = 0, Chunk()
         for source in self._sources:
             self._rows = 0
-            for trace in read_traces(source, on_broken=self._note, **self._how):
+            for trace in self._read(source):
                 self._rows += 1
                 chunk.traces.append(trace)
                 if len(chunk.traces) == size:

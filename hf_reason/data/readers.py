@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import os
 import re
@@ -20,7 +21,7 @@ FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 _ZIPPABLE = (".json", ".jsonl", ".ndjson", ".csv")
 # Files that `datasets` writes beside the data.
 _BOOKKEEPING = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-_HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?::(?P<split>[\w.-]+))?")
+_HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<first>[\w.-]+))?(?::(?P<second>[\w.-]+))?")
 _PARQUET_BATCH = 256
 _MEND = "Fix it, or leave such rows out with skip_broken=True (--skip_broken)."
 
@@ -112,8 +113,6 @@ def _parsed(column: str, text: str) -> object:
 
 
 def _read_csv(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
-    import io
-
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a thought is longer than the default limit
     with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
@@ -190,9 +189,8 @@ def _read_folder(folder: Path, on_broken: OnBroken) -> Iterator[Row]:
             names.clear()
             continue
         names[:] = [name for name in names if not name.startswith(".")]
-        found += [
-            here / name for name in files if _format(here / name) and name not in _BOOKKEEPING and name[0] != "."
-        ]
+        shown = (here / name for name in files if name not in _BOOKKEEPING and not name.startswith("."))
+        found += [file for file in shown if _format(file)]
     if not found:
         raise SourceError(
             f"No data in the folder {folder}: it holds no {', '.join(FORMATS)} file and no saved data set."
@@ -247,9 +245,8 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse) ->
     looks_local = _format(path) or path.parent.is_dir() and path.parent != Path(".")
     if name is None or looks_local or os.fspath(source).startswith((".", "/", "~")):
         raise SourceError(f"No such file or folder: {source}. (A Hub data set is named user/name or user/name:split.)")
-    config, split = (
-        (name.group("config"), name.group("split")) if name.group("split") else (None, name.group("config"))
-    )
+    first, second = name.group("first"), name.group("second")
+    config, split = (first, second) if second else (None, first)
     return _read_hub(name.group("name"), config, split or "train")
 
 

@@ -113,6 +113,8 @@ def _draw_histogram(axis: "Axes", report: dict[str, Any], measure: str, title: s
         return _nothing(axis)
     edges, counts, over = (found["histogram"][key] for key in ("edges", "counts", "over"))
     width = edges[1] - edges[0]
+    shift = 0.5 if width == 1 else 0  # a bar of one value stands over its number
+    edges = [edge - shift for edge in edges]
     axis.bar(edges[:-1], counts, width=width * 0.92, align="edge", color=_BLUE)
     if over:
         axis.bar(edges[-1] + width * 0.5, over, width=width * 0.92, align="edge", color=_GREY)
@@ -125,11 +127,10 @@ def _draw_histogram(axis: "Axes", report: dict[str, Any], measure: str, title: s
             fontsize=8,
             color="#555555",
         )
-    middle = found["p50"] + (width / 2 if width == 1 else 0)
-    axis.axvline(middle, color=_ORANGE, linewidth=1.4)
+    axis.axvline(found["p50"], color=_ORANGE, linewidth=1.4)
     axis.annotate(
         f"median {found['p50']:,}",
-        (middle, 1),
+        (found["p50"], 1),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
         xytext=(4, -4),
@@ -137,6 +138,7 @@ def _draw_histogram(axis: "Axes", report: dict[str, Any], measure: str, title: s
         fontsize=8,
         color=_ORANGE,
     )
+    axis.set_ylim(0, max(over, *counts) * 1.12)
     axis.set_xlabel(unit)
     axis.set_ylabel("records")
     for line in (axis.xaxis, axis.yaxis):

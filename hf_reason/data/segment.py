@@ -17,7 +17,7 @@ __all__ = ["segment_chain", "split_steps", "strip_numbering", "strip_sequence"]
 
 _MIN_PIECES = 3
 _LONG_ITEM = 2000  # characters; a numbered item beyond it is prose that happens to hold a number
-_FRAGMENT = 8  # letters; "好的。" or "Wait." is the beginning of a step, not one
+_FRAGMENT = 7  # letters, a Chinese one counted twice; "好的。" or "Wait." is the beginning of a step, not one
 # UTF-8 bytes, so that a Chinese character weighs about what a Latin word of three letters does.
 _GROUP = 200
 _LONG_PIECE = 1500
@@ -26,7 +26,7 @@ _FEW_SENTENCES = 6
 _CHINESE_MARKERS = (
     "首先|其次|再次|再者|再有|然后|接下来|接着|紧接着|随后|之后|下一步|最后|最终|所以|因此|因而|于是|从而|故而|"
     "由此|综上|综合|总之|总的来说|总结|另外|此外|还有|不过|但是|但|然而|等等|等一下|等下|且慢|稍等|嗯|哦|啊|"
-    "好的|好，|那么|那|现在|同时|同样|同理|换句话说|也就是说|换一种|换个|或者|也许|不对|再看|再试|再来|再算|"
+    "好的|好，|那么|那(?=[，,我就])|现在|同时|同样|同理|换句话说|也就是说|换一种|换个|或者|也许|不对|再看|再试|再来|再算|"
     "再尝试|再考虑|让我|我再|我们再|假设|如果|回到|根据以上"
 )
 _ENGLISH_MARKERS = (
@@ -36,7 +36,7 @@ _ENGLISH_MARKERS = (
     "in addition|in summary|in conclusion|in short|to summarize|to sum up|overall|okay|ok|alright|all right|"
     "well|now|let me|let's|lets|let us|similarly|likewise|meanwhile|another|maybe|perhaps|putting it"
 )
-_MARKER = re.compile(rf"(?:\*\*)?(?:(?:{_CHINESE_MARKERS})(?!如此|样的)|(?i:{_ENGLISH_MARKERS})\b(?![-'’]))")
+_MARKER = re.compile(rf"(?:\*\*)?(?:(?:{_CHINESE_MARKERS})|(?i:{_ENGLISH_MARKERS})\b(?![-'’]))")
 _SENTENCE_END = re.compile(r"[。！？；!?….．;]+[\"'”’」』）)】\]*]*")
 _SPACE = re.compile(r"\s*")
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
@@ -142,10 +142,12 @@ def _number(
 
 
 def _is_fragment(text: str) -> bool:
-    letters = "".join(text.split())
-    if len(letters) < _FRAGMENT:
-        return not any(char.isdigit() for char in letters)
-    return letters.startswith("#") and "\n" not in text.strip()  # a heading belongs to what it heads
+    if text.lstrip().startswith("#") and "\n" not in text.strip():
+        return True  # a heading belongs to what it heads
+    letters = "".join(filter(str.isalnum, text)) if len(text) < 100 else "".join(text.split())
+    if len(letters) >= _FRAGMENT:
+        return False
+    return len(letters) + sum(map(_is_han, letters)) < _FRAGMENT and not any(map(str.isdigit, letters))
 
 
 def _drop_fragments(text: str, cuts: list[int], labels: dict[int, Label]) -> list[int]:

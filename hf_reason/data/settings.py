@@ -67,13 +67,17 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 
 def _describe_source(source: str) -> list[dict[str, Any]]:
-    path = Path(source).expanduser()
+    path = Path(source)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
         return [_describe_file(file, file.relative_to(path.parent).as_posix()) for file in files]
     if path.exists():
         return [_describe_file(path)]
     return [{"hub": source, "revision": _hub_revision(source)}]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _describe_file(path: Path, name: str | None = None) -> dict[str, Any]:
@@ -93,6 +97,6 @@ def _hub_revision(name: str) -> str | None:
     from huggingface_hub import HfApi
 
     try:
-        return HfApi().dataset_info(name, timeout=10).sha
+        return HfApi().dataset_info(name.split(":")[0], timeout=10).sha
     except Exception:  # offline, no such data set, no permission: the reader will say it better
         return None

@@ -135,7 +135,8 @@ def word_problems(
     num: int, seed: int = 0, min_operations: int = MIN_OPERATIONS, max_operations: int = MAX_OPERATIONS
 ) -> Iterator[dict]:
     """`num` different problems; the number of operations is uniform between the two bounds."""
-    rng, seen = random.Random(seed), set()
+    rng = random.Random(seed)
+    seen: set[str] = set()
     while len(seen) < num:
         row = word_problem(rng.randint(min_operations, max_operations), rng)
         if row["context"] not in seen:

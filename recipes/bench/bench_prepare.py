@@ -3,7 +3,8 @@
 python recipes/bench/bench_prepare.py --records 4000 --num_proc 1 2
 
 Each measurement runs in a process of its own. Memory is taken at N and 4N records: what grows are the duplicate
-search's signatures, not the texts, so the growth is a small part of the growth of the file.
+search's signatures, not the texts, so the growth is a small part of the growth of the file. "CPU s" is over all
+processes, and tells a slow machine from a busy one; with several processes it includes starting them.
 """
 
 import argparse
@@ -75,20 +76,19 @@ def measured(source: str, output: str, num_proc: str) -> None:
         warm_up = Path(folder, "warm_up.jsonl")
         write_traces(warm_up, 20)
         prepare(warm_up, Path(folder, "out"), progress=False)
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), _cpu_seconds()
     report = prepare(source, output, num_proc=int(num_proc), progress=False)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, _cpu_seconds() - start_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        json.dumps(
-            {
-                "rate": report["counts"]["in"] / seconds,
-                "seconds": seconds,
-                "peak": peak,
-                "out": report["counts"]["out"],
-            }
-        )
-    )
+    counts = report["counts"]
+    found = {"seconds": seconds, "cpu": cpu, "rate": counts["in"] / seconds, "peak": peak, "out": counts["out"]}
+    print(json.dumps(found))
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--num_proc", type=int, nargs="+", default=[1, 2], help="Numbers of processes to compare.")
     arguments = parser.parse_args()
     table = Table(title="prepare on synthetic traces", title_justify="left")
-    for name in ("records", "file MB", "processes", "seconds", "records/s", "peak MB", "kept"):
+    for name in ("records", "file MB", "processes", "seconds", "CPU s", "records/s", "peak MB", "kept"):
         table.add_column(name, justify="right")
     sizes: dict[int, float] = {}
     peaks: dict[int, float] = {}
@@ -108,15 +108,8 @@ def main() -> None:
             for num_proc in arguments.num_proc:
                 found = measure(source, num_proc)
                 peaks.setdefault(records, found["peak"])
-                cells = (
-                    records,
-                    sizes[records],
-                    num_proc,
-                    found["seconds"],
-                    found["rate"],
-                    found["peak"],
-                    found["out"],
-                )
+                figures = (found[name] for name in ("seconds", "cpu", "rate", "peak", "out"))
+                cells = (records, sizes[records], num_proc, *figures)
                 table.add_row(*(f"{cell:,.1f}" if isinstance(cell, float) else f"{cell:,}" for cell in cells))
     console = Console()
     console.print(table)

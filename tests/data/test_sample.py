@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 import hf_reason.data as data_package
 from hf_reason.data.dedup import Deduplicator
@@ -16,8 +17,8 @@ from hf_reason.data.record import DOMAINS, RawTrace, cjk_share
 from hf_reason.data.sources import read_traces, trace_to_record
 
 SAMPLE = Path(data_package.__file__).parent / "sample"
-EXPECTED = json.loads((SAMPLE / "expected.json").read_text(encoding="utf-8"))
-BAD = {(name, int(row)): reason for name, file in EXPECTED.items() for row, reason in file["bad"].items()}
+EXPECTED = yaml.safe_load((SAMPLE / "expected.yaml").read_text(encoding="utf-8"))
+BAD = {(name, row): reason for name, file in EXPECTED.items() for row, reason in file["bad"].items()}
 
 Trace = tuple[tuple[str, int], RawTrace, dict]
 
@@ -45,7 +46,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[dict]
     from datasets import load_from_disk
 
     output = tmp_path_factory.mktemp("sample") / "prepared"
-    report = prepare([str(path) for path in sample_files()], output, progress=False)
+    report = prepare(SAMPLE, output, progress=False)
     return report, [record for split in load_from_disk(str(output)).values() for record in split]
 
 
@@ -60,6 +61,13 @@ def test_every_row_is_one_trace(traces):
     assert rows == {name: file["records"] for name, file in EXPECTED.items()}
     assert rows.total() >= 300
     assert len({where for where, _, _ in traces}) == len(traces)
+
+
+def test_two_dialogues_have_an_earlier_turn():
+    rows = [json.loads(line) for line in (SAMPLE / "api_messages.jsonl").read_text(encoding="utf-8").splitlines()]
+    turns = Counter(sum(message["role"] == "user" for message in row["messages"]) for row in rows)
+    assert turns == {1: len(rows) - 2, 2: 2}
+    assert len(list(read_traces(SAMPLE / "api_messages.jsonl", history="split"))) == len(rows) + 2
 
 
 def test_each_domain_has_thirty_good_records_and_a_tenth_is_english(good):
@@ -98,7 +106,7 @@ def test_each_bad_record_is_taken_by_its_filter_and_no_good_one_is(traces):
     assert taken == BAD
 
 
-def test_the_filters_at_work_here_are_many():
+def test_ten_filters_have_at_least_four_records_each_to_take():
     counts = Counter(BAD.values())
     assert len(counts) == 10
     assert min(counts.values()) >= 4
@@ -108,7 +116,7 @@ def test_preparing_it_keeps_the_good_records_and_counts_the_others(prepared, goo
     report, records = prepared
     assert sorted(place(record["source"]) for record in records) == sorted(where for where, _, _ in good)
     counts = report["counts"]
-    assert {name: count for name, count in counts["filters"].items() if count} == Counter(BAD.values())
+    assert Counter(counts["filters"]) == Counter(BAD.values())
     assert counts["in"] == counts["out"] + len(BAD) == sum(file["records"] for file in EXPECTED.values())
 
 

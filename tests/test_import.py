@@ -1,0 +1,27 @@
+"""`import hf_reason` stays light, and every public name can be had."""
+
+import subprocess
+import sys
+
+import hf_reason
+
+_HEAVY = ("torch", "transformers", "trl", "datasets", "pyarrow", "matplotlib", "math_verify", "peft", "pandas")
+
+
+def test_import_pulls_in_nothing_heavy():
+    code = "import sys, hf_reason, hf_reason.data, hf_reason.text, hf_reason.trainers, hf_reason.evaluation\n"
+    code += f"print([name for name in {_HEAVY!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_public_name_resolves():
+    import hf_reason.data
+    import hf_reason.evaluation
+    import hf_reason.runs
+    import hf_reason.text
+    import hf_reason.trainers
+
+    for package in (hf_reason, hf_reason.data, hf_reason.text, hf_reason.trainers, hf_reason.evaluation, hf_reason.runs):
+        for name in package.__all__:
+            assert getattr(package, name) is not None, (package.__name__, name)
