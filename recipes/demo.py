@@ -25,7 +25,7 @@ MODELS = {"CoT": "demo", "direct answers": "demo_direct"}
 
 
 def run(*command: str, log: Path | None = None, threads: int | None = None) -> subprocess.Popen:
-    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     output = log.open("w") if log else None
     return subprocess.Popen([sys.executable, *command], stdout=output, stderr=output, env=environment)
 

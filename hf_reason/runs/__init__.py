@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "ScratchArguments": ".models",
         "load_model_and_tokenizer": ".models",
-        "EvaluationArguments": ".finish",
-        "generation_eval": ".finish",
-        "finish": ".finish",
+        "EvaluationArguments": ".finishing",
+        "generation_eval": ".finishing",
+        "finish": ".finishing",
         "last_checkpoint": ".resume",
         "one_line_errors": ".errors",
     },

@@ -128,6 +128,9 @@ def _build(
     unknown = [field_name for field_name in settings if not hasattr(known, field_name)]
     if unknown:
         raise ValueError(f"model_config: {scratch.model_type} has no field {', '.join(unknown)}. Check the spelling.")
+    if "num_attention_heads" in settings and hasattr(known, "num_key_value_heads"):
+        # the type's own default belongs to its own default width
+        settings.setdefault("num_key_value_heads", settings["num_attention_heads"])
     config = AutoConfig.for_model(
         scratch.model_type,
         vocab_size=len(tokenizer),

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--num_proc", type=int, nargs="+", default=[1, 2], help="Numbers of processes to compare.")
     arguments = parser.parse_args()
     table = Table(title="prepare on synthetic traces", title_justify="left")
-    for name in ("records", "file MB", "processes", "seconds", "CPU s", "records/s", "peak MB", "kept"):
+    for name in ("records", "MB", "procs", "seconds", "CPU s", "rec/s", "peak MB", "kept"):
         table.add_column(name, justify="right")
     sizes: dict[int, float] = {}
     peaks: dict[int, float] = {}
