@@ -8,7 +8,6 @@ integer) is no chain.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 from .columns import Values, answer_of, domain_hint, short_reference, text_of
@@ -165,26 +164,24 @@ def _article(row: Values, history: str) -> list[RawTrace]:
 
 def _word_problem(row: Values, history: str) -> list[RawTrace]:
     """Steps out of the equation; one that cannot be worked off step by step gives an empty thought."""
-    from .equations import format_number, steps_from_equation
+    from .equations import format_number, steps_from_equation, write_like
 
+    reference = answer_of(row, "answer|ans")
     trace = RawTrace(
         text_of(row, "question|original_text", required=True),
         thought="",
-        answer=answer_of(row, "answer_num").strip() or answer_of(row, "answer|ans"),
-        reference=answer_of(row, "answer|ans") or None,
+        answer=answer_of(row, "answer_num").strip() or reference,
+        reference=reference or None,
     )
     try:
-        steps, value = steps_from_equation(text_of(row, "equation"))
+        steps, value = steps_from_equation(text_of(row, "equation"), answer=reference or trace.answer)
     except ValueError as error:
         if isinstance(error, SourceError):
             raise
         return [trace]
-    try:
-        agrees = Fraction(trace.answer) == value
-    except (ValueError, ZeroDivisionError):
-        agrees = False
     # The chain's own result, so that the check against the reference finds an equation that does not fit.
-    return [replace(trace, thought=None, steps=steps, answer=trace.answer if agrees else format_number(value))]
+    result = steps[-1].rpartition("=")[2] if steps else write_like(value, reference) or format_number(value)
+    return [replace(trace, thought=None, steps=steps, answer=result)]
 
 
 def _solution(row: Values, history: str) -> list[RawTrace]:

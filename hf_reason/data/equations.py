@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from .answer_forms import pure_number
 from .equation_scan import Segment, scan_chains
 from .expressions import (
     Node,
@@ -16,12 +17,13 @@ from .expressions import (
     parse_expression,
 )
 
-__all__ = ["Equation", "evaluate_expression", "find_equations", "format_number", "steps_from_equation"]
+__all__ = ["Equation", "evaluate_expression", "find_equations", "format_number", "steps_from_equation", "write_like"]
 
 _REMAINDER = re.compile(r"^(.+?)…(.+)$")
 _MIXED = re.compile(r"\d\(\d+/\d+\)")
 _RESULT = re.compile(r"^[-+]?[\d,]*?(\d[\d,]*)(?:\.(\d+))?([万亿])?(%)?$")
 _SYMBOL = re.compile(r"^\s*[A-Za-z\u03b1-\u03c9\u4e00-\u9fff]\w{0,20}\s*$")
+_WRITTEN = re.compile(r"-?(?:\d+(?:\.\d+)?%?|\d+/\d+|\d+\(\d+/\d+\))$")
 _SIGNS = {"*": "×", "/": "÷"}
 _SCALES = {"万": 10**4, "亿": 10**8}
 
@@ -160,58 +162,79 @@ def find_equations(text: str) -> list[Equation]:
     return found
 
 
-def _result_style(op: str, left: Number, right: Number) -> str:
+def _has_point(number: Number) -> bool:
+    return number.style == "decimal" and "." in format_number(number.value)
+
+
+def _result_style(op: str, left: Number, right: Number, prefer: str) -> str:
     styles = {left.style, right.style}
-    if "fraction" in styles:
-        return "fraction"
-    if "percent" in styles and op in "+-":
-        return "percent"
     # "0.8×100%=80%" is how a share becomes a percentage.
-    return "percent" if op == "*" and right == Number(Fraction(1), "percent") else "decimal"
+    if op == "*" and right == Number(Fraction(1), "percent"):
+        return "percent"
+    if "percent" in styles and "fraction" not in styles and op in "+-":
+        return "percent"
+    # Among decimals a fraction becomes one; among fractions everything else stays as it was given.
+    if prefer == "decimal" or _has_point(left) or _has_point(right):
+        return "decimal"
+    return "fraction" if prefer == "fraction" or "fraction" in styles else "decimal"
 
 
-def _operand(number: Number, first: bool = False) -> str:
+def _operand(number: Number, after: str = "") -> str:
+    """A number as it stands `after` an operator: in brackets if it would read otherwise without."""
     text = format_number(number.value, number.style)
-    return text if number.value >= 0 or first else f"({text})"
+    return f"({text})" if after and (number.value < 0 or (after == "/" and "/" in text)) else text
 
 
-def _collect(node: Node, steps: list[str]) -> Number:
+def _collect(node: Node, steps: list[str], prefer: str) -> Number:
     """Do the operations of a tree in the order a person would; append one step each."""
     if isinstance(node, Number):
         return node
-    left = _collect(node.left, steps)
-    right = _collect(node.right, steps)
+    left = _collect(node.left, steps, prefer)
+    right = _collect(node.right, steps, prefer)
     value = compute(node.op, left.value, right.value)
-    style = _result_style(node.op, left, right)
-    if style == "percent" and (value * 10**8).denominator != 1:
-        style = "decimal"
-    # A quotient that does not end is written p/q, and what is made from it as well.
-    if style == "decimal" and (value * 10**6).denominator != 1:
-        style = "fraction"
-    result = Number(value, style)
+    result = Number(value, _result_style(node.op, left, right, prefer))
+    if result.style == "percent" and (value * 10**8).denominator != 1:
+        result = Number(value)
     if node.op == "^" and right.value == 2:
-        expression = f"{_operand(left, True)}×{_operand(left)}"
+        expression = f"{_operand(left)}×{_operand(left, '*')}"
     elif node.op == "^":
-        base, exponent = _operand(left), _operand(right)
+        base, exponent = _operand(left, "^"), _operand(right, "^")
         expression = f"({base})^{exponent}" if "/" in base or "%" in base else f"{base}^{exponent}"
     else:
-        expression = f"{_operand(left, True)}{_SIGNS.get(node.op, node.op)}{_operand(right)}"
+        expression = f"{_operand(left)}{_SIGNS.get(node.op, node.op)}{_operand(right, node.op)}"
     if evaluate_expression(expression) != value:
         raise ValueError(f"Step {expression} reads as {evaluate_expression(expression)}, not as {value}.")
-    steps.append(f"{expression}={_operand(result, True)}")
+    steps.append(f"{expression}={_operand(result)}")
     return result
 
 
-def steps_from_equation(equation: str, unit: str = "") -> tuple[list[str], Fraction]:
+def write_like(value: Fraction, source: str) -> str | None:
+    """`value` as the source writes it: `(11/20)` -> 11/20, `((8)/(5))` -> 8/5, `7个` -> 7; 15% and 3.5 stay.
+
+    `None` if the text does not state exactly this value by one plain number.
+    """
+    stated = pure_number(source)
+    if stated is None or stated.value != value:
+        return None
+    text = re.sub(r"[\s,+]", "", stated.written)
+    while text.startswith("(") and text.endswith(")"):
+        text = text[1:-1]
+    return text if _WRITTEN.match(text) and evaluate_expression(text) == value else None
+
+
+def steps_from_equation(equation: str, unit: str = "", answer: str = "") -> tuple[list[str], Fraction]:
     """Work a formula out, one operation a step: innermost first, then from left to right.
 
-    `x=280/(1/4)*(3/4)` gives `["280÷1/4=1120", "1120×3/4=840"]` and 840. Values are exact: decimals
-    stay decimals while they end within 6 digits, given fractions `(p/q)` stay fractions. A formula that is a
-    single number has no steps.
+    `x=280/(1/4)*(3/4)` gives `["280÷(1/4)=1120", "1120×3/4=840"]` and 840. Values are exact: decimals
+    stay decimals while they end within 6 digits, and make decimals of the fractions they meet; fractions
+    `(p/q)` among themselves and whole numbers stay fractions. A formula that is a single number has no steps.
 
     Args:
         equation: `x=...`, `...=x` or the expression alone.
         unit: Written in brackets after the last result: `1120×3/4=840（袋）`.
+        answer: The answer as the source writes it. If it has a decimal point or is a fraction, results are written
+            as decimals or as fractions where they can be; the last result is written as the answer is
+            (see `write_like`), if that is its value.
 
     Raises:
         ValueError: the expression cannot be worked out (see `evaluate_expression`), or both sides of the
@@ -225,7 +248,10 @@ def steps_from_equation(equation: str, unit: str = "") -> tuple[list[str], Fract
     tree = parse_expression(sides[0])
     value = evaluate(tree)
     steps: list[str] = []
-    _collect(tree, steps)
+    written = write_like(value, answer) if answer else None
+    _collect(tree, steps, "decimal" if "." in answer else "fraction" if "/" in answer else "")
+    if steps and written:
+        steps[-1] = f"{steps[-1].rpartition('=')[0]}={written}"
     if steps and unit:
         steps[-1] += f"（{unit}）"
     return steps, value

@@ -109,7 +109,7 @@ def _why_not_prepared(path: Path) -> str:
 
 def sample_files() -> list[Path]:
     """The raw files of the built-in sample."""
-    return sorted(path for path in _SAMPLE.iterdir() if path.suffix in _RAW_ENDINGS and path.name != "expected.json")
+    return sorted(path for path in _SAMPLE.iterdir() if path.suffix in _RAW_ENDINGS)
 
 
 def sample_folder() -> Path:

@@ -15,6 +15,9 @@ RECORD_FIELDS = ("id", "context", "task", "steps", "answer", "domain", "language
 
 # A text counts as one language when the other one's share of its letters stays below this.
 _MIXED_SHARE = 0.3
+# Whole runs, so that a long text costs few matches.
+_CHINESE = re.compile(r"[\u4e00-\u9fff\u3400-\u4dbf]+")
+_LATIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
 class DataError(ValueError):
@@ -48,10 +51,6 @@ class RawTrace:
     closed: bool = True
 
 
-def _is_cjk(char: str) -> bool:
-    return "\u4e00" <= char <= "\u9fff" or "\u3400" <= char <= "\u4dbf"
-
-
 def cjk_share(text: str) -> float:
     """Share of Chinese among the words of `text`, in [0, 1].
 
@@ -59,8 +58,8 @@ def cjk_share(text: str) -> float:
     terms inside Chinese prose do not outweigh it. Formulas (LaTeX commands and single letters) are not
     words. A text with neither (only numbers, say) has share 1, since nothing in it is foreign.
     """
-    chinese = sum(map(_is_cjk, text))
-    latin = len(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", text))
+    chinese = sum(map(len, _CHINESE.findall(text)))
+    latin = len(_LATIN_WORD.findall(text))
     return chinese / (chinese + latin) if chinese + latin else 1.0
 
 

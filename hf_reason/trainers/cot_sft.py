@@ -19,6 +19,7 @@ from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_
 from .cot_data import TOKEN_COLUMNS, encode_records, is_record_dataset, limit_length
 from .cot_sft_config import CoTSFTConfig
 from .muon import MuonFactory
+from .sampling import LengthGroupedSampler
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -184,6 +185,15 @@ class CoTSFTTrainer(SFTTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *SPAN_COLUMNS]))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not hasattr(dataset, "with_format"):
+            return super()._get_train_sampler(train_dataset)
+        import pyarrow.compute as pc
+
+        lengths = pc.list_value_length(dataset.with_format("arrow")["input_ids"][:]).to_pylist()
+        return LengthGroupedSampler(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
 
     def _weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Weights of the targets, `(batch, time - 1)`; `None` where the loss is TRL's plain mean."""

@@ -5,7 +5,13 @@ from fractions import Fraction
 
 import pytest
 
-from hf_reason.data.equations import evaluate_expression, find_equations, format_number, steps_from_equation
+from hf_reason.data.equations import (
+    evaluate_expression,
+    find_equations,
+    format_number,
+    steps_from_equation,
+    write_like,
+)
 
 
 def verdicts(text: str) -> list[tuple[str, str, bool]]:
@@ -187,18 +193,61 @@ def test_long_and_hostile_prose_stays_fast() -> None:
 @pytest.mark.parametrize(
     ("equation", "steps", "value"),
     [
-        ("x=280/(1/4)*(3/4)", ["280÷1/4=1120", "1120×3/4=840"], 840),
+        ("x=280/(1/4)*(3/4)", ["280÷(1/4)=1120", "1120×3/4=840"], 840),
         ("x=(2/5)/(2-1)*(5-1)", ["2-1=1", "2/5÷1=2/5", "5-1=4", "2/5×4=8/5"], Fraction(8, 5)),
         ("x=1-(1/5)-(1/4)", ["1-1/5=4/5", "4/5-1/4=11/20"], Fraction(11, 20)),
         ("x=3.14*(20/2)**2*40", ["20÷2=10", "10×10=100", "3.14×100=314", "314×40=12560"], 12560),
         ("x=(20/(20+5))*100%", ["20+5=25", "20÷25=0.8", "0.8×100%=80%"], Fraction(4, 5)),
         ("x=5-8+10*(2-6)", ["5-8=-3", "2-6=-4", "10×(-4)=-40", "-3+(-40)=-43"], -43),
         ("1/3+1=x", ["1÷3=1/3", "1/3+1=4/3"], Fraction(4, 3)),
+        ("x=3/(1-(5/8))", ["1-5/8=3/8", "3÷(3/8)=8"], 8),
+        ("x=(1/5)*2.5*(8/5)", ["1/5×2.5=0.5", "0.5×8/5=0.8"], Fraction(4, 5)),
+        ("x=10/3*0.75", ["10÷3=10/3", "10/3×0.75=2.5"], Fraction(5, 2)),
+        ("x=(3/4)-2*(7/8)", ["2×7/8=7/4", "3/4-7/4=-1"], -1),
+        ("x=2*((1/4)-(3/4))", ["1/4-3/4=-1/2", "2×(-1/2)=-1"], -1),
         ("x=45", [], 45),
     ],
 )
 def test_steps_follow_the_order_of_a_person(equation: str, steps: list[str], value: Fraction | int) -> None:
     assert steps_from_equation(equation) == (steps, value)
+
+
+@pytest.mark.parametrize(
+    ("equation", "answer", "steps"),
+    [
+        ("x=3.14*(8/5)*735", "3692.64", ["3.14×8/5=5.024", "5.024×735=3692.64"]),
+        ("x=(1/5)*7/2", "0.7", ["1/5×7=1.4", "1.4÷2=0.7"]),
+        ("x=(1/5)*7/2", "(7/10)", ["1/5×7=7/5", "7/5÷2=7/10"]),
+        ("x=1/4+2", "2(1/4)", ["1÷4=1/4", "1/4+2=2(1/4)"]),
+        ("x=15/(15+1)", "93.75%", ["15+1=16", "15÷16=93.75%"]),
+        ("x=3/20", "15%", ["3÷20=15%"]),
+        ("x=10/4", "5", ["10÷4=2.5"]),
+        ("x=10/3", "3.33", ["10÷3=10/3"]),
+    ],
+)
+def test_results_are_written_as_the_answer_is(equation: str, answer: str, steps: list[str]) -> None:
+    assert steps_from_equation(equation, answer=answer)[0] == steps
+    assert [found.holds for step in steps for found in find_equations(step)] == [True] * len(steps)
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "text"),
+    [
+        (Fraction(11, 20), "(11/20)", "11/20"),
+        (Fraction(8, 5), "((8)/(5))", "8/5"),
+        (Fraction(3, 20), "15%", "15%"),
+        (Fraction(280, 9), "31((1)/(9))", "31(1/9)"),
+        (Fraction(7, 2), "3.5千克", "3.5"),
+        (Fraction(1200), "1,200元", "1200"),
+        (Fraction(-5), "-5", "-5"),
+        (Fraction(7, 2), "3.6", None),
+        (Fraction(12), "3*4", None),
+        (Fraction(5), "$5$;$10$", None),
+        (Fraction(5), "", None),
+    ],
+)
+def test_a_value_is_written_as_the_source_does(value: Fraction, source: str, text: str | None) -> None:
+    assert write_like(value, source) == text
 
 
 def test_the_unit_stands_after_the_last_result() -> None:

@@ -159,6 +159,17 @@ def test_word_problems(tmp_path):
     assert (trace.answer, trace.reference, trace.thought, trace.domain) == ("7", "7个", None, "math")
     # An equation that does not fit the answer shows: the answer is what the chain comes to.
     assert one(tmp_path, {**row, "equation": "x=3+5"}).answer == "8"
+    # The answer is what the last step comes to, in the source's own writing.
+    for equation, number, written, answer in (
+        ("x=1-(1/5)-(1/4)", "11/20", "(11/20)", "11/20"),
+        ("x=(2/5)*4", "8/5", "((8)/(5))", "8/5"),
+        ("x=15/(15+1)", "15/16", "93.75%", "93.75%"),
+        ("x=(7/4)*2", "7/2", "3.5", "3.5"),
+        ("x=7", "7", "7个", "7"),
+    ):
+        trace = one(tmp_path, {**row, "equation": equation, "answer_num": number, "answer": written})
+        assert trace.answer == answer
+        assert not trace.steps or trace.steps[-1].endswith("=" + answer)
     for equation in ("x + y = 7 ; x - y = 1", "2*x=14-x", "?"):
         unusable = one(tmp_path, {**row, "equation": equation})
         assert (unusable.steps, unusable.thought, unusable.answer) == (None, "", "7")

@@ -220,8 +220,14 @@ def test_evaluation_logs_loss_and_generated_figures(tmp_path, tiny_model, tokeni
 
 
 @pytest.mark.parametrize("muon", [None, 0.02])
-def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, tiny_model, tokenizer, records, muon):
-    options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "muon_learning_rate": muon}
+@pytest.mark.parametrize("order", ["random", "group_by_length"])
+def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, tiny_model, tokenizer, records, muon, order):
+    """Also when it stopped in the middle of the second epoch."""
+    records = records[:8]
+    options = {
+        "max_steps": 6, "save_strategy": "steps", "save_steps": 3, "muon_learning_rate": muon,
+        "train_sampling_strategy": order,
+    }  # fmt: skip
     whole = _trainer(tmp_path / "whole", tiny_model, tokenizer, records, **options)
     whole.train()
     resumed = _trainer(tmp_path / "resumed", tiny_model, tokenizer, records, **options)
