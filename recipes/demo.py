@@ -66,6 +66,11 @@ def last_line(log: Path) -> str:
     return found[-1][:16].strip("{,") if found else "starting"
 
 
+def training_seconds(output: Path) -> str:
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    return next((f"trained {row['train_runtime']:.0f} s" for row in history[::-1] if "train_runtime" in row), "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"))
@@ -89,7 +94,8 @@ def main() -> None:
         groups = [figures["by_num_steps"][key] for key in ("2", "3") if key in figures["by_num_steps"]]
         count = sum(group["num_records"] for group in groups)
         share = sum(group["answer_accuracy"] * group["num_records"] for group in groups) / max(count, 1)
-        print(f"   {name}: {share:.1%} exact answers on {count} problems of 2 and 3 operations")
+        seconds = training_seconds(folder / MODELS[name])
+        print(f"   {name}: {share:.1%} exact answers on {count} problems of 2 and 3 operations ({seconds})")
     print(f"   Reports: {folder}/data/report.html, {folder}/comparison/, model card {folder}/demo/README.md")
     print("5. A question")
     question = args.question or (input("   Question (Enter for an example): ") if sys.stdin.isatty() else "") or QUESTION
