@@ -1,9 +1,10 @@
 """Ask a trained model one question and see its steps.
 
-    python recipes/ask.py --model outputs/demo/cot --question "小明有12个苹果,又买来5个,卖出8个。现在有多少个苹果?"
+python recipes/ask.py --model outputs/demo/cot --question "小明有12个苹果,又买来5个,卖出8个。现在有多少个苹果?"
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -27,20 +28,22 @@ class AskArguments:
 
 
 def main() -> None:
-    (args,) = TrlParser((AskArguments,)).parse_args_and_config()
+    (args,) = TrlParser((AskArguments,)).parse_args_and_config()  # type: ignore[arg-type]
     tokenizer = AutoTokenizer.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
+    model: Any = AutoModelForCausalLM.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
     model.to(PartialState(cpu=not torch.accelerator.is_available()).device).eval()
     question = args.question or input("Question: ").strip()
     if not question:
         raise ValueError("There is no question. Pass --question, or type one.")
     record = {"context": question, "task": args.task}
     prompt = torch.tensor([encode_prompt(record, tokenizer)], device=model.device)
-    sampling = {"do_sample": False} if args.temperature is None else {"do_sample": True, "temperature": args.temperature}
+    sampling = (
+        {"do_sample": False} if args.temperature is None else {"do_sample": True, "temperature": args.temperature}
+    )
     output = model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=args.max_new_tokens, **sampling
     )
-    text = tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True)
+    text = str(tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
     parsed = parse(opened_by_prompt(build_prompt(record, tokenizer)) + text)
     console = Console()
     console.print(f"[bold]Question:[/bold] {question}", highlight=False)

@@ -98,7 +98,9 @@ def main() -> None:
         print(f"   {name}: {share:.1%} exact answers on {count} problems of 2 and 3 operations ({seconds})")
     print(f"   Reports: {folder}/data/report.html, {folder}/comparison/, model card {folder}/demo/README.md")
     print("5. A question")
-    question = args.question or (input("   Question (Enter for an example): ") if sys.stdin.isatty() else "") or QUESTION
+    question = (
+        args.question or (input("   Question (Enter for an example): ") if sys.stdin.isatty() else "") or QUESTION
+    )
     finish(run(str(RECIPES / "ask.py"), "--model", str(folder / "demo"), "--question", question), "ask")
 
 

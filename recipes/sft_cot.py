@@ -47,7 +47,7 @@ def load_split(data: DataArguments, split: str, limit: int | None = None):
 
 
 def main() -> None:
-    parser = TrlParser((DataArguments, ScratchArguments, EvaluationArguments, CoTSFTConfig, ModelConfig))
+    parser = TrlParser((DataArguments, ScratchArguments, EvaluationArguments, CoTSFTConfig, ModelConfig))  # type: ignore[arg-type]
     data, scratch, evaluation, args, model_args = parser.parse_args_and_config()
     check_world_size(data.expected_world_size)
     with args.main_process_first(desc="loading the data set"):

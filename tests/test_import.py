@@ -4,8 +4,6 @@ import subprocess
 import sys
 from types import ModuleType
 
-import hf_reason
-
 _HEAVY = ("torch", "transformers", "trl", "datasets", "pyarrow", "matplotlib", "math_verify", "peft", "pandas")
 
 
@@ -23,7 +21,14 @@ def test_every_public_name_resolves():
     import hf_reason.text
     import hf_reason.trainers
 
-    for package in (hf_reason, hf_reason.data, hf_reason.text, hf_reason.trainers, hf_reason.evaluation, hf_reason.runs):
+    for package in (
+        hf_reason,
+        hf_reason.data,
+        hf_reason.text,
+        hf_reason.trainers,
+        hf_reason.evaluation,
+        hf_reason.runs,
+    ):
         for name in package.__all__:
             # a module of the same name would hide the function once it is imported
             assert not isinstance(getattr(package, name), ModuleType), (package.__name__, name)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.augment import insert_distractor
 from ..data.record import DataError, cjk_share
-from ..text.render import CLOSE_TAG, OPEN_TAG, opened_by_prompt, build_prompt, parse, template_hash
+from ..text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse, template_hash
 from ..text.spans import prompt_token_ids
 from . import scoring
 from .distributed import once

@@ -118,7 +118,7 @@ def _build(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
     if scratch.tokenizer_name_or_path:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer: Any = AutoTokenizer.from_pretrained(
             scratch.tokenizer_name_or_path, trust_remote_code=training_args.trust_remote_code
         )
     else:

@@ -17,7 +17,9 @@ def last_checkpoint(output_dir: str) -> str | None:
     folder = Path(output_dir)
     if not folder.is_dir():
         return None
-    found = [(int(m.group(1)), path) for path in folder.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))]
+    found = [
+        (int(m.group(1)), path) for path in folder.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))
+    ]
     for step, path in sorted(found, reverse=True):
         try:
             if json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["global_step"] == step:

@@ -64,9 +64,7 @@ def encode(
     prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record["steps"]))
     pieces = completion_pieces(record, prompt)
     prompt_ids = prompt_token_ids(prompt, tokenizer)
-    completion = tokenizer(
-        "".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True
-    )
+    completion = tokenizer("".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True)
     starts = list(itertools.accumulate((len(text) for text, _ in pieces[:-1]), initial=0))
     numbers = [number for _, number in pieces]
     steps = [numbers[max(bisect.bisect_right(starts, start) - 1, 0)] for start, _ in completion["offset_mapping"]]
@@ -102,7 +100,7 @@ def check_round_trip(tokenizer: "PreTrainedTokenizerBase") -> None:
     # Both modes: a hybrid template may write them differently.
     for sample in (_SAMPLE, {**_SAMPLE, "steps": []}):
         text, encoded = render(sample, tokenizer), encode(sample, tokenizer)
-        if sample["context"] not in text["prompt"]:
+        if str(sample["context"]) not in text["prompt"]:
             raise ValueError(
                 "The chat template drops the user's turn: the problem is not in the prompt it writes. "
                 "Set `tokenizer.chat_template` (or `chat_template_path`) to a template that keeps it."
@@ -110,9 +108,8 @@ def check_round_trip(tokenizer: "PreTrainedTokenizerBase") -> None:
         ids = [token for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True) if label >= 0]
         if ids[-1] != end_token_id(tokenizer):
             raise ValueError("The completion does not end in the end-of-turn token.")
-        decoded = tokenizer.decode(ids[:-1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        prompt = tokenizer.decode(encoded["input_ids"][: -len(ids)], skip_special_tokens=False)
-        closed_by_prompt = not sample["steps"] and prompt.rstrip().endswith("</think>")
+        decoded = str(tokenizer.decode(ids[:-1], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        closed_by_prompt = not sample["steps"] and text["prompt"].rstrip().endswith("</think>")
         parsed = parse("</think>" + decoded if closed_by_prompt else decoded)
         if (parsed.steps, parsed.answer, parsed.closed) != (sample["steps"], sample["answer"], True):
             raise ValueError(

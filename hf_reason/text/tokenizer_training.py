@@ -52,7 +52,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length: int
     learned = json.loads(backend.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
+        merges=[tuple(merge) for merge in learned["merges"]],  # type: ignore[misc]
         pad_token=_PAD,
         eos_token=_END,
         additional_special_tokens=list(_ROLES),

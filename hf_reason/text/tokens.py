@@ -1,13 +1,22 @@
 """Special tokens: which token ends a turn, which one pads, and which ones stop generation."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Tokens that model families reserve and do not use in text; any of them can pad.
-_SPARE_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>", "<|endoftext|>", "<|fim_pad|>", "<|vision_pad|>", "<unk>")
+_SPARE_TOKENS = (
+    "<|pad|>",
+    "<pad>",
+    "[PAD]",
+    "<|PAD_TOKEN|>",
+    "<|endoftext|>",
+    "<|fim_pad|>",
+    "<|vision_pad|>",
+    "<unk>",
+)
 
 
 # Rendering a template for each of a million records is slow: (template, EOS, size) -> id, per tokenizer.
@@ -65,7 +74,8 @@ def ensure_pad_token(tokenizer: "PreTrainedTokenizerBase") -> bool:
 
 def fit_embeddings(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Enlarge the embeddings when the tokenizer has ids beyond them; `True` if it did. Never shrinks them."""
-    if len(tokenizer) <= model.get_input_embeddings().weight.shape[0]:
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) <= embeddings.weight.shape[0]:
         return False
     model.resize_token_embeddings(len(tokenizer))
     return True

@@ -24,7 +24,9 @@ class LengthReport:
 
     def __str__(self) -> str:
         share = self.overlong_tokens / max(self.tokens, 1)
-        return f"{self.overlong} of {self.examples} examples over the limit ({self.overlong_tokens} tokens, {share:.1%})"
+        return (
+            f"{self.overlong} of {self.examples} examples over the limit ({self.overlong_tokens} tokens, {share:.1%})"
+        )
 
 
 def is_record_dataset(columns: list[str]) -> bool:

@@ -59,7 +59,8 @@ class CoTSFTTrainer(SFTTrainer):
     _tag_names = ["trl", "sft", "hf_reason"]
     _name = "CoT-SFT"
     # The loss divides by the sum of weights over the whole accumulated batch, not by the Trainer's step count.
-    loss_is_scaled_for_ga = True
+    loss_is_scaled_for_ga: Any = True
+    args: CoTSFTConfig  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class CoTSFTTrainer(SFTTrainer):
                 pad_token_id=self._tokenizer.pad_token_id,
                 padding_free=self.padding_free,
                 return_position_ids=getattr(self.data_collator, "return_position_ids", False),
-                pad_to_multiple_of=args.pad_to_multiple_of,
+                pad_to_multiple_of=args.pad_to_multiple_of,  # type: ignore[arg-type]
             )
         base = self.accelerator.unwrap_model(self.model)
         align_generation_config(base, self._tokenizer)
@@ -151,9 +152,7 @@ class CoTSFTTrainer(SFTTrainer):
                     f"The {dataset_name} data set has columns {columns}, not those of records, so there are no steps "
                     "to weight. Convert it with hf_reason.data.prepare, or leave the weights at 1."
                 )
-            return super()._prepare_dataset(
-                dataset, processing_class, args, packing, formatting_func, dataset_name
-            )
+            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
         check_round_trip(self._tokenizer)
         is_map = not hasattr(dataset, "_ex_iterable")
 
@@ -184,10 +183,11 @@ class CoTSFTTrainer(SFTTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *SPAN_COLUMNS]))
+        columns: Any = self._signature_columns
+        self._signature_columns = list(dict.fromkeys([*columns, *SPAN_COLUMNS]))  # type: ignore[assignment]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or not hasattr(dataset, "with_format"):
             return super()._get_train_sampler(train_dataset)
         import pyarrow.compute as pc
@@ -270,7 +270,7 @@ class CoTSFTTrainer(SFTTrainer):
         if self.model_card is None:
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
-            Path(self.args.output_dir, "README.md").write_text(self.model_card, encoding="utf-8")
+            Path(str(self.args.output_dir), "README.md").write_text(self.model_card, encoding="utf-8")
 
 
 class _ReweightedModel:

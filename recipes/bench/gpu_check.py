@@ -9,6 +9,7 @@ import importlib.util
 import sys
 import tempfile
 import time
+from typing import Any
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -55,7 +56,8 @@ def check_generation(device: torch.device, tokenizer, rows: list[dict]) -> tuple
     """Tokens/s of batched generation in bf16, and whether a left-padded batch equals its rows."""
     from hf_reason.evaluation.generation import pad_left
 
-    model = model_for(tokenizer).to(device, torch.bfloat16 if device.type != "cpu" else torch.float32).eval()
+    model: Any = model_for(tokenizer)
+    model = model.to(device, torch.bfloat16 if device.type != "cpu" else torch.float32).eval()
     prompts = [encode_prompt(row, tokenizer) for row in rows]
     ids, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))
     options = {"max_new_tokens": 64, "min_new_tokens": 64, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
@@ -81,9 +83,7 @@ def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[st
             step_weighting="step", label_smoothing_factor=0.1, bf16=device.type != "cpu", report_to="none",
             save_strategy="no", logging_steps=1, gradient_checkpointing=False, disable_tqdm=True,
         )  # fmt: skip
-        trainer = CoTSFTTrainer(
-            model_for(tokenizer), args, Dataset.from_list(rows), processing_class=tokenizer
-        )
+        trainer = CoTSFTTrainer(model_for(tokenizer), args, Dataset.from_list(rows), processing_class=tokenizer)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started

@@ -10,7 +10,20 @@ from hf_reason.text import build_prompt, parse, render, template_hash
 
 # Texts made of the pieces that could confuse a parser, mixed with arbitrary characters.
 _PIECES = st.sampled_from(
-    ["步骤1:", "步骤2: ", "\n步骤2:", "\n步骤3: x", "<think>", "</think>", "<\\/think>", "\\", "\n\n", " ", "答", "3+4=7"]
+    [
+        "步骤1:",
+        "步骤2: ",
+        "\n步骤2:",
+        "\n步骤3: x",
+        "<think>",
+        "</think>",
+        "<\\/think>",
+        "\\",
+        "\n\n",
+        " ",
+        "答",
+        "3+4=7",
+    ]
 )
 _TEXT = st.lists(st.one_of(_PIECES, st.text(max_size=8)), min_size=1, max_size=6).map("".join)
 

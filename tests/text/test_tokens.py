@@ -17,7 +17,9 @@ def test_pad_is_added_when_no_spare_token_is_left():
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<eos>": 0, "a": 1})), eos_token="<eos>")
+    bare = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<eos>": 0, "a": 1})), eos_token="<eos>"
+    )
     assert ensure_pad_token(bare)
     assert bare.pad_token_id == 2
     assert not ensure_pad_token(bare)
