@@ -34,9 +34,11 @@ HYBRID_TEMPLATE = R1_TEMPLATE.replace(
 def records() -> list[dict]:
     """Sixty word problems of 2 to 6 steps."""
     from hf_reason.data.record import make_record
-    from hf_reason.data.word_problems import word_problems
+    from hf_reason.data.word_problems import generate_word_problems
 
-    return [make_record(row["context"], row["steps"], row["answer"], domain="math") for row in word_problems(60)]
+    return [
+        make_record(row["context"], row["steps"], row["answer"], domain="math") for row in generate_word_problems(60)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "FilterConfig": ".filters",
         "prepare": ".pipeline",
         "load_cot_sft_dataset": ".load",
-        "word_problems": ".word_problems",
+        "generate_word_problems": ".word_problems",
     },
 )

@@ -98,7 +98,8 @@ class ChunkJudge:
         if taken_by is not None:
             candidates.tally.take(taken_by, trace_example(trace, note))
             return
-        record["domain"] = self._tagger.tag(problem, trace.domain)
+        chain = "\n".join([*record["steps"], record["answer"]])
+        record["domain"] = self._tagger.tag(problem, trace.domain, chain)
         candidates.records.append(record)
         candidates.sketches.append(self._duplicates.sketch(record["context"], record["steps"]))
         candidates.keys.append(context_key(record["context"] or problem))

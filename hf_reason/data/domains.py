@@ -16,6 +16,7 @@ _MAX_COUNT = 3
 _MAX_PHRASE = 4
 # Enough to tell; a long text does not make a domain clearer.
 _MAX_TEXT = 4000
+_CHAIN_FACTOR = 3
 _TOP_KEYS = ("domains", "aliases", "min_score")
 _HINT_PARTS = re.compile(r"[/,;:|>()\-_\s、，；：]+")
 
@@ -55,15 +56,23 @@ class DomainTagger:
             for name in self._strings(f"aliases.{domain}", names):
                 self._aliases[_plain(name)] = domain
 
-    def tag(self, text: str, hint: str | None = None) -> str:
+    def tag(self, text: str, hint: str | None = None, chain: str = "") -> str:
         """One of `DOMAINS`.
 
         Args:
             text: The problem; its first 4,000 characters are read.
             hint: The source's own name for the domain. Decides alone if it is a known name, or has exactly one
                 known name in it (`"Math/Algebra"`); else it is ignored.
+            chain: The steps and the answer. Read along with a problem that says nothing by itself, and then the
+                score must reach three times `min_score`, since a chain touches on many things.
         """
-        return (self._from_hint(hint) if hint else None) or self._from_text(text)
+        named = self._from_hint(hint) if hint else None
+        if named is not None:
+            return named
+        domain = self._from_text(text, self._min_score)
+        if domain == "general" and chain:
+            return self._from_text(f"{text}\n{chain}", _CHAIN_FACTOR * self._min_score)
+        return domain
 
     def _from_hint(self, hint: str) -> str | None:
         known = self._aliases.get(_plain(hint))
@@ -72,7 +81,7 @@ class DomainTagger:
         parts = {self._aliases[part] for part in _HINT_PARTS.split(_plain(hint)) if part in self._aliases}
         return parts.pop() if len(parts) == 1 else None
 
-    def _from_text(self, text: str) -> str:
+    def _from_text(self, text: str, least: float) -> str:
         text = text[:_MAX_TEXT]
         lowered = unicodedata.normalize("NFKC", text).lower()
         scores = dict.fromkeys(DOMAINS, 0.0)
@@ -82,7 +91,7 @@ class DomainTagger:
             if pattern.search(text):
                 scores[domain] += weight
         best = max(DOMAINS, key=lambda domain: scores[domain])
-        return best if scores[best] >= self._min_score and scores[best] > 0 else "general"
+        return best if scores[best] >= least and scores[best] > 0 else "general"
 
     def _count_words(self, text: str) -> Counter[tuple[str, str, float]]:
         counts: Counter[tuple[str, str, float]] = Counter()

@@ -131,7 +131,7 @@ def word_problem(num_operations: int, rng: random.Random) -> dict:
             }
 
 
-def word_problems(
+def generate_word_problems(
     num: int, seed: int = 0, min_operations: int = MIN_OPERATIONS, max_operations: int = MAX_OPERATIONS
 ) -> Iterator[dict]:
     """`num` different problems; the number of operations is uniform between the two bounds."""
@@ -150,7 +150,7 @@ def write_word_problems(path: str | Path, num: int, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in word_problems(num, seed))
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate_word_problems(num, seed))
     os.replace(partial, path)
     return path
 

@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "finish": ".finishing",
         "last_checkpoint": ".resume",
         "one_line_errors": ".errors",
+        "run_side_by_side": ".side_by_side",
     },
 )

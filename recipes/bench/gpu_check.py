@@ -15,12 +15,15 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from hf_reason.data.record import make_record
-from hf_reason.data.word_problems import word_problems
+from hf_reason.data.word_problems import generate_word_problems
 from hf_reason.text import encode, encode_prompt, render, train_tokenizer
 
 
 def records(count: int) -> list[dict]:
-    return [make_record(row["context"], row["steps"], row["answer"], domain="math") for row in word_problems(count)]
+    return [
+        make_record(row["context"], row["steps"], row["answer"], domain="math")
+        for row in generate_word_problems(count)
+    ]
 
 
 def model_for(tokenizer) -> Qwen2ForCausalLM:

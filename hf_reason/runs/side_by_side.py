@@ -1,0 +1,57 @@
+"""Several recipes at once, each on its share of the cores, with one line of progress."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def _last_loss(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("{'loss'")]
+    return lines[-1].split(",")[0].strip("{") if lines else "starting"
+
+
+def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]]) -> None:
+    """Run Python scripts in parallel until all have ended.
+
+    Args:
+        commands: Name -> (script and arguments, log file). What a script prints goes to its log.
+
+    Raises:
+        RuntimeError: if one fails; the message has the end of its log. The others are stopped, as they are by Ctrl-C.
+    """
+    if not commands:
+        return
+    # More threads than cores only wait for each other: two runs of two threads on two cores took four times as long.
+    threads = str(max(1, (os.cpu_count() or 1) // len(commands)))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+    started = time.monotonic()
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, (command, log) in commands.items():
+            with log.open("wb") as file:
+                processes[name] = subprocess.Popen(
+                    [sys.executable, *command], stdout=file, stderr=subprocess.STDOUT, env=environment
+                )
+        while any(process.poll() is None for process in processes.values()):
+            if any(process.poll() for process in processes.values()):
+                break
+            state = " | ".join(f"{name}: {_last_loss(log)}" for name, (_, log) in commands.items())
+            # one line that is rewritten on a terminal, a line now and then in a log
+            end, pause = ("\033[K\r", 2.0) if sys.stdout.isatty() else ("\n", 30.0)
+            print(f"   [{time.monotonic() - started:4.0f} s] {state}", end=end, flush=True)
+            deadline = time.monotonic() + pause
+            while time.monotonic() < deadline and all(process.poll() is None for process in processes.values()):
+                time.sleep(0.2)
+        # before the others are stopped, which gives them an exit code of their own
+        failed = {name: process.poll() for name, process in processes.items() if process.poll()}
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.wait()
+    for name, code in failed.items():
+        log = commands[name][1]
+        tail = log.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{name} failed (exit {code}). The end of {log}:\n{tail}")
