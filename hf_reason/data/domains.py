@@ -16,7 +16,7 @@ _MAX_COUNT = 3
 _MAX_PHRASE = 4
 # Enough to tell; a long text does not make a domain clearer.
 _MAX_TEXT = 4000
-_CHAIN_FACTOR = 3
+_CHAIN_FACTOR = 4
 _TOP_KEYS = ("domains", "aliases", "min_score")
 _HINT_PARTS = re.compile(r"[/,;:|>()\-_\s、，；：]+")
 
@@ -64,7 +64,7 @@ class DomainTagger:
             hint: The source's own name for the domain. Decides alone if it is a known name, or has exactly one
                 known name in it (`"Math/Algebra"`); else it is ignored.
             chain: The steps and the answer. Read along with a problem that says nothing by itself, and then the
-                score must reach three times `min_score`, since a chain touches on many things.
+                score must reach four times `min_score`, since a chain touches on many things.
         """
         named = self._from_hint(hint) if hint else None
         if named is not None:
