@@ -43,15 +43,21 @@ class DomainTagger:
         if isinstance(self._min_score, bool) or not isinstance(self._min_score, int | float):
             raise self._error("min_score", "must be a number")
         # Chinese words by their first two characters (one-character words by that one), longest first.
-        self._chinese: dict[str, list[tuple[str, str, float]]] = {}
+        self._chinese: dict[str, dict[str, list[tuple[str, float]]]] = {}
         self._latin: dict[str, list[tuple[str, float]]] = {}
         self._patterns: list[tuple[re.Pattern[str], str, float]] = []
         self._phrase_starts: set[str] = set()
         self._aliases = {domain: domain for domain in DOMAINS}
         for domain, entry in self._section(data, "domains").items():
             self._add_domain(domain, entry)
-        for words in self._chinese.values():
-            words.sort(key=lambda word: -len(word[0]))
+        for key, words in self._chinese.items():
+            self._chinese[key] = dict(sorted(words.items(), key=lambda word: -len(word[0])))
+        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
+        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
+        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
+        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
+        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
+        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
         for domain, names in self._section(data, "aliases").items():
             for name in self._strings(f"aliases.{domain}", names):
                 self._aliases[_plain(name)] = domain
@@ -95,21 +101,18 @@ class DomainTagger:
 
     def _count_words(self, text: str) -> Counter[tuple[str, str, float]]:
         counts: Counter[tuple[str, str, float]] = Counter()
-        at, end, words = 0, len(text), self._chinese
-        while at < end:
-            found = None
+        match = self._chinese_start.search(text)
+        while match:
+            at = match.start()
+            end = at + 1
             for key in (text[at : at + 2], text[at]):
-                for word in words.get(key, ()):
-                    if text.startswith(word[0], at):
-                        found = word
-                        break
+                found = next((word for word in self._chinese.get(key, ()) if text.startswith(word, at)), "")
                 if found:
+                    for domain, weight in self._chinese[key][found]:
+                        counts[found, domain, weight] += 1
+                    end = at + len(found)
                     break
-            if found:
-                counts[found] += 1
-                at += len(found[0])
-            else:
-                at += 1
+            match = self._chinese_start.search(text, end)
         tokens = _LATIN.findall(text)
         for start, token in enumerate(tokens):
             self._count_latin(token, counts)
@@ -135,12 +138,12 @@ class DomainTagger:
                 word = unicodedata.normalize("NFKC", word).lower().strip()
                 if not word:
                     raise self._error(f"{where}.words", "has an empty word")
-                if word[0].isascii():
+                if word.isascii():
                     self._latin.setdefault(word, []).append((domain, weight))
                     if " " in word:
                         self._phrase_starts.add(word.split()[0])
                 else:
-                    self._chinese.setdefault(word[:2], []).append((word, domain, weight))
+                    self._chinese.setdefault(word[:2], {}).setdefault(word, []).append((domain, weight))
         for weight, patterns in self._weighted(f"{where}.patterns", entry.get("patterns", {})):
             for pattern in patterns:
                 try:

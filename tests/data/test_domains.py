@@ -34,6 +34,11 @@ def tagger() -> DomainTagger:
         ("Why does this code throw?\n```\nimport os\n```", "code"),
         ("唐朝的诗人李白和杜甫的诗歌风格有什么不同？", "humanities"),
         ("How did the Renaissance change European painting and philosophy?", "humanities"),
+        ("企业采用加速折旧法对当期利润和税款有什么影响？", "finance"),
+        ("胃食管反流患者饮食上应该注意什么？", "medical"),
+        ("入室盗窃被发现后使用暴力，如何定性？", "legal"),
+        ("为什么雷雨天先看到闪电后听到雷声？", "science"),
+        ("安史之乱为什么成为唐朝由盛转衰的转折点？", "humanities"),
         ("周末适合去哪里散步？", "general"),
         ("Which sandwich do you like best?", "general"),
         ("", "general"),
@@ -41,6 +46,37 @@ def tagger() -> DomainTagger:
 )
 def test_texts_of_each_domain(tagger: DomainTagger, text: str, domain: str) -> None:
     assert tagger.tag(text) == domain
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("两个3欧的电阻并联后接在6伏电源上，总电流是多少？", "science"),
+        ("快速排序在有1000个元素的数组上最坏要比较多少次？", "code"),
+        ("医嘱静脉滴注500毫升，4小时输完，滴系数为每毫升20滴，每分钟多少滴？", "medical"),
+        ("一台设备原值50000元，净残值2000元，按直线法每年计提折旧多少元？", "finance"),
+        ("员工工作满8个月未签劳动合同，可以主张几个月的双倍工资？", "legal"),
+        ("写一个Python函数，求两个数的最大公约数。", "code"),
+        ("书法小组有12人，合唱队的人数是它的3倍，合唱队有多少人？", "math"),
+        ("一台冰箱978元，一台洗衣机645元，冰箱比洗衣机贵多少元？", "math"),
+        ("小明从山下走到山顶用了40分钟，每分钟走25米，一共走了多少米？", "math"),
+        ("Sam baked 24 cookies and ate 5 of them. How many cookies are left?", "math"),
+    ],
+)
+def test_terms_of_a_field_outweigh_numbers_and_plain_words_do_not(
+    tagger: DomainTagger, text: str, domain: str
+) -> None:
+    assert tagger.tag(text) == domain
+
+
+def test_the_chain_speaks_where_the_problem_says_nothing(tagger: DomainTagger) -> None:
+    chain = "先看溶液的酸碱性。\n盐酸使指示剂变红。\n氢氧化钠使它变蓝。"
+    assert tagger.tag("它会变成什么颜色？") == "general"
+    assert tagger.tag("它会变成什么颜色？", chain=chain) == "science"
+    assert tagger.tag("它会变成什么颜色？", "医学", chain) == "medical"
+    assert tagger.tag("央行下调利率后，债券价格怎样变化？", chain=chain) == "finance"
+    # One word in passing is not enough.
+    assert tagger.tag("怎样挑选一个成熟的西瓜？", chain="看纹路。\n拍一拍，听声音。\n别看价格。") == "general"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +115,8 @@ def test_built_in_rules_are_broad() -> None:
     assert set(entries) == set(DOMAINS)
     for domain, entry in entries.items():
         words = [word for group in entry["words"].values() for word in group]
-        assert domain == "general" or len(words) >= 40
+        assert domain == "general" or len(words) >= 200
+        assert len(words) == len(set(words))
         assert domain == "general" or {word[0].isascii() for word in words} == {True, False}
 
 
@@ -102,6 +139,18 @@ def test_own_rules_replace_the_built_in_ones(tmp_path: Path) -> None:
     assert tagger.tag("粉笔 2024") == "code"
     assert tagger.tag("任何话", "校规") == "legal"
     assert tagger.tag("患者糖尿病诊断治疗") == "general"
+
+
+def test_a_word_of_two_domains_counts_for_both(tmp_path: Path) -> None:
+    rules = {"domains": {"finance": {"words": {2: ["杠杆", "lever"]}}, "science": {"words": {3: ["杠杆", "lever"]}}}}
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert tagger.tag("杠杆") == tagger.tag("a lever") == "science"
+
+
+def test_a_chinese_word_may_start_with_a_letter(tmp_path: Path) -> None:
+    tagger = DomainTagger(write_rules(tmp_path, {"domains": {"medical": {"words": ["B超"]}}}))
+    assert tagger.tag("做了b超检查") == "medical"
+    assert tagger.tag("b 超") == "general"
 
 
 def test_a_word_counts_three_times_at_most_and_the_longest_word_wins(tmp_path: Path) -> None:
