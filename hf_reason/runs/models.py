@@ -1,5 +1,6 @@
 """A model and its tokenizer: loaded by name, or built from scratch with a tokenizer made from the data."""
 
+import importlib.util
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -86,6 +87,8 @@ def load_model_and_tokenizer(
     try:
         if name is None:
             return _build(scratch, training_args, records)
+        if model_args.load_in_4bit or model_args.load_in_8bit:
+            _require_bitsandbytes()
         tokenizer = AutoTokenizer.from_pretrained(
             scratch.tokenizer_name_or_path or name, revision=model_args.model_revision, trust_remote_code=trust
         )
@@ -104,6 +107,11 @@ def load_model_and_tokenizer(
     except OSError as error:
         what = " ".join(str(error).split())
         raise ValueError(f"model_name_or_path={name!r} cannot be loaded: {what}") from error
+
+
+def _require_bitsandbytes() -> None:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("load_in_4bit and load_in_8bit need bitsandbytes: pip install 'hf_reason[bnb]'.")
 
 
 def _local_device() -> Any:

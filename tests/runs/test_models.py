@@ -1,5 +1,7 @@
 """Models of the recipes: from scratch, by name, and what is refused."""
 
+import importlib.util
+
 import pytest
 import torch
 from trl import ModelConfig
@@ -47,3 +49,10 @@ def test_named_model_is_loaded_and_a_wrong_name_is_one_error(tmp_path, tiny_mode
     wrong = ModelConfig(model_name_or_path=str(tmp_path / "nothing-here"))
     with pytest.raises(ValueError, match="nothing-here.*cannot be loaded"):
         load_model_and_tokenizer(wrong, ScratchArguments(), _args(tmp_path), iter(()))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_missing_extra_is_named(tmp_path):
+    config = ModelConfig(model_name_or_path=str(tmp_path), load_in_4bit=True)
+    with pytest.raises(ValueError, match=r"hf_reason\[bnb\]"):
+        load_model_and_tokenizer(config, ScratchArguments(), _args(tmp_path), iter(()))
