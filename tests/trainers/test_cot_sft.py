@@ -269,3 +269,17 @@ def test_trl_formats_still_train_and_weights_are_refused_there(tmp_path, tiny_mo
 def test_options_that_exclude_each_other_fail_in_the_config(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         _config(tmp_path, **options)
+
+
+@pytest.mark.parametrize("weighting", [{}, {"step_weighting": "step"}, {"label_smoothing_factor": 0.1}])
+def test_a_batch_without_any_target_costs_nothing(tmp_path, tiny_model, tokenizer, records, weighting):
+    trainer = _trainer(tmp_path, tiny_model, tokenizer, records, **weighting)
+    trainer._first_batch_checked = True
+    batch = _batch(trainer)
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    for count in (items, None):
+        loss = trainer.compute_loss(trainer.model.train(), dict(batch), num_items_in_batch=count)
+        loss.backward()
+        assert loss.item() == 0
+    assert all(p.grad is None or (p.grad == 0).all() for p in trainer.model.parameters())
