@@ -256,13 +256,17 @@ class CoTSFTTrainer(SFTTrainer):
             )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        metrics = super().evaluate(*args, **kwargs)
-        if self.generation_eval is not None:
+        generate, self.generation_eval = self.generation_eval, None
+        try:  # several evaluation sets come back here one by one; the generated figures belong to the whole
+            metrics = super().evaluate(*args, **kwargs)
+        finally:
+            self.generation_eval = generate
+        if generate is not None:
             prefix = kwargs.get("metric_key_prefix", "eval")
-            generated = self.generation_eval(self.accelerator.unwrap_model(self.model))
+            generated = generate(self.accelerator.unwrap_model(self.model))
             generated = {f"{prefix}_{name}": value for name, value in generated.items()}
-            # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
             metrics.update(generated)
+            # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
             super(SFTTrainer, self).log(dict(generated))
         return metrics
 

@@ -219,6 +219,22 @@ def test_evaluation_logs_loss_and_generated_figures(tmp_path, tiny_model, tokeni
     assert any("eval_loss" in row for row in trainer.state.log_history)
 
 
+def test_several_evaluation_sets_are_generated_on_once(tmp_path, tiny_model, tokenizer, records):
+    seen = []
+    trainer = CoTSFTTrainer(
+        model=tiny_model,
+        args=_config(tmp_path),
+        train_dataset=Dataset.from_list(records[:8]),
+        eval_dataset={name: Dataset.from_list(records[8:12]) for name in ("one", "two")},
+        processing_class=tokenizer,
+        generation_eval=lambda model: seen.append(model) or {"step_accuracy": 0.5},
+    )
+    metrics = trainer.evaluate()
+    assert len(seen) == 1
+    assert metrics["eval_step_accuracy"] == 0.5
+    assert {"eval_one_loss", "eval_two_loss"} <= metrics.keys()
+
+
 @pytest.mark.parametrize("muon", [None, 0.02])
 @pytest.mark.parametrize("order", ["random", "group_by_length"])
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, tiny_model, tokenizer, records, muon, order):
