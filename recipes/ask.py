@@ -10,9 +10,10 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
-from hf_reason.runs import one_line_errors
+from hf_reason.runs import check_model_name, one_line_errors
 from hf_reason.text import encode_prompt, parse
 from hf_reason.text.render import build_prompt, opened_by_prompt
 
@@ -27,13 +28,22 @@ class AskArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
 
 
+def typed_question() -> str:
+    try:
+        return input("Question: ")
+    except EOFError:
+        return ""
+
+
 def main() -> None:
     (args,) = TrlParser((AskArguments,)).parse_args_and_config()  # type: ignore[arg-type]
+    check_model_name(args.model)
+    disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
     model: Any = AutoModelForCausalLM.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
     model.to(PartialState(cpu=not torch.accelerator.is_available()).device).eval()
-    question = args.question or input("Question: ").strip()
-    if not question:
+    question = args.question if args.question is not None else typed_question()
+    if not question.strip():
         raise ValueError("There is no question. Pass --question, or type one.")
     record = {"context": question, "task": args.task}
     prompt = torch.tensor([encode_prompt(record, tokenizer)], device=model.device)

@@ -9,7 +9,6 @@ Several models are shown side by side, compared with the first. Without `--data`
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from trl import TrlParser
 
 from hf_reason.data.load import load_cot_sft_dataset
 from hf_reason.evaluation import evaluate_model, format_table, save_report
+from hf_reason.runs import check_model_name
 
 
 @dataclass
@@ -40,8 +40,7 @@ class EvaluateArguments:
 
 
 def load(name: str, arguments: EvaluateArguments, device: Any) -> tuple[Any, Any]:
-    if not Path(name).exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
-        raise ValueError(f"--model {name}: there is no such folder.")
+    check_model_name(name)
     trust = arguments.trust_remote_code
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust)

@@ -122,7 +122,10 @@ def _read_csv(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
             try:
                 cells = next(reader, None)
             except UnicodeDecodeError as error:
-                on_broken(f"{label}, row {number}: not UTF-8 ({error.reason}); the rest of the file cannot be read.")
+                on_broken(
+                    f"{label}, row {number}: not UTF-8 ({error.reason}); the rest of the file cannot be read. Convert "
+                    "it first, for example with: iconv -f GBK -t UTF-8"
+                )
                 return
             except csv.Error as error:
                 on_broken(f"{label}, row {number}: {error}. {_MEND}")

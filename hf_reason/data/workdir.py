@@ -102,6 +102,10 @@ class WorkFolder:
             write_json(path, {"settings": settings, "chunk_size": chunk_size})
             return chunk_size
         state = json.loads(path.read_text(encoding="utf-8"))
+        if state["settings"] != settings and not self.finished_chunks():
+            # A run that failed at its first rows has nothing worth keeping: the mended call may start at once.
+            path.unlink()
+            return self._settle(output_dir, settings, chunk_size)
         if state["settings"] != settings:
             raise DataError(
                 f"{output_dir} holds an unfinished run with other sources or settings "

@@ -68,7 +68,7 @@ def _shown_settings(args: Any) -> dict[str, Any]:
 
 def finish(
     trainer: "CoTSFTTrainer",
-    test_records: Iterable[Mapping[str, Any]],
+    test_records: Iterable[Mapping[str, Any]] | None,
     arguments: EvaluationArguments,
     *,
     template: str | Path,
@@ -81,7 +81,7 @@ def finish(
 
     Args:
         trainer: After `train()`.
-        test_records: Records the model has not seen.
+        test_records: Records the model has not seen; `None` leaves the evaluation out.
         arguments: How to evaluate.
         template: The model card's template.
         data_report: `report.json` of the data preparation, for the card.
@@ -90,26 +90,28 @@ def finish(
         dataset_name: For the card.
 
     Returns:
-        The results of `evaluate_model`.
+        The results of `evaluate_model`; empty without test records.
     """
     args = trainer.args
     trainer.save_model()
     trainer.save_state()
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
-    results = evaluate_model(
-        model,
-        tokenizer,
-        list(test_records)[: arguments.test_records],
-        num_samples=arguments.eval_samples,
-        temperature=arguments.eval_temperature,
-        distractors=arguments.eval_distractors,
-        seed=args.seed,
-        return_predictions=True,
-        **arguments.generation(thinking),
-    )
+    results: dict[str, Any] = {}
+    if test_records is not None:
+        results = evaluate_model(
+            model,
+            tokenizer,
+            list(test_records)[: arguments.test_records],
+            num_samples=arguments.eval_samples,
+            temperature=arguments.eval_temperature,
+            distractors=arguments.eval_distractors,
+            seed=args.seed,
+            return_predictions=True,
+            **arguments.generation(thinking),
+        )
     if trainer.is_world_process_zero():
         output = Path(args.output_dir)
-        written = save_report(results, output / "evaluation")
+        written = save_report(results, output / "evaluation") if results else {}
         name = args.hub_model_id or output.name
         report = Path(data_report) if data_report else None
         trainer.model_card = build_model_card(
@@ -120,11 +122,12 @@ def finish(
             datasets=[dataset_name] if dataset_name else [],
             datasets_info=json.loads(report.read_text("utf-8")) if report and report.is_file() else None,
             settings=_shown_settings(args),
-            results=results,
+            results=results or None,
             plots=[str(path.relative_to(output)) for path in written.values() if path.suffix == ".png"],
         )
         (output / "README.md").write_text(trainer.model_card, encoding="utf-8")
-        print(format_table({name: results}))
+        if results:
+            print(format_table({name: results}))
         print(f"Model, report and card: {output}")
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=dataset_name)

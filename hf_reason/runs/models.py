@@ -24,8 +24,9 @@ class ScratchArguments:
     model_type: str = field(
         default="qwen2", metadata={"help": "transformers' model_type of a model built from scratch."}
     )
-    model_config: dict[str, Any] | str = field(
-        default_factory=dict, metadata={"help": "Fields of that model's config (hidden_size, num_hidden_layers, ...)."}
+    model_config: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'JSON of that model\'s config: {"hidden_size": 128, "num_hidden_layers": 4, ...}.'},
     )
     tokenizer_name_or_path: str | None = field(
         default=None, metadata={"help": "Tokenizer; default: the model's, or one trained on the data."}
@@ -84,6 +85,13 @@ def load_model_and_tokenizer(
 
     name = model_args.model_name_or_path
     trust = training_args.trust_remote_code
+    if name is None and not scratch.model_config:
+        raise ValueError(
+            "There is no model. Give model_name_or_path, or model_config (hidden_size, num_hidden_layers, ...) for a "
+            "model from scratch."
+        )
+    if name is not None:
+        check_model_name(name)
     try:
         if name is None:
             return _build(scratch, training_args, records)
@@ -114,6 +122,16 @@ def _require_bitsandbytes() -> None:
         raise ValueError("load_in_4bit and load_in_8bit need bitsandbytes: pip install 'hf_reason[bnb]'.")
 
 
+def check_model_name(name: str) -> None:
+    """Refuse what looks like a folder and is not there; the Hub would only say that it is no name of its kind.
+
+    Raises:
+        ValueError: if `name` cannot be a Hub name and no such folder exists.
+    """
+    if not os.path.isdir(name) and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
+        raise ValueError(f"{name}: there is no such folder, and it is no name of a model on the Hub.")
+
+
 def _local_device() -> Any:
     from accelerate import PartialState
 
@@ -131,7 +149,7 @@ def _build(
         )
     else:
         tokenizer = _scratch_tokenizer(scratch, training_args, records)
-    settings = dict(scratch.model_config)  # type: ignore[arg-type]
+    settings = dict(scratch.model_config or {})  # type: ignore[arg-type]
     known = AutoConfig.for_model(scratch.model_type)
     unknown = [field_name for field_name in settings if not hasattr(known, field_name)]
     if unknown:

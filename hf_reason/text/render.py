@@ -64,6 +64,8 @@ def user_text(record: Mapping[str, Any], instructions: Mapping[str, str] | None 
         record: A record (or anything with `context` and, optionally, `task` and `domain`).
         instructions: Instruction of each domain; put before the context. Default: none.
     """
+    if not isinstance(record.get("context"), str):
+        raise ValueError(f"The record has no text in the field 'context'; its fields are {', '.join(record)}.")
     instruction = (instructions or {}).get(record.get("domain") or "", "")
     task = record.get("task") or ""
     return instruction + record["context"] + (f"\n{TASK_LABEL}{task}" if task else "")
@@ -111,7 +113,7 @@ def completion_pieces(record: Mapping[str, Any], prompt: str) -> list[tuple[str,
     Step ids run from 1 to n for the n steps; n + 1 is the answer. The opening tag goes with the first step,
     the closing one with the last. What the prompt has opened already is not written again.
     """
-    steps, answer = list(record["steps"]), _escape(record["answer"])
+    steps, answer = list(record.get("steps") or ()), _escape(record["answer"])
     opened = opened_by_prompt(prompt)
     if not steps:
         # An empty thought that the template injected stays in the prompt, so no loss ever falls on it.
@@ -143,7 +145,7 @@ def render(
 
     The completion does not hold the end-of-turn token; `encode` adds its id.
     """
-    prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record["steps"]))
+    prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record.get("steps")))
     return {"prompt": prompt, "completion": "".join(text for text, _ in completion_pieces(record, prompt))}
 
 

@@ -61,7 +61,7 @@ def encode(
     """
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} gives no character offsets. Load the fast tokenizer.")
-    prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record["steps"]))
+    prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record.get("steps")))
     pieces = completion_pieces(record, prompt)
     prompt_ids = prompt_token_ids(prompt, tokenizer)
     completion = tokenizer("".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True)

@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 _SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
 
 
+# One of these columns, or the text column, makes a data set one of TRL's formats.
+_TRL_COLUMNS = {"prompt", "messages", "conversations", "input_ids"}
+
+
 class CoTSFTTrainer(SFTTrainer):
     """`trl.SFTTrainer` for reasoning records.
 
@@ -146,7 +150,14 @@ class CoTSFTTrainer(SFTTrainer):
         columns = get_dataset_column_names(dataset)
         if "input_ids" in columns and set(SPAN_COLUMNS) <= set(columns):
             return dataset  # prepared here before
+        trl_format = {*_TRL_COLUMNS, args.dataset_text_field} & set(columns)
+        if formatting_func is None and not trl_format and not is_record_dataset(columns):
+            raise ValueError(
+                f"The {dataset_name} data set has columns {columns}: neither records (context, steps, answer) nor one "
+                "of TRL's formats. Convert it with hf_reason.data.prepare or recipes/prepare_data.py."
+            )
         if formatting_func is not None or not is_record_dataset(columns):
+            logger.info("%s data set: not records, trained as trl.SFTTrainer does", dataset_name)
             if args.is_weighted:
                 raise ValueError(
                     f"The {dataset_name} data set has columns {columns}, not those of records, so there are no steps "

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from trl import SFTConfig
 
 
@@ -33,7 +34,8 @@ class CoTSFTConfig(SFTConfig):
 
     > [!NOTE]
     > `label_smoothing_factor` is computed from the hidden states here; it costs no second forward pass as in TRL.
-    > Default that differs from `SFTConfig`: `max_length` is 4096, since reasoning traces are long.
+    > Defaults that differ from `SFTConfig`: `max_length` is 4096, since reasoning traces are long; `bf16` is off where
+    > there is no accelerator.
     """
 
     thought_weight: float = field(default=1.0, metadata={"help": "Weight of the thought's tokens in the loss."})
@@ -55,7 +57,13 @@ class CoTSFTConfig(SFTConfig):
         if self.activation_checkpointing is None:
             # the older of the two names is TRL's default and would warn at every start
             self.activation_checkpointing = self.gradient_checkpointing
+        if self.bf16 is None and not torch.accelerator.is_available():
+            self.bf16 = False  # TRL's default is True, which a machine without an accelerator refuses
         super().__post_init__()
+        if self.packing and self.packing_strategy != "bfd":
+            raise ValueError(
+                f"packing_strategy={self.packing_strategy!r} cuts chains in two. Use 'bfd': it packs whole examples."
+            )
         for name, known in (("step_weighting", ("token", "step")), ("overlong", ("drop", "truncate", "error"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")

@@ -1,8 +1,14 @@
 """Which checkpoint a stopped run goes on from."""
 
+import copy
 import json
 
-from hf_reason.runs import last_checkpoint
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_reason.runs import is_finished, last_checkpoint, same_settings_or_refuse, train_or_go_on
+from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 
 def _checkpoint(folder, step, state=True):
@@ -31,3 +37,44 @@ def test_checkpoint_of_a_run_killed_while_saving_is_passed_over(tmp_path):
     (tmp_path / "checkpoint-30").mkdir()
     (tmp_path / "checkpoint-30" / "trainer_state.json").write_text('{"global_st')
     assert last_checkpoint(str(tmp_path)) == complete
+
+
+def _groups(tmp_path, **overrides):
+    return CoTSFTConfig(str(tmp_path / "out"), report_to="none", use_cpu=True, **overrides)
+
+
+def test_going_on_with_other_settings_is_refused(tmp_path):
+    first = _groups(tmp_path)
+    same_settings_or_refuse(first, first)
+    longer = _groups(tmp_path, max_steps=7, logging_steps=3)
+    same_settings_or_refuse(longer, longer)
+    other = _groups(tmp_path, seed=5, thought_weight=0.5)
+    with pytest.raises(ValueError, match=r"seed: 42 -> 5; thought_weight: 1.0 -> 0.5.*start anew"):
+        same_settings_or_refuse(other, other)
+
+
+def test_run_that_reached_max_steps_takes_no_further_step(tmp_path, tiny_model, tokenizer, records):
+    def trainer():
+        args = _groups(
+            tmp_path, max_steps=2, save_steps=2, save_strategy="steps", per_device_train_batch_size=2,
+            gradient_checkpointing=False, disable_tqdm=True,
+        )  # fmt: skip
+        return CoTSFTTrainer(
+            copy.deepcopy(tiny_model), args, Dataset.from_list(records[:8]), processing_class=tokenizer
+        )
+
+    first = trainer()
+    train_or_go_on(first)
+    again = trainer()
+    train_or_go_on(again)
+    assert again.state.global_step == 2
+    assert not (tmp_path / "out" / "checkpoint-3").exists()
+    for left, right in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_finished_means_trained_and_evaluated(tmp_path):
+    assert not is_finished(str(tmp_path))
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "evaluation.json").write_text("{}")
+    assert is_finished(str(tmp_path))

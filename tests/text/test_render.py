@@ -115,3 +115,9 @@ def test_template_hash_follows_what_shapes_the_prompt(tokenizer):
     assert before == template_hash(tokenizer) != template_hash(tokenizer, {"math": "x"})
     tokenizer.chat_template = R1_TEMPLATE.replace("<|user|>", "<|user|>\n")
     assert template_hash(tokenizer) != before
+
+
+def test_fields_that_are_missing(tokenizer):
+    assert render({"context": "题", "answer": "三"}) == render(make_record("题", [], "三"))
+    with pytest.raises(ValueError, match="field 'context'; its fields are question"):
+        render({"question": "题", "answer": "三", "steps": []}, tokenizer)

@@ -270,12 +270,15 @@ def test_trl_formats_still_train_and_weights_are_refused_there(tmp_path, tiny_mo
     _trainer(tmp_path, tiny_model, tokenizer, rows).train()
     with pytest.raises(ValueError, match="no steps to weight"):
         _trainer(tmp_path, tiny_model, tokenizer, rows, step_weighting="step")
+    with pytest.raises(ValueError, match="neither records"):
+        _trainer(tmp_path, tiny_model, tokenizer, [{"question": "1+1", "answer": "2"}])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"step_weighting": "word"}, "step_weighting"),
+        ({"packing": True, "packing_strategy": "wrapped"}, "cuts chains"),
         ({"overlong": "cut"}, "overlong"),
         ({"thought_weight": -1.0}, "must not be negative"),
         ({"thought_weight": 0.0, "answer_weight": 0.0}, "no loss"),
