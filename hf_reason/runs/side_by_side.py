@@ -24,7 +24,7 @@ def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]]) -> None
     """
     if not commands:
         return
-    # More threads than cores only wait for each other: two runs of two threads on two cores took four times as long.
+    # More threads than cores only wait for each other.
     threads = str(max(1, (os.cpu_count() or 1) // len(commands)))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
