@@ -75,14 +75,14 @@ def check_generation(device: torch.device, tokenizer, rows: list[dict]) -> tuple
 
 
 def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[str, float]:
-    """Thirty steps of CoTSFTTrainer, weighted, smoothed and packed: the loss must fall."""
+    """Sixty steps of CoTSFTTrainer, weighted, smoothed and packed: the loss must fall."""
     from datasets import Dataset
 
     from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
     with tempfile.TemporaryDirectory() as folder:
         args = CoTSFTConfig(
-            folder, max_steps=30, per_device_train_batch_size=2, learning_rate=1e-3, packing=True, max_length=512,
+            folder, max_steps=60, per_device_train_batch_size=2, learning_rate=2e-3, packing=True, max_length=512,
             step_weighting="step", label_smoothing_factor=0.1, bf16=device.type != "cpu", report_to="none",
             save_strategy="no", logging_steps=1, gradient_checkpointing=False, disable_tqdm=True,
         )  # fmt: skip
