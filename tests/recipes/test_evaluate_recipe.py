@@ -77,7 +77,7 @@ def test_models_are_compared_with_the_first(place, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "./nowhere", "--data", "data"), "--model ./nowhere: there is no such folder."),
+        (("--model", "./nowhere", "--data", "data"), "./nowhere: there is no such folder"),
         (("--model", "data", "--data", "data"), "--model data cannot be loaded"),
         (("--model", "model", "--data", "./nowhere"), "nowhere"),
         (("--model", "model", "--data", "data", "--split", "validation"), "no split 'validation'"),
