@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -78,7 +79,7 @@ def same_settings_or_refuse(args: Any, *groups: Any) -> None:
     path = Path(args.output_dir) / "run.json"
     now = _settings(groups)
     with args.main_process_first(desc="reading the settings"):
-        if path.is_file():
+        if path.is_file() and (last_checkpoint(args.output_dir) or is_finished(args.output_dir)):
             before = json.loads(path.read_text(encoding="utf-8"))
             changed = [
                 f"{name}: {before.get(name)} -> {now.get(name)}"
@@ -91,6 +92,9 @@ def same_settings_or_refuse(args: Any, *groups: Any) -> None:
                     "output_dir, or remove this one to start anew."
                 )
         elif args.process_index == 0:
+            # A run that failed before its first checkpoint has nothing to keep, a tokenizer of its data least of all.
+            if path.is_file():
+                shutil.rmtree(path.parent / "tokenizer", ignore_errors=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(now, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

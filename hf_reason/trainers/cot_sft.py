@@ -86,14 +86,15 @@ class CoTSFTTrainer(SFTTrainer):
         self.model_card: str | None = None
         self.length_reports: dict[str, Any] = {}
         self._first_batch_checked = False
-        if processing_class is None and isinstance(model, str):
+        if processing_class is None:
             from transformers import AutoTokenizer
 
-            processing_class = AutoTokenizer.from_pretrained(model, trust_remote_code=args.trust_remote_code)
-        if processing_class is not None:
-            ensure_pad_token(processing_class)
-            if not isinstance(model, str):
-                fit_embeddings(model, processing_class)
+            # here and not in SFTTrainer, which would take the EOS for a missing pad token
+            source = model if isinstance(model, str) else model.config.name_or_path
+            processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=args.trust_remote_code)
+        ensure_pad_token(processing_class)
+        if not isinstance(model, str):
+            fit_embeddings(model, processing_class)
         if args.muon_learning_rate is not None:
             kwargs.setdefault("optimizer_cls_and_kwargs", self._muon(args))
         # TRL would build the full logits for smoothing, and warns so; here it is a term of the fused loss.
@@ -109,7 +110,7 @@ class CoTSFTTrainer(SFTTrainer):
             )
         finally:
             args.label_smoothing_factor = self._smoothing
-        if isinstance(model, str) and processing_class is not None:
+        if isinstance(model, str):
             fit_embeddings(self.accelerator.unwrap_model(self.model), processing_class)
         if kwargs.get("data_collator") is None:
             self.data_collator = CoTCollator(

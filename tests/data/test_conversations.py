@@ -1,9 +1,9 @@
 """Thoughts and dialogues: tags are never doubled or lost, and earlier turns go where the policy says."""
 
 import json
-from pathlib import Path
 
 import pytest
+from trace_files import one, write_jsonl
 
 from hf_reason.data.record import RawTrace
 from hf_reason.data.sources import SourceError, read_traces
@@ -11,16 +11,6 @@ from hf_reason.data.thoughts import join_thought, split_thought
 
 Q, T, A = "小明有3个苹果，又买4个，一共几个？", "首先，原有3个。\n\n然后，3+4=7。\n\n所以是7个。", "一共7个。"
 ASK = {"role": "user", "content": Q}
-
-
-def write_jsonl(path: Path, rows: list) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def one(tmp_path: Path, row: dict, **options) -> RawTrace:
-    (trace,) = read_traces(write_jsonl(tmp_path / "one.jsonl", [row]), **options)
-    return trace
 
 
 def flat(trace: RawTrace) -> str:

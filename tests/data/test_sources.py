@@ -2,12 +2,11 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
+from trace_files import one, write_jsonl
 
 from hf_reason.data.adapters import ADAPTERS
-from hf_reason.data.record import RawTrace
 from hf_reason.data.sources import SourceError, detect, read_records, read_traces, trace_to_record
 
 Q, T, A = "小明有3个苹果，又买4个，一共几个？", "首先，原有3个。\n\n然后，3+4=7。\n\n所以是7个。", "一共7个。"
@@ -88,16 +87,6 @@ LAYOUTS = {
     "prompt_completion": {"prompt": [ASK], "completion": [{"role": "assistant", "content": TAGGED}]},
     "question_reasoning_answer": {"question": Q, "reasoning": T, "answer": A, "category": ["math"]},
 }
-
-
-def write_jsonl(path: Path, rows: list) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def one(tmp_path: Path, row: dict, **options) -> RawTrace:
-    (trace,) = read_traces(write_jsonl(tmp_path / "one.jsonl", [row]), **options)
-    return trace
 
 
 # Layouts

@@ -46,6 +46,8 @@ def _groups(tmp_path, **overrides):
 def test_going_on_with_other_settings_is_refused(tmp_path):
     first = _groups(tmp_path)
     same_settings_or_refuse(first, first)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    _checkpoint(tmp_path / "out", 2)
     longer = _groups(tmp_path, max_steps=7, logging_steps=3)
     same_settings_or_refuse(longer, longer)
     other = _groups(tmp_path, seed=5, thought_weight=0.5)
@@ -78,3 +80,13 @@ def test_finished_means_trained_and_evaluated(tmp_path):
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "evaluation.json").write_text("{}")
     assert is_finished(str(tmp_path))
+
+
+def test_run_that_failed_before_its_first_checkpoint_does_not_block_the_mended_one(tmp_path):
+    wrong = _groups(tmp_path, max_length=8)
+    same_settings_or_refuse(wrong, wrong)
+    (tmp_path / "out" / "tokenizer").mkdir()
+    mended = _groups(tmp_path, max_length=512)
+    same_settings_or_refuse(mended, mended)
+    assert not (tmp_path / "out" / "tokenizer").exists()
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["max_length"] == "512"

@@ -302,3 +302,17 @@ def test_a_batch_without_any_target_costs_nothing(tmp_path, tiny_model, tokenize
         loss.backward()
         assert loss.item() == 0
     assert all(p.grad is None or (p.grad == 0).all() for p in trainer.model.parameters())
+
+
+def test_tokenizer_of_a_loaded_model_gets_a_safe_pad_token(tmp_path, tiny_model, tokenizer, records):
+    """Pain 4, when the trainer finds the tokenizer by itself."""
+    from transformers import AutoModelForCausalLM
+
+    tokenizer.pad_token = tokenizer.eos_token
+    tiny_model.save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    for model in (str(tmp_path / "m"), AutoModelForCausalLM.from_pretrained(tmp_path / "m")):
+        trainer = CoTSFTTrainer(model, _config(tmp_path), Dataset.from_list(records[:4]))
+        pad = trainer.processing_class.pad_token_id
+        assert pad not in (None, trainer.processing_class.eos_token_id)
+        assert trainer.data_collator.pad_token_id == trainer.model.generation_config.pad_token_id == pad
