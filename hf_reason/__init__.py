@@ -1,8 +1,10 @@
 """hf_reason: from DeepSeek-R1 distilled traces to small, fast Chinese reasoning models.
 
-Public names are imported when they are first used, so `import hf_reason` stays fast.
+Public names are imported when they are first used, so `import hf_reason` stays fast. From this import on transformers'
+Auto classes know the models of the project, whichever of the two packages was imported first.
 """
 
+from . import _registration
 from ._lazy import lazy_exports
 from .version import __version__ as __version__
 
@@ -16,5 +18,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "render": ".text",
         "parse": ".text",
         "encode": ".text",
+        "StepReasonerConfig": ".models",
+        "StepReasonerForCausalLM": ".models",
+        "StepReasonerModel": ".models",
     },
 )
+
+_registration.install()

@@ -2,9 +2,11 @@
 
     make demo                                  (or: python recipes/demo.py)
     make demo QUESTION="小明有12个苹果,又买来25个,卖出8个。现在有多少个苹果?"
+    make demo STEP_REASONER=1
 
 Trains a small Qwen2 on chains of thought and, beside it and for about the same time, the same model on bare answers.
-What was finished before is not done again; `make clean` starts anew. Unknown arguments go to both training runs.
+With --step_reasoner a StepReasoner of about the same size follows, by the same recipe, and the table shows all three.
+What was finished before is not done again; `make clean` starts anew. Unknown arguments go to the training runs.
 """
 
 import argparse
@@ -22,6 +24,7 @@ RECIPES = Path(__file__).parent
 SAMPLE = RECIPES.parent / "hf_reason" / "data" / "sample"
 QUESTION = "小明有12个苹果,又买来25个,卖出8个。现在有多少个苹果?"
 MODELS = {"CoT": "demo", "direct answers": "demo_direct"}
+SECOND = {"StepReasoner": "demo_step_reasoner"}
 
 
 def run(script: str, *arguments: str) -> None:
@@ -30,17 +33,17 @@ def run(script: str, *arguments: str) -> None:
         sys.exit(done.returncode)
 
 
-def train(folder: Path, extra: list[str]) -> dict[str, dict]:
-    """Train what is not trained yet, and return the figures of both models."""
+def train(folder: Path, models: dict[str, str], extra: list[str]) -> dict[str, dict]:
+    """Train what is not trained yet, and return the figures of these models."""
     commands = {}
-    for name, config in MODELS.items():
+    for name, config in models.items():
         if not (folder / config / "evaluation" / "evaluation.json").is_file():
             where = ["--dataset", str(folder / "data"), "--output_dir", str(folder / config)]
             yaml = str(RECIPES / "configs" / "sft_cot" / f"{config}.yaml")
             command = [str(RECIPES / "sft_cot.py"), "--config", yaml, *where, *extra]
             commands[name] = (command, folder / f"{config}.log")
     run_side_by_side(commands)
-    return {n: json.loads((folder / c / "evaluation" / "evaluation.json").read_text()) for n, c in MODELS.items()}
+    return {n: json.loads((folder / c / "evaluation" / "evaluation.json").read_text()) for n, c in models.items()}
 
 
 def summary(figures: dict, output: Path) -> str:
@@ -58,6 +61,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--question", default=None)
     parser.add_argument("--num_problems", type=int, default=30_000)
+    parser.add_argument("--step_reasoner", action="store_true", help="train a StepReasoner as well, and show it beside")
     args, extra = parser.parse_known_args()
     folder = args.output_dir
     raw = folder / "raw" / "word_problems.jsonl"
@@ -68,16 +72,22 @@ def main() -> None:
     data = ["--output_dir", str(folder / "data"), "--min_steps", "2", "--num_proc", str(os.cpu_count())]
     run("prepare_data.py", "--input", str(SAMPLE), str(raw), *data)
     print(f"3. Two models of one size: one learns the steps, one the bare answers (logs in {folder})")
-    results = train(folder, extra)
+    results = train(folder, MODELS, extra)
+    models = dict(MODELS)
+    if args.step_reasoner:
+        print("   And a StepReasoner of about the same size, by the same recipe")
+        results |= train(folder, SECOND, extra)
+        models |= SECOND
     print("4. Held-out problems")
     print(format_table(results, baseline="direct answers"))
     save_report(results, folder / "comparison")
     for name, figures in results.items():
-        print(f"   {name}: {summary(figures, folder / MODELS[name])}")
+        print(f"   {name}: {summary(figures, folder / models[name])}")
     print(f"   Reports: {folder}/data/report.html, {folder}/comparison/, model card {folder}/demo/README.md")
     print("5. A question")
     question = args.question or (sys.stdin.isatty() and input("   Question (Enter for an example): ")) or QUESTION
-    run("ask.py", "--model", str(folder / "demo"), "--question", question)
+    for config in [c for n, c in models.items() if n != "direct answers"]:
+        run("ask.py", "--model", str(folder / config), "--question", question)
 
 
 if __name__ == "__main__":

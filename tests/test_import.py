@@ -9,6 +9,7 @@ _HEAVY = ("torch", "transformers", "trl", "datasets", "pyarrow", "matplotlib", "
 
 def test_import_pulls_in_nothing_heavy():
     code = "import sys, hf_reason, hf_reason.data, hf_reason.text, hf_reason.trainers, hf_reason.evaluation\n"
+    code += "import hf_reason.models.step_reasoner\n"
     code += f"print([name for name in {_HEAVY!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -17,6 +18,7 @@ def test_import_pulls_in_nothing_heavy():
 def test_every_public_name_resolves():
     import hf_reason.data
     import hf_reason.evaluation
+    import hf_reason.models.step_reasoner
     import hf_reason.runs
     import hf_reason.text
     import hf_reason.trainers
@@ -27,6 +29,8 @@ def test_every_public_name_resolves():
         hf_reason.text,
         hf_reason.trainers,
         hf_reason.evaluation,
+        hf_reason.models,
+        hf_reason.models.step_reasoner,
         hf_reason.runs,
     ):
         for name in package.__all__:

@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.text import render, train_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from trl import ModelConfig
 
     from hf_reason.trainers import CoTSFTConfig
+
+
+# What StepReasonerConfig.set_tokens takes as text, and the field in which `model_config` may give the ids instead.
+_TOKEN_TEXTS = {
+    "thought_start": "thought_start_token_ids",
+    "boundaries": "boundary_token_ids",
+    "triggers": "trigger_token_ids",
+}
 
 
 @dataclass
@@ -141,7 +149,7 @@ def _local_device() -> Any:
 def _build(
     scratch: ScratchArguments, training_args: "CoTSFTConfig", records: Iterable[Mapping[str, Any]]
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
     if scratch.tokenizer_name_or_path:
         tokenizer: Any = AutoTokenizer.from_pretrained(
@@ -149,21 +157,35 @@ def _build(
         )
     else:
         tokenizer = _scratch_tokenizer(scratch, training_args, records)
-    settings = dict(scratch.model_config or {})  # type: ignore[arg-type]
-    known = AutoConfig.for_model(scratch.model_type)
+    config = _config(scratch.model_type, dict(scratch.model_config or {}), tokenizer)  # type: ignore[arg-type]
+    set_seed(training_args.seed)
+    return AutoModelForCausalLM.from_config(config), tokenizer
+
+
+def _config(model_type: str, settings: dict[str, Any], tokenizer: "PreTrainedTokenizerBase") -> "PretrainedConfig":
+    """The config of a model from scratch: the user's settings, and what the tokenizer says."""
+    from transformers import AutoConfig
+
+    known = AutoConfig.for_model(model_type)
+    needs_tokens = hasattr(known, "set_tokens")
+    texts = {name: settings.pop(name) for name in _TOKEN_TEXTS if needs_tokens and name in settings}
     unknown = [field_name for field_name in settings if not hasattr(known, field_name)]
     if unknown:
-        raise ValueError(f"model_config: {scratch.model_type} has no field {', '.join(unknown)}. Check the spelling.")
+        raise ValueError(f"model_config: {model_type} has no field {', '.join(unknown)}. Check the spelling.")
     if "num_attention_heads" in settings and hasattr(known, "num_key_value_heads"):
         # the type's own default belongs to its own default width
         settings.setdefault("num_key_value_heads", settings["num_attention_heads"])
     config = AutoConfig.for_model(
-        scratch.model_type,
+        model_type,
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         **settings,
     )
-    set_seed(training_args.seed)
-    return AutoModelForCausalLM.from_config(config), tokenizer
+    if needs_tokens:
+        for name, ids in _TOKEN_TEXTS.items():
+            if ids in settings and name in texts:
+                raise ValueError(f"model_config gives {name} and {ids}, which say the same. Leave one out.")
+        config.set_tokens(tokenizer, **{name: None for name, ids in _TOKEN_TEXTS.items() if ids in settings}, **texts)
+    return config

@@ -13,20 +13,20 @@ def _last_loss(log: Path) -> str:
     return lines[-1].split(",")[0].strip("{") if lines else "starting"
 
 
-def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]]) -> None:
+def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]], threads: int | None = None) -> None:
     """Run Python scripts in parallel until all have ended.
 
     Args:
         commands: Name -> (script and arguments, log file). What a script prints goes to its log.
+        threads: Threads of each; default: its share of the cores, since more only wait for each other.
 
     Raises:
         RuntimeError: if one fails; the message has the end of its log. The others are stopped, as they are by Ctrl-C.
     """
     if not commands:
         return
-    # More threads than cores only wait for each other.
-    threads = str(max(1, (os.cpu_count() or 1) // len(commands)))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+    threads = threads or max(1, (os.cpu_count() or 1) // len(commands))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:

@@ -56,3 +56,64 @@ def test_missing_extra_is_named(tmp_path):
     config = ModelConfig(model_name_or_path=str(tmp_path), load_in_4bit=True)
     with pytest.raises(ValueError, match=r"hf_reason\[bnb\]"):
         load_model_and_tokenizer(config, ScratchArguments(), _args(tmp_path), iter(()))
+
+
+_STEP_CONFIG = {
+    "hidden_size": 16, "intermediate_size": 32, "num_encoder_layers": 1, "num_reasoner_layers": 1,
+    "num_decoder_layers": 1, "num_attention_heads": 2,
+}  # fmt: skip
+
+
+def _step_reasoner(tmp_path, records, **changes):
+    scratch = ScratchArguments(
+        model_type="step_reasoner", model_config={**_STEP_CONFIG, **changes}, vocab_size=400
+    )  # fmt: skip
+    return load_model_and_tokenizer(ModelConfig(), scratch, _args(tmp_path), records)
+
+
+def _holding(tokenizer, text) -> list[int]:
+    return [i for i in range(len(tokenizer)) if text in tokenizer.decode([i]) and i not in tokenizer.all_special_ids]
+
+
+def test_step_reasoner_gets_its_token_ids_from_the_tokenizer(tmp_path, records):
+    model, tokenizer = _step_reasoner(tmp_path, records)
+    config = model.config
+    assert (config.num_hidden_layers, config.num_key_value_heads, config.vocab_size) == (3, 2, len(tokenizer))
+    assert config.thought_start_token_ids == [tokenizer.convert_tokens_to_ids("<think>")]
+    assert config.boundary_token_ids == _holding(tokenizer, "\n") != []
+    assert config.trigger_token_ids == []
+    config = _step_reasoner(tmp_path, records, boundaries=["。", "\n"], triggers=["="])[0].config
+    assert config.boundary_token_ids == sorted(_holding(tokenizer, "。") + _holding(tokenizer, "\n"))
+    assert config.trigger_token_ids == _holding(tokenizer, "=") != []
+    config = _step_reasoner(tmp_path, records, thought_start="</think>")[0].config
+    assert config.thought_start_token_ids == [tokenizer.convert_tokens_to_ids("</think>")]
+
+
+def test_step_reasoner_takes_ids_in_place_of_texts(tmp_path, records):
+    config = _step_reasoner(tmp_path, records, boundary_token_ids=[7, 9], triggers=["="])[0].config
+    assert config.boundary_token_ids == [7, 9]
+    assert config.trigger_token_ids and config.thought_start_token_ids
+    # even where the tokenizer has no such token: its id stands for itself
+    assert _step_reasoner(tmp_path, records, thought_start_token_ids=[5])[0].config.thought_start_token_ids == [5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 7}, "num_hidden_layers=7, but .* is 3.*make them agree"),
+        ({"boundaries": ["\n"], "boundary_token_ids": [7]}, "boundaries and boundary_token_ids"),
+        ({"triggers": ["\u2603"]}, "triggers: no token of this tokenizer contains"),
+        ({"thought_start": "<thought>"}, "no token '<thought>'"),
+        ({"trigger": ["="]}, "no field trigger"),
+    ],
+)
+def test_step_reasoner_settings_that_do_not_fit(tmp_path, records, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        _step_reasoner(tmp_path, records, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_texts_for_steps_belong_to_step_reasoner_alone(tmp_path, records):
+    scratch = ScratchArguments(model_config={**_CONFIG, "triggers": ["="]}, vocab_size=400)
+    with pytest.raises(ValueError, match="qwen2 has no field triggers"):
+        load_model_and_tokenizer(ModelConfig(), scratch, _args(tmp_path), records)

@@ -1,0 +1,12 @@
+"""Model architectures of the project, each a folder that `save_pretrained` can copy next to a checkpoint."""
+
+from hf_reason._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "StepReasonerConfig": ".step_reasoner",
+        "StepReasonerForCausalLM": ".step_reasoner",
+        "StepReasonerModel": ".step_reasoner",
+    },
+)

@@ -1,0 +1,258 @@
+"""Where the chain begins, which piece a token belongs to, and who may see whom.
+
+Everything here follows from the token ids, the padding mask and the position ids, so that training, packing and
+generation divide a sequence in the same way.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, and_masks, or_masks
+
+PADDING = -1  # document id of padding
+
+
+@dataclass
+class Stream:
+    """A run of entries that attention reads or writes, gathered to the left; all tensors are [batch, length].
+
+    Attributes:
+        document: Which packed example an entry belongs to; PADDING for padding.
+        position: Its position id, for the rotary embedding.
+        rank: When its content is known: 0 for the prompt, 2 s for a token of piece s, 2 s - 1 for the plan slots that
+            open piece s.
+        index: Its column in the input; slots have that of the first token of their piece.
+    """
+
+    document: torch.Tensor
+    position: torch.Tensor
+    rank: torch.Tensor
+    index: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.document.shape[1]
+
+    def __add__(self, other: "Stream") -> "Stream":
+        return Stream(*(torch.cat([getattr(self, n), getattr(other, n)], dim=1) for n in self.__dataclass_fields__))
+
+    @property
+    def valid(self) -> torch.Tensor:
+        return self.document != PADDING
+
+
+@dataclass
+class Layout:
+    """The streams of one batch.
+
+    Attributes:
+        prompt: Read by the encoder.
+        chain: Read by the reasoner and the decoder: the last token of the prompt, whose state predicts the first token
+            of the chain, and the chain.
+        slots: Plan slots, `plan_slots` for every piece.
+        plain_prompt: Whether every row is one prompt of the same length, so that the encoder needs no mask.
+        packed: Whether a row holds several examples.
+        bridges: [batch], whether the chain stream begins with the last token of a prompt.
+    """
+
+    prompt: Stream
+    chain: Stream
+    asks: Stream
+    slots: Stream
+    plain_prompt: bool
+    packed: bool
+
+
+def documents(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Number the packed examples of each row: a new one begins where the positions do not go on by one.
+
+    Args:
+        position_ids: [batch, time].
+        attention_mask: [batch, time], 0 for padding, or None.
+
+    Returns:
+        [batch, time], from 0 in each row; PADDING where the mask is 0.
+    """
+    restarts = position_ids[:, 1:] != position_ids[:, :-1] + 1
+    document = torch.nn.functional.pad(restarts.long().cumsum(dim=1), (1, 0))
+    return document if attention_mask is None else document.masked_fill(attention_mask == 0, PADDING)
+
+
+def from_first(begins: torch.Tensor, document: torch.Tensor) -> torch.Tensor:
+    """True from the first True of each example to the example's end, but not on padding. Shapes [batch, time]."""
+    begins = begins & (document != PADDING)
+    seen = begins.long().cumsum(dim=1)
+    before = torch.where(_changes(document), seen - begins.long(), 0).cummax(dim=1).values
+    return (seen > before) & (document != PADDING)
+
+
+def piece_ends(ends: torch.Tensor, chain: torch.Tensor, first: torch.Tensor, longest: int) -> torch.Tensor:
+    """True at the last token of every finished piece. Shapes [batch, time].
+
+    Args:
+        ends: True at the tokens that end a piece; counts on the chain only.
+        chain: True on the chain.
+        first: True where an example's chain stream begins; that token never ends a piece.
+        longest: Most tokens of a piece; 0 for no limit.
+    """
+    ends = ends & chain & ~first
+    if not longest:
+        return ends
+    columns = _columns(ends)
+    opened = torch.where(first | (chain & _shifted(ends)), columns, 0).cummax(dim=1).values
+    return ends | (chain & ~first & ((columns - opened + 1) % longest == 0))
+
+
+def lay_out(
+    input_ids: torch.Tensor | None,
+    position_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    step_ids: torch.Tensor | None,
+    prompt_length: int | None = None,
+    *,
+    thought_start: list[int],
+    ends: list[int],
+    max_piece_length: int,
+    plan_slots: int,
+) -> Layout:
+    """Divide a batch into prompt, chain and plan slots.
+
+    Args:
+        input_ids: [batch, time]; may be None when `step_ids` is given.
+        position_ids: [batch, time]; a restart begins a new packed example.
+        attention_mask: [batch, time] or None.
+        step_ids: [batch, time] or None: 0 on the prompt, then non-decreasing numbers; found from the ids when None.
+        prompt_length: Columns from here on are chain in any case.
+        thought_start: Ids that begin the chain.
+        ends: Ids that end a piece.
+        max_piece_length: Longest piece, 0 for no limit.
+        plan_slots: Slots a piece.
+    """
+    document = documents(position_ids, attention_mask)
+    valid = document != PADDING
+    begins = step_ids > 0 if step_ids is not None else _is_one_of(input_ids, thought_start)
+    chain = from_first(begins, document)
+    if prompt_length is not None:
+        chain |= valid & (_columns(document) >= prompt_length)
+    following = torch.nn.functional.pad(chain[:, 1:], (0, 1), value=True)
+    last = torch.nn.functional.pad(document[:, 1:] != document[:, :-1], (0, 1), value=True)
+    bridge = valid & ~chain & (following | last)
+    if step_ids is not None:
+        last_of_step = torch.nn.functional.pad(step_ids[:, 1:] != step_ids[:, :-1], (0, 1))
+    else:
+        last_of_step = _is_one_of(input_ids, ends)
+    inside = chain | bridge
+    # without a prompt there is no bridge, and the first token of the chain opens the first piece
+    first = inside & (bridge | ~_shifted(inside) | _changes(document))
+    finished = piece_ends(last_of_step, chain, first, max_piece_length)
+    piece = (first | (chain & _shifted(finished))).long().cumsum(dim=1)
+
+    prompt, opens = valid & ~chain, first | finished
+    several = (valid & (document != document.amax(dim=1, keepdim=True))).any()
+    counts = torch.stack([prompt.sum(1), inside.sum(1), opens.sum(1), several.expand(len(opens)).long()])
+    # the only read-back of the forward: the widths of the gathered streams
+    most, fewest = torch.stack([counts.amax(1), counts.amin(1)]).tolist()
+    packed = bool(most[3])
+    position = position_ids.expand_as(document)
+    tokens = Stream(document, position, 2 * piece, _columns(document))
+    # a batch without any prompt keeps a column of padding: the encoder then gets gradients of zero, which
+    # DistributedDataParallel needs, and not none at all
+    gathered = _gather(tokens, prompt, max(most[0], 1))
+    gathered.rank = torch.zeros_like(gathered.rank)
+    # the first token of a chain opens its own piece, the last token of a piece the next one
+    ahead = finished.long()
+    slots = Stream(document, position + ahead, 2 * (piece + ahead) - 1, tokens.index)
+    slots = _gather(slots, opens, most[2] if plan_slots else 0)
+    slots = Stream(*(getattr(slots, n).repeat_interleave(plan_slots or 1, 1) for n in slots.__dataclass_fields__))
+    asks = Stream(document, position, 2 * (piece + ahead), tokens.index)
+    plain = most[0] == fewest[0] > 0 and not packed
+    return Layout(gathered, _gather(tokens, inside, most[1]), _gather(asks, inside, most[1]), slots, plain, packed)
+
+
+def _gather(streams: Stream, mask: torch.Tensor, width: int) -> Stream:
+    index = gather_index(mask, width)
+    found = Stream(*(getattr(streams, n).gather(1, index) for n in streams.__dataclass_fields__))
+    found.document = found.document.masked_fill(~mask.gather(1, index), PADDING)
+    return found
+
+
+def gather_index(mask: torch.Tensor, width: int) -> torch.Tensor:
+    """Columns that bring the True entries of each row to the left, in order. [batch, time] -> [batch, width]."""
+    return torch.argsort((~mask).to(torch.int8), dim=1, stable=True)[:, :width]
+
+
+def _columns(like: torch.Tensor) -> torch.Tensor:
+    return torch.arange(like.shape[1], device=like.device).expand_as(like)
+
+
+def _is_one_of(ids: torch.Tensor, wanted: list[int]) -> torch.Tensor:
+    return torch.isin(ids, torch.tensor(wanted, dtype=ids.dtype, device=ids.device))
+
+
+def _shifted(flags: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(flags[:, :-1], (1, 0), value=False)
+
+
+def _changes(values: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(values[:, 1:] != values[:, :-1], (1, 0), value=True)
+
+
+MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def same_document(queries: Stream, keys: Stream) -> MaskFunction:
+    """Entries of one packed example see each other; padding sees padding, so that no row of the mask is empty."""
+    return lambda b, h, q, k: queries.document[b, q] == keys.document[b, k]
+
+
+def not_after(queries: Stream, keys: Stream) -> MaskFunction:
+    """The reasoner's rule: keys known no later than the query's own piece."""
+    return lambda b, h, q, k: keys.rank[b, k] <= queries.rank[b, q]
+
+
+def strictly_before(queries: Stream, keys: Stream, among: int) -> MaskFunction:
+    """The decoder's rule for the first `among` keys, the memory: known before the query's piece began."""
+    return lambda b, h, q, k: (k < among) & (keys.rank[b, k] < queries.rank[b, q])
+
+
+def causal_own(queries: Stream, keys: Stream, among: int) -> MaskFunction:
+    """The decoder's rule for the other keys, its own: the token itself and the ones before."""
+    return lambda b, h, q, k: (k >= among) & (keys.index[b, k] <= queries.index[b, q])
+
+
+def within(queries: Stream, keys: Stream, window: int) -> MaskFunction:
+    """Sliding window in both directions: fewer than `window` positions apart."""
+    return lambda b, h, q, k: (queries.position[b, q] - keys.position[b, k]).abs() < window
+
+
+def up_to(limits: torch.Tensor) -> MaskFunction:
+    """With a cache: each query sees the first `limits` [batch, queries] columns of its row."""
+    return lambda b, h, q, k: k < limits[b, q]
+
+
+def encoder_rule(prompt: Stream, window: int | None) -> MaskFunction:
+    seen = same_document(prompt, prompt)
+    return seen if window is None else and_masks(seen, within(prompt, prompt, window))
+
+
+def reasoner_rule(queries: Stream, keys: Stream) -> MaskFunction:
+    return and_masks(same_document(queries, keys), not_after(queries, keys))
+
+
+def decoder_rule(queries: Stream, keys: Stream, memory: int) -> MaskFunction:
+    visible = or_masks(strictly_before(queries, keys, memory), causal_own(queries, keys, memory))
+    return and_masks(same_document(queries, keys), visible)
+
+
+def make_mask(config, rule: MaskFunction, like: torch.Tensor, queries: int, keys: int):
+    """A mask in the form the configured attention takes (boolean for SDPA, additive for eager, blocks for flex)."""
+    return ALL_MASK_ATTENTION_FUNCTIONS[config._attn_implementation](
+        batch_size=like.shape[0],
+        q_length=queries,
+        kv_length=keys,
+        mask_function=rule,
+        allow_is_causal_skip=False,
+        dtype=like.dtype,
+        config=config,
+        device=like.device,
+    )

@@ -1,0 +1,537 @@
+"""StepReasoner: an encoder reads the prompt, a reasoner the finished pieces of the chain, a decoder words the next.
+
+A causal language model on the outside: token ids in, logits of the next token out. See the configuration for what a
+piece is, and docs/step_reasoner.md for the masks.
+"""
+
+import torch
+from torch import nn
+from transformers.generation import GenerationMixin, GenerationMode
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
+from transformers.models.qwen2.modeling_qwen2 import (
+    Qwen2MLP,
+    Qwen2RMSNorm,
+    Qwen2RotaryEmbedding,
+    eager_attention_forward,
+    rotate_half,
+)
+from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+
+from .cache_step_reasoner import Appending, Filling, Row, StepReasonerCache
+from .configuration_step_reasoner import StepReasonerConfig
+from .layout_step_reasoner import (
+    Layout,
+    Stream,
+    decoder_rule,
+    encoder_rule,
+    gather_index,
+    lay_out,
+    make_mask,
+    reasoner_rule,
+    up_to,
+)
+
+Rope = tuple[torch.Tensor, torch.Tensor]
+
+
+def _rotate(states: torch.Tensor, rope: Rope) -> torch.Tensor:
+    """Rotary embedding of [batch, n, heads, head_dim]; `rope` holds cosines and sines, [batch, n, head_dim]."""
+    cos, sin = (part.unsqueeze(2) for part in rope)
+    return states * cos + rotate_half(states) * sin
+
+
+class StepReasonerAttention(nn.Module):
+    """Attention with one softmax over memory and own keys; both go through the same projections.
+
+    Args:
+        config: The model's configuration.
+        layer_idx: Number of the layer in the cache, where reasoner and decoder layers are counted together.
+    """
+
+    def __init__(self, config: StepReasonerConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False  # the masks say who sees whom
+        width, bias = config.hidden_size, config.attention_bias
+        self.q_proj = nn.Linear(width, config.num_attention_heads * self.head_dim, bias=bias)
+        self.k_proj = nn.Linear(width, config.num_key_value_heads * self.head_dim, bias=bias)
+        self.v_proj = nn.Linear(width, config.num_key_value_heads * self.head_dim, bias=bias)
+        self.o_proj = nn.Linear(config.num_attention_heads * self.head_dim, width, bias=False)
+        if config.use_qk_norm:
+            self.q_norm = Qwen2RMSNorm(self.head_dim, eps=config.rms_norm_eps)
+            self.k_norm = Qwen2RMSNorm(self.head_dim, eps=config.rms_norm_eps)
+
+    def keys_values(self, states: torch.Tensor, rope: Rope) -> tuple[torch.Tensor, torch.Tensor]:
+        """[batch, n, hidden] -> rotated keys, and values: [batch, key/value heads, n, head_dim]."""
+        heads = (*states.shape[:-1], -1, self.head_dim)
+        keys = self.k_proj(states).view(heads)
+        if self.config.use_qk_norm:
+            keys = self.k_norm(keys)
+        return _rotate(keys, rope).transpose(1, 2), self.v_proj(states).view(heads).transpose(1, 2)
+
+    def forward(
+        self,
+        states: torch.Tensor,
+        sources: torch.Tensor,
+        rope: Rope,
+        sources_rope: Rope,
+        attention_mask: torch.Tensor | None,
+        past_key_values: Filling | Appending | None = None,
+    ) -> torch.Tensor:
+        """`states` [batch, n, hidden] attend to `sources` [batch, keys, hidden], memory and own together."""
+        queries = self.q_proj(states).view(*states.shape[:-1], -1, self.head_dim)
+        if self.config.use_qk_norm:
+            queries = self.q_norm(queries)
+        queries = _rotate(queries, rope).transpose(1, 2)
+        keys, values = self.keys_values(sources, sources_rope)
+        if past_key_values is not None:
+            keys, values = past_key_values.update(keys, values, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        output, _ = attend(self, queries, keys, values, attention_mask, dropout=dropout, scaling=self.scaling)
+        return self.o_proj(output.reshape(*states.shape[:-1], -1))
+
+
+class StepReasonerLayer(GradientCheckpointingLayer):
+    """The Qwen2 block; its keys come from a memory as well as from its own input."""
+
+    def __init__(self, config: StepReasonerConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.self_attn = StepReasonerAttention(config, layer_idx)
+        self.mlp = Qwen2MLP(config)
+        self.input_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        memory: torch.Tensor | None,
+        rope: Rope,
+        sources_rope: Rope,
+        attention_mask: torch.Tensor | None,
+        past_key_values: Filling | Appending | None = None,
+    ) -> torch.Tensor:
+        """[batch, n, hidden] and a memory [batch, m, hidden], whose keys come first, -> [batch, n, hidden]."""
+        sources = hidden_states if memory is None else torch.cat([memory, hidden_states], dim=1)
+        sources = self.input_layernorm(sources)
+        states = sources[:, sources.shape[1] - hidden_states.shape[1] :]
+        hidden_states = hidden_states + self.self_attn(
+            states, sources, rope, sources_rope, attention_mask, past_key_values
+        )
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+
+    def remember(self, states: torch.Tensor, rope: Rope, past_key_values: Appending) -> None:
+        """Put the keys and values of a memory into the cache without attending to it."""
+        keys, values = self.self_attn.keys_values(self.input_layernorm(states), rope)
+        past_key_values.update(keys, values, self.self_attn.layer_idx)
+
+
+class StepReasonerPreTrainedModel(PreTrainedModel):
+    config: StepReasonerConfig
+    config_class = StepReasonerConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["StepReasonerLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    # the step mask is no mask that the flash kernels know: they take causal and padding only
+    _supports_flash_attn = False
+    _supports_attention_backend = True
+    # the widths of the streams follow from the ids, so the graph breaks where they are read
+    _can_compile_fullgraph = False
+
+    def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
+        if "flash" in str(attn_implementation):
+            raise ValueError(
+                f"attn_implementation={attn_implementation!r}: the step mask is neither causal nor padding, and the "
+                "flash kernels take no other. Use 'flex_attention' on a GPU, or 'sdpa' or 'eager'."
+            )
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
+
+class StepReasonerModel(StepReasonerPreTrainedModel):
+    """The three stacks without a head.
+
+    `last_hidden_state` is zero at the positions of the prompt before its last token, and at padding: the encoder reads
+    the prompt in both directions, so a state there could not be used to predict the next token.
+    """
+
+    def __init__(self, config: StepReasonerConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        reasoner, decoder = config.num_reasoner_layers, config.num_decoder_layers
+        self.encoder = nn.ModuleList(StepReasonerLayer(config, i) for i in range(config.num_encoder_layers))
+        self.reasoner = nn.ModuleList(StepReasonerLayer(config, i) for i in range(reasoner))
+        self.decoder = nn.ModuleList(StepReasonerLayer(config, reasoner + i) for i in range(decoder))
+        if config.plan_slots:
+            self.plan_slots = nn.Embedding(config.plan_slots, config.hidden_size)
+        self.norm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = Qwen2RotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @property
+    def _ends(self) -> list[int]:
+        return [*self.config.boundary_token_ids, *self.config.trigger_token_ids]
+
+    @merge_with_config_defaults
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: StepReasonerCache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        step_ids: torch.LongTensor | None = None,
+        prompt_length: int | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """Run the model.
+
+        Args:
+            input_ids: [batch, time].
+            attention_mask: [batch, time(, with the cached ones)], 0 for padding.
+            position_ids: [batch, time]; a restart begins a new packed example. Default: counted from the mask.
+            past_key_values: What `use_cache` returned; the new tokens then belong to the chain.
+            inputs_embeds: [batch, time, hidden] instead of the ids; needs `step_ids`, and works without a cache.
+            step_ids: [batch, time], 0 on the prompt and numbers that do not fall on the chain. Default: found from the
+                ids that the config names.
+            prompt_length: Columns from here on belong to the chain, whether it has a start-of-thought token or not.
+            use_cache: Whether to return a cache.
+
+        Raises:
+            ValueError: for embeddings without `step_ids` or with a cache, a mask that is not two-dimensional, a cache
+                of another class, packed examples with a cache, or a request for `output_hidden_states` or
+                `output_attentions`: the three stacks run over different tokens, so there is no such list.
+        """
+        for name in ("output_hidden_states", "output_attentions"):
+            asked = kwargs.get(name)
+            if getattr(self.config, name, False) if asked is None else asked:
+                raise ValueError(
+                    f"{name}: the three stacks of StepReasoner run over different tokens, so there is no list of "
+                    "one shape to return. Put forward hooks on the layers of model.encoder, .reasoner and .decoder."
+                )
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give either input_ids or inputs_embeds.")
+        if inputs_embeds is not None and step_ids is None:
+            raise ValueError(
+                "StepReasoner finds the steps from input_ids; with inputs_embeds pass step_ids as well (0 on the "
+                "prompt, then the number of the step)."
+            )
+        if attention_mask is not None and attention_mask.ndim != 2:
+            raise ValueError("StepReasoner makes its own masks: attention_mask has to be [batch, time].")
+        if past_key_values is not None and not isinstance(past_key_values, StepReasonerCache):
+            raise ValueError(
+                f"past_key_values is a {type(past_key_values).__name__}, but StepReasoner needs its own "
+                "StepReasonerCache. Leave past_key_values out: use_cache=True makes one."
+            )
+        if past_key_values is not None and self.gradient_checkpointing and self.training:
+            raise ValueError(
+                "Layers under gradient checkpointing keep nothing in a cache while they train. Call model.eval(), or "
+                "leave past_key_values out."
+            )
+        if past_key_values is not None and past_key_values.tokens:
+            hidden_states = self._continue(input_ids, attention_mask, past_key_values)
+            return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
+
+        shape = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
+        position_ids = self._positions(shape, attention_mask, position_ids)
+        layout = lay_out(
+            input_ids,
+            position_ids,
+            attention_mask,
+            step_ids,
+            prompt_length,
+            thought_start=self.config.thought_start_token_ids,
+            ends=self._ends,
+            max_piece_length=self.config.max_piece_length,
+            plan_slots=self.config.plan_slots,
+        )
+        cache = None
+        if (past_key_values is not None or use_cache) and input_ids is not None and not layout.packed:
+            cache = StepReasonerCache(self.config) if past_key_values is None else past_key_values
+        elif past_key_values is not None:
+            raise ValueError("A cache holds one example a row, from input_ids: not packed ones, no inputs_embeds.")
+        if cache is not None:
+            self._begin(cache, layout, input_ids)
+        states = self._stacks(layout, input_ids, inputs_embeds, cache)
+        states = states * layout.chain.valid.unsqueeze(-1)
+        hidden_states = states.new_zeros(*shape, states.shape[-1])
+        index = layout.chain.index.unsqueeze(-1).expand_as(states)
+        return BaseModelOutputWithPast(
+            last_hidden_state=hidden_states.scatter(1, index, states), past_key_values=cache if use_cache else None
+        )
+
+    def _positions(self, shape, attention_mask, position_ids) -> torch.Tensor:
+        if position_ids is not None:
+            return position_ids.expand(shape)
+        if attention_mask is not None:
+            return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        return torch.arange(shape[1], device=self.device).expand(shape)
+
+    def _stacks(self, layout: Layout, input_ids, inputs_embeds, cache: StepReasonerCache | None) -> torch.Tensor:
+        """The decoder's normalised states of the chain stream, [batch, len(chain), hidden]."""
+
+        def embed(stream: Stream) -> torch.Tensor:
+            if inputs_embeds is None:
+                return self.embed_tokens(input_ids.gather(1, stream.index))
+            return torch.take_along_dim(inputs_embeds, stream.index.unsqueeze(-1), dim=1)
+
+        config, prompt, chain = self.config, layout.prompt, layout.chain
+        memory, tokens = embed(prompt), embed(chain)
+        prompt_rope, chain_rope = self._rope(tokens, prompt), self._rope(tokens, chain)
+        memory = self._encode(memory, layout, prompt_rope)
+
+        known, known_rope = prompt, prompt_rope
+        if len(self.reasoner):
+            read, read_rope, states = chain, chain_rope, tokens
+            if config.plan_slots:
+                slots = self.plan_slots.weight.repeat(len(layout.slots) // config.plan_slots, 1)
+                states = torch.cat([tokens, slots.expand(len(tokens), -1, -1)], dim=1)
+                read, read_rope = chain + layout.slots, _join(chain_rope, self._rope(tokens, layout.slots))
+            known, known_rope = prompt + read, _join(prompt_rope, read_rope)
+            mask = make_mask(config, reasoner_rule(read, known), tokens, len(read), len(known))
+            filling = cache and Filling(cache, self._kept(cache, known, "reasoner"))
+            for layer in self.reasoner:
+                states = layer(states, memory, read_rope, known_rope, mask, past_key_values=filling)
+            memory = torch.cat([memory, states], dim=1)
+
+        keys, states = known + chain, tokens
+        mask = make_mask(config, decoder_rule(layout.asks, keys, len(known)), tokens, len(chain), len(keys))
+        filling = cache and Filling(cache, self._kept(cache, keys, "decoder", own=len(chain)))
+        for layer in self.decoder:
+            states = layer(states, memory, chain_rope, _join(known_rope, chain_rope), mask, past_key_values=filling)
+        return self.norm(states)
+
+    def _rope(self, like: torch.Tensor, stream: Stream) -> Rope:
+        return self.rotary_emb(like, stream.position)
+
+    def _encode(self, states: torch.Tensor, layout: Layout, rope: Rope) -> torch.Tensor:
+        types = self.config.layer_types[: len(self.encoder)]
+        masks = {}
+        for kind in set(types):
+            window = self.config.sliding_window if kind == "sliding_attention" else None
+            short = window is None or states.shape[1] <= window
+            if layout.plain_prompt and short and self.config._attn_implementation != "eager":
+                masks[kind] = None
+            else:
+                rule = encoder_rule(layout.prompt, window)
+                masks[kind] = make_mask(self.config, rule, states, states.shape[1], states.shape[1])
+        for kind, layer in zip(types, self.encoder, strict=True):
+            states = layer(states, None, rope, rope, masks[kind])
+        return states
+
+    @staticmethod
+    def _begin(cache: StepReasonerCache, layout: Layout, input_ids: torch.Tensor) -> None:
+        """Enter each row's unfinished piece; the counts of kept columns follow with the layers."""
+        chain, asks = layout.chain, layout.asks
+        cache.tokens = input_ids.shape[1]
+        now = asks.rank.masked_fill(~asks.valid, 0).amax(dim=1)
+        unfinished = ((chain.rank == now[:, None]) & chain.valid).tolist()
+        ids, positions, counts = (
+            t.tolist() for t in (input_ids.gather(1, chain.index), chain.position, chain.valid.sum(dim=1))
+        )
+        cache.rows = [
+            # a row may be nothing but padding, with which some batches are filled up
+            Row([i for i, flag in zip(row, flags, strict=True) if flag], place[count - 1] + 1 if count else 0, rank)
+            for row, flags, place, count, rank in zip(ids, unfinished, positions, counts, now.tolist(), strict=True)
+        ]
+
+    @staticmethod
+    def _kept(cache: StepReasonerCache, keys: Stream, side: str, own: int = 0) -> torch.Tensor:
+        """Columns that the cache keeps: what each row's next token may see, and the `own` last ones."""
+        memory = len(keys) - own
+        now = torch.tensor([row.rank for row in cache.rows], device=keys.rank.device)
+        known = keys.valid & (keys.rank < now[:, None])
+        known[:, memory:] = keys.valid[:, memory:]
+        lengths = known.sum(dim=1).tolist()
+        for row, length in zip(cache.rows, lengths, strict=True):
+            setattr(row, side, length)
+        return gather_index(known, max(lengths))
+
+    def _continue(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, cache: StepReasonerCache
+    ) -> torch.Tensor:
+        """States of new tokens of the chain, one column after the other: [batch, time, hidden]."""
+        if input_ids is None:
+            raise ValueError("With a cache StepReasoner needs input_ids: the ids say where a piece ends.")
+        return torch.cat([self._decode(column, cache) for column in input_ids.split(1, dim=1)], dim=1)
+
+    def _decode(self, ids: torch.Tensor, cache: StepReasonerCache) -> torch.Tensor:
+        rows, device = cache.rows, ids.device
+        position = torch.tensor([[row.position] for row in rows], device=device)
+        ends, longest = set(self._ends), self.config.max_piece_length
+        finished = []
+        for number, (row, token) in enumerate(zip(rows, ids[:, 0].tolist(), strict=True)):
+            row.pending.append(token)
+            row.position += 1
+            if token in ends or len(row.pending) == longest:
+                finished.append(number)
+        if finished:
+            self._reason(finished, cache)
+        states = self.embed_tokens(ids)
+        rope = self.rotary_emb(states, position)
+        lengths = [row.decoder for row in rows]
+        appending = Appending(cache, None, lengths, 1)
+        limits = None if min(lengths) == max(lengths) else torch.tensor(lengths, device=device)[:, None] + 1
+        mask = self._limit_mask(limits, states, appending.width)
+        for layer in self.decoder:
+            states = layer(states, None, rope, rope, mask, past_key_values=appending)
+        for row in rows:
+            row.decoder += 1
+        cache.tokens += 1
+        return self.norm(states)
+
+    def _limit_mask(self, limits: torch.Tensor | None, states: torch.Tensor, width: int):
+        if limits is None and self.config._attn_implementation != "flex_attention":
+            return None
+        if limits is None:
+            limits = torch.full(states.shape[:2], width, device=states.device)
+        return make_mask(self.config, up_to(limits), states, states.shape[1], width)
+
+    def _reason(self, numbers: list[int], cache: StepReasonerCache) -> None:
+        """Run the reasoner over the finished piece of these rows, and over the slots that open their next one."""
+        rows = [cache.rows[n] for n in numbers]
+        if len(self.reasoner):
+            device, slots = self.embed_tokens.weight.device, self.config.plan_slots
+            counts = [len(row.pending) for row in rows]
+            width = max(counts) + slots
+            ids = torch.tensor([row.pending + [0] * (width - len(row.pending)) for row in rows], device=device)
+            # a piece's tokens have consecutive positions; its slots have that of the token to come
+            position = torch.tensor(
+                [[row.position - max(n - i, 0) for i in range(width)] for row, n in zip(rows, counts, strict=True)],
+                device=device,
+            )
+            states = self.embed_tokens(ids)
+            if slots:
+                for number, count in enumerate(counts):
+                    states[number, count : count + slots] = self.plan_slots.weight
+            rope = self.rotary_emb(states, position)
+            where = None if len(numbers) == len(cache.rows) else numbers
+            lengths = [row.reasoner for row in rows]
+            appending = Appending(cache, where, lengths, width)
+            limits = None
+            if slots or len(set(counts)) > 1 or len(set(lengths)) > 1:
+                limits = torch.tensor(
+                    [
+                        [length + count + slots * (i >= count) for i in range(width)]
+                        for length, count in zip(lengths, counts, strict=True)
+                    ],
+                    device=device,
+                )
+            mask = self._limit_mask(limits, states, appending.width)
+            for layer in self.reasoner:
+                states = layer(states, None, rope, rope, mask, past_key_values=appending)
+            appending = Appending(cache, where, [row.decoder for row in rows], width)
+            for layer in self.decoder:
+                layer.remember(states, rope, appending)
+            for row, count in zip(rows, counts, strict=True):
+                row.reasoner += count + slots
+                row.decoder += count + slots
+        for row in rows:
+            row.pending = []
+
+
+def _join(*ropes: Rope) -> Rope:
+    return tuple(torch.cat(parts, dim=1) for parts in zip(*ropes, strict=True))
+
+
+class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
+    """StepReasoner with a language modelling head; `generate`, trainers and PEFT take it like any causal model."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: StepReasonerConfig) -> None:
+        super().__init__(config)
+        self.model = StepReasonerModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: StepReasonerCache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        step_ids: torch.LongTensor | None = None,
+        prompt_length: int | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """As [`StepReasonerModel`], with logits [batch, time, vocabulary] and, given labels, the loss.
+
+        Labels on the prompt add a constant to the loss, log(vocabulary) a token: leave them at -100, as a trainer does
+        that learns completions only.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            step_ids=step_ids,
+            prompt_length=prompt_length,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+
+    def _prepare_cache_for_generation(self, generation_config, model_kwargs, generation_mode, *args, **kwargs) -> None:
+        if generation_config.cache_implementation not in (None, "dynamic"):
+            raise ValueError(
+                f"cache_implementation={generation_config.cache_implementation!r}: StepReasoner has its own cache, "
+                "which grows by a piece at a time; static, offloaded and quantised caches do not fit it. Leave it out."
+            )
+        assisted = generation_mode == GenerationMode.ASSISTED_GENERATION
+        if assisted or generation_config.prefill_chunk_size is not None:
+            raise ValueError(
+                "StepReasoner reads its prompt in both directions and cannot cut its cache back: assisted generation "
+                "and prefill_chunk_size are not available."
+            )
+        if self.training and self.model.gradient_checkpointing:
+            # the layers keep nothing, so every token reads the whole text again (the config is generate's own copy)
+            generation_config.use_cache = False
+            return
+        given = model_kwargs.get("past_key_values")
+        if given is not None:
+            given._is_user_defined = True  # generate leaves a cache whole that outlives it
+        elif generation_config.use_cache is not False:
+            model_kwargs["past_key_values"] = StepReasonerCache(self.config)
+
+    def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
+        if model_kwargs.get("past_key_values") is None:
+            # without a cache the next call sees the whole text again and has to know what the prompt was
+            # (the mask is dropped where there is no padding; the positions are always there)
+            known = model_kwargs.get("attention_mask")
+            known = model_kwargs["position_ids"] if known is None else known
+            model_kwargs.setdefault("prompt_length", known.shape[1])
+        return super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
+
+    @classmethod
+    def from_decoder_only(cls, model, **kwargs) -> "StepReasonerForCausalLM":
+        """Initialise every layer from a decoder-only checkpoint; see `conversion_step_reasoner.from_decoder_only`."""
+        from .conversion_step_reasoner import from_decoder_only
+
+        return from_decoder_only(cls, model, **kwargs)
+
+
+__all__ = ["StepReasonerForCausalLM", "StepReasonerModel", "StepReasonerPreTrainedModel"]
