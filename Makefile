@@ -18,7 +18,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/python recipes/demo.py $(if $(QUESTION),--question "$(QUESTION)")
+	$(BIN)/python recipes/demo.py $(if $(QUESTION),--question "$(QUESTION)") $(if $(STEP_REASONER),--step_reasoner)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests

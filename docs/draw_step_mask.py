@@ -13,6 +13,7 @@ import torch
 from matplotlib.patches import Patch, Rectangle
 
 from hf_reason.models.step_reasoner.layout_step_reasoner import (
+    Layout,
     Stream,
     decoder_rule,
     encoder_rule,
@@ -25,11 +26,11 @@ PROMPT, CHAIN, SLOT, OWN = "#4C78A8", "#F58518", "#54A24B", "#7E57A8"
 CELL = 0.3  # inches
 
 
-def example():
-    """The streams of the example: "<think>" begins the chain, "↵" ends a step, "=" is a trigger, one slot a piece."""
+def example() -> Layout:
+    """Its layout: "<think>" begins the chain, "↵" ends a step, "=" is a trigger, one slot a piece."""
     vocabulary = sorted(set(TOKENS))
     ids = torch.tensor([[vocabulary.index(token) for token in TOKENS]])
-    layout = lay_out(
+    return lay_out(
         ids,
         torch.arange(len(TOKENS))[None],
         None,
@@ -39,7 +40,6 @@ def example():
         max_piece_length=0,
         plan_slots=1,
     )
-    return layout.prompt, layout.chain, layout.slots
 
 
 def entries(stream: Stream, colour: str) -> list[tuple[str, str, int]]:
@@ -90,7 +90,8 @@ def draw(axes, title: str, rule, rows: list, columns: list, row_order: list[int]
 
 
 def main(path: str) -> None:
-    prompt, chain, slots = example()
+    layout = example()
+    prompt, chain, slots = layout.prompt, layout.chain, layout.slots
     prompts, chains, plans = entries(prompt, PROMPT), entries(chain, CHAIN), entries(slots, SLOT)
     own = entries(chain, OWN)
     read, known = chains + plans, prompts + chains + plans
@@ -133,8 +134,8 @@ def main(path: str) -> None:
     bottom = size(2.7, height)
     draw(
         panel(first, bottom, len(everything), len(own)),
-        "Decoder: what the reasoner knew before the piece began (left), and its own tokens so far (right)",
-        decoder_rule(chain, known_stream + chain, len(known)),
+        "Decoder: the pieces before that of the token to come (left), its own tokens so far (right)",
+        decoder_rule(layout.asks, known_stream + chain, len(known)),
         own,
         everything,
         list(range(len(own))),

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--question", default=None)
     parser.add_argument("--num_problems", type=int, default=30_000)
-    parser.add_argument("--step_reasoner", action="store_true", help="train a StepReasoner as well, and show it beside")
+    parser.add_argument("--step_reasoner", action="store_true", help="train a StepReasoner too, and show it beside")
     args, extra = parser.parse_known_args()
     folder = args.output_dir
     raw = folder / "raw" / "word_problems.jsonl"

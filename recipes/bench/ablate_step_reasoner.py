@@ -12,6 +12,7 @@ the data are the same. Runs that are finished are not repeated; unknown argument
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
 
     def output(model: str, seed: int, kind: str) -> Path:
-        return args.output_dir / f"{model.replace('/', '').replace(' ', '_').replace('=', 'eq')}-{kind}-{seed}"
+        return args.output_dir / f"{re.sub('[^a-z0-9]+', '-', model.lower())}-{kind}-{seed}"
 
     equal = {m: [(m, s, args.steps, output(m, s, "steps")) for s in args.seeds] for m in args.models}
     train(args, [equal[m][i] for i in range(len(args.seeds)) for m in args.models], extra)

@@ -60,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--step_tokens", type=int, nargs=2, default=[20, 40], help="Shortest and longest step.")
     add("--trigger_every", type=int, default=0, help="Tokens from trigger to trigger inside a step; 0: none.")
     add("--plan_slots", type=int, default=0)
+    add("--decoder_window", type=int, default=0, help="Own tokens that the decoder keeps; 0: all of the chain.")
     add("--train_batch", type=int, default=4)
     add("--decode_batch", type=int, nargs="*", default=[1, 16])
     add("--repeats", type=int, default=3, help="Measurements of each kind and side, after one to warm up.")
@@ -91,6 +92,7 @@ def build(side: str, args: argparse.Namespace) -> Any:
             boundary_token_ids=[BOUNDARY],
             trigger_token_ids=[TRIGGER],
             plan_slots=args.plan_slots,
+            decoder_window=args.decoder_window,
             **same,
         )
         model = StepReasonerForCausalLM(config)

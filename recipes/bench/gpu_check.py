@@ -74,6 +74,32 @@ def check_generation(device: torch.device, tokenizer, rows: list[dict]) -> tuple
     return output.numel() / seconds, bool((alone == batched).float().mean() > 0.9)
 
 
+def check_step_reasoner(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
+    """StepReasoner in float32: the largest difference of its logits between the device and the CPU, relative to the
+    largest logit, and whether a left-padded batch writes the same with and without a cache."""
+    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
+    from hf_reason.evaluation.generation import pad_left
+
+    torch.manual_seed(0)
+    config = StepReasonerConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_encoder_layers=2, num_reasoner_layers=2,
+        num_decoder_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, plan_slots=2,
+        initializer_range=0.1, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    ).set_tokens(tokenizer, triggers=["="])  # fmt: skip
+    model = StepReasonerForCausalLM(config).eval()
+    ids = torch.tensor([encode(rows[0], tokenizer)["input_ids"]])
+    prompts = [encode_prompt(row, tokenizer) for row in rows[:8]]
+    batch, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))
+    options = {"max_new_tokens": 48, "min_new_tokens": 48, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    with torch.no_grad():
+        expected = model(ids).logits
+        found = model.to(device)(ids.to(device)).logits.cpu()
+    cached = model.generate(batch, attention_mask=mask, **options)
+    plain = model.generate(batch, attention_mask=mask, use_cache=False, **options)
+    same = bool((cached == plain).float().mean() > 0.9)
+    return float((found - expected).abs().max() / expected.abs().max()), same
+
+
 def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[str, float]:
     """Sixty steps of CoTSFTTrainer, weighted, smoothed and packed: the loss must fall."""
     from datasets import Dataset
@@ -108,6 +134,9 @@ def main() -> int:
     speed, equal = check_generation(device, tokenizer, rows[:32])
     print(f"generation: {speed:.0f} tokens/s in a batch of 32; a batch equals its rows: {equal}")
     failed += [] if equal else ["generation"]
+    difference, equal = check_step_reasoner(device, tokenizer, rows)
+    print(f"StepReasoner: largest difference {difference:.2e} of the largest logit; with and without a cache: {equal}")
+    failed += [] if difference < 1e-2 and equal else ["StepReasoner"]
     lengths = [len(encode(row, tokenizer)["input_ids"]) for row in rows[:100]]
     print(f"records: {sum(lengths) / len(lengths):.0f} tokens each")
     missing = [name for name in ("trl", "datasets", "peft") if importlib.util.find_spec(name) is None]

@@ -119,27 +119,33 @@ def test_all_layers_in_the_decoder_and_no_prompt_are_the_source_exactly(family):
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
 def test_encoder_and_reasoner_layers_compute_what_the_sources_do(family):
-    """One token of prompt and pieces of one token leave nothing to see ahead: both stacks are then causal."""
+    """The source, told by a mask to look ahead as far as StepReasoner's stacks do."""
     source = source_model(family)
     ids = torch.randint(7, 53, (1, 12))
     ids[:, 0] = 5
+    ids[:, [3, 8]] = 6
+    piece = torch.tensor([0] * 4 + [1] * 5 + [2] * 3)
     with torch.no_grad():
-        states = source.model(ids, output_hidden_states=True).hidden_states
+        by_piece, whole = (
+            source.model(ids, attention_mask=visible[None, None], output_hidden_states=True).hidden_states[4]
+            for visible in (piece[:, None] >= piece, torch.ones(12, 12, dtype=torch.bool))
+        )
     seen = {}
 
     def record(name):
         return lambda module, inputs, output: seen.__setitem__(name, output)
 
-    model = convert(source, encoder_layers=0, reasoner_layers=4, max_piece_length=1)
-    model.config.thought_start_token_ids = [5]
+    model = convert(source, encoder_layers=0, reasoner_layers=4)
+    model.config.thought_start_token_ids, model.config.boundary_token_ids = [5], [6]
     model.model.reasoner[-1].register_forward_hook(record("reasoner"))
     encoding = convert(source, encoder_layers=4)
     encoding.model.encoder[-1].register_forward_hook(record("encoder"))
     with torch.no_grad():
         model(ids)
-        encoding(ids[:, :1])
-    assert (seen["reasoner"] - states[4]).abs().max() < 1e-12
-    assert (seen["encoder"] - states[4][:, :1]).abs().max() < 1e-12
+        encoding(ids)
+    assert (by_piece - whole).abs().max() > 1e-2
+    assert (seen["reasoner"] - by_piece).abs().max() < 1e-12
+    assert (seen["encoder"] - whole).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ try:
 except ModuleNotFoundError:
     pass
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-name, text = sys.argv[1:]
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+name, text, *base = sys.argv[1:]
 out = {"refused": []}
-for auto in (AutoConfig, AutoModelForCausalLM):
+for auto in (AutoConfig, AutoModel, AutoModelForCausalLM):
     for options in ({}, {"trust_remote_code": False}):
         try:
             auto.from_pretrained(name, **options)
@@ -44,6 +44,13 @@ out["logits"] = model(**batch).logits.tolist()
 for cache in (True, False):
     options = dict(max_new_tokens=12, do_sample=False, use_cache=cache, eos_token_id=None)
     out["generated" if cache else "without cache"] = model.generate(**batch, **options).tolist()
+# each Auto class takes the folder of the other
+bodies = [AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float64) for folder in (name, *base)]
+bodies += [AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float64).model
+           for folder in base]
+out["bodies"] = [type(body).__name__ for body in bodies]
+expected = model.model(**batch).last_hidden_state
+assert all(torch.equal(body(**batch).last_hidden_state, expected) for body in bodies)
 out["hf_reason"] = [module for module in sys.modules if module.startswith("hf_reason")]
 print("\\n" + json.dumps(out, default=str))  # a prompt may stand on the line
 """
@@ -63,7 +70,8 @@ print(json.dumps({"local": type(model) is hf_reason.StepReasonerForCausalLM, "lo
 """
 
 TEXT = "小明有3个苹果，又买了4个<think>\n3+4=7\n7+"
-CODE = {f"{part}_step_reasoner.py" for part in ("cache", "configuration", "conversion", "layout", "modeling")}
+PARTS = ("cache", "configuration", "conversion", "decoding", "layers", "layout", "modeling")
+CODE = {f"{part}_step_reasoner.py" for part in PARTS}
 
 
 def _client(script: str, *arguments: str, env: dict[str, str], cwd: Path) -> dict:
@@ -124,8 +132,9 @@ def expected(model, tokenizer) -> dict:
 def _check_stranger(out: dict, expected: dict, tokenizer) -> None:
     import torch
 
-    assert out["refused"] == [True] * 4, "without trust_remote_code it has to be refused"
+    assert out["refused"] == [True] * 6, "without trust_remote_code it has to be refused"
     assert out["module"].startswith("transformers_modules.") and out["hf_reason"] == []
+    assert set(out["bodies"]) == {"StepReasonerModel"}
     assert out["tokenizer"] == type(tokenizer).__name__ and out["ids"] == expected["ids"]
     assert out["config"]["model_type"] == "step_reasoner" and out["config"]["plan_slots"] == 1
     torch.testing.assert_close(torch.tensor(out["logits"], dtype=torch.float64), expected["logits"])
@@ -133,24 +142,30 @@ def _check_stranger(out: dict, expected: dict, tokenizer) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_a_folder_is_enough_without_hf_reason(saved, expected, tokenizer, tmp_path):
+def test_a_folder_is_enough_without_hf_reason(model, saved, expected, tokenizer, tmp_path):
     assert {path.name for path in saved.glob("*.py")} == CODE
-    auto_map = json.loads((saved / "config.json").read_text())["auto_map"]
-    assert auto_map["AutoConfig"] == "configuration_step_reasoner.StepReasonerConfig"
-    assert auto_map["AutoModelForCausalLM"] == "modeling_step_reasoner.StepReasonerForCausalLM"
+    model.model.float().save_pretrained(tmp_path / "base")
     env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HOME": str(tmp_path / "home")}
-    _check_stranger(_client(STRANGER, str(saved), TEXT, env=env, cwd=tmp_path), expected, tokenizer)
+    out = _client(STRANGER, str(saved), TEXT, str(tmp_path / "base"), env=env, cwd=tmp_path)
+    assert len(out["bodies"]) == 3
+    _check_stranger(out, expected, tokenizer)
 
 
-def test_a_base_model_and_a_config_carry_their_code_too(model, tmp_path):
-    model.model.save_pretrained(tmp_path / "base")
-    assert {path.name for path in (tmp_path / "base").glob("*.py")} == CODE
-    auto_map = json.loads((tmp_path / "base" / "config.json").read_text())["auto_map"]
-    assert auto_map["AutoModel"] == "modeling_step_reasoner.StepReasonerModel"
+@pytest.mark.parametrize("part", ["causal", "base"])
+def test_model_and_config_carry_their_code(model, tmp_path, part):
+    (model if part == "causal" else model.model).save_pretrained(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").glob("*.py")} == CODE
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "configuration_step_reasoner.StepReasonerConfig",
+        "AutoModel": "modeling_step_reasoner.StepReasonerModel",
+        "AutoModelForCausalLM": "modeling_step_reasoner.StepReasonerForCausalLM",
+    }
     model.config.save_pretrained(tmp_path / "config")
     assert {path.name for path in (tmp_path / "config").glob("*.py")} == {"configuration_step_reasoner.py"}
 
 
+# slow, as the folder alone is covered above
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_pushed_to_a_hub_and_back(saved, expected, tokenizer, tmp_path):
     import torch

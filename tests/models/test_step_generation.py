@@ -12,7 +12,10 @@ SHAPES = {
     "slots": {"plan_slots": 2},
     "triggers": {"trigger_token_ids": [4], "use_qk_norm": True},
     "short pieces, triggers, slots": {"trigger_token_ids": [4], "max_piece_length": 3, "plan_slots": 1},
-    "every token a piece": {"max_piece_length": 1, "plan_slots": 1},
+    "every token a piece": {"boundary_token_ids": list(range(31)), "plan_slots": 1},
+    "pieces of two": {"boundary_token_ids": [], "max_piece_length": 2},
+    "decoder window": {"decoder_window": 3, "plan_slots": 1},
+    "decoder window of one": {"decoder_window": 1, "num_decoder_layers": 1},
     "no reasoner": {"num_reasoner_layers": 0},
     "no encoder": {"num_encoder_layers": 0, "plan_slots": 1},
     "decoder only": {"num_encoder_layers": 0, "num_reasoner_layers": 0},
@@ -196,15 +199,30 @@ def test_nothing_is_computed_twice(step_model, ids, count, slots):
     assert decoder[1:] == [(1, 1)] * len(following)
 
 
+@pytest.mark.parametrize("slots", [0, 2])
+def test_a_prefill_that_ends_a_piece_has_read_it(step_model, ids, count, slots):
+    model = step_model(plan_slots=slots)
+    reasoner, decoder = (count(model, stack) for stack in ("reasoner", "decoder"))
+    cache = model(ids("abc<de.f."), use_cache=True).past_key_values
+    # "c<de.", "f." and the slots before each and behind the last
+    assert (reasoner, decoder) == ([(1, 7 + 3 * slots)], [(1, 7)])
+    for character in "gh.i":
+        model(ids(character), past_key_values=cache)
+    assert reasoner[1:] == [(1, 3 + slots)]
+    assert decoder[1:] == [(1, 1)] * 4
+
+
 def test_the_reasoner_runs_for_the_rows_that_finished(step_model, ids, count):
     model = step_model()
     reasoner = count(model, "reasoner")
     cache = model(ids("ab<", "cd<", "ef<"), use_cache=True).past_key_values
-    for column in ("a.b", "..c", "ddd", ".ed"):
+    runs = []
+    for column in ("a.b", "..c", "ddd", ".ed", "abc"):
         model(ids(*column), past_key_values=cache)
-    model(ids(*"abc"), past_key_values=cache)
-    # "d<." of row 1; "b<a." and "." of rows 0 and 1, at the same time; "d." of row 0
-    assert reasoner[1:] == [(1, 3), (2, 4), (1, 2)]
+        runs.append(reasoner[1 + sum(map(len, runs)) :])
+    # "d<." of row 1; "b<a." and "." of rows 0 and 1, at the same time; "d." of row 0; each before its last token is
+    # read, which sees it
+    assert runs == [[(1, 3)], [(2, 4)], [], [(1, 2)], []]
 
 
 def test_rows_of_a_cache_are_moved_repeated_and_chosen(step_model, ids):
@@ -244,9 +262,9 @@ def test_rows_of_a_cache_are_moved_repeated_and_chosen(step_model, ids):
     torch.testing.assert_close(outputs.logits, model(ids("ab<")).logits, **CLOSE)
 
 
-@pytest.mark.parametrize("slots", [0, 2])
-def test_bytes_of_the_cache(step_model, ids, slots):
-    model = step_model(plan_slots=slots, num_reasoner_layers=3, num_decoder_layers=1)
+@pytest.mark.parametrize(("slots", "window"), [(0, 0), (2, 0), (2, 2)])
+def test_bytes_of_the_cache(step_model, ids, slots, window):
+    model = step_model(plan_slots=slots, decoder_window=window, num_reasoner_layers=3, num_decoder_layers=1)
     tokens = ids("_abc<", "defg<")
     cache = model(tokens, attention_mask=_mask(tokens), use_cache=True).past_key_values
     for column in ("hx", ".y", "iz"):
@@ -254,7 +272,7 @@ def test_bytes_of_the_cache(step_model, ids, slots):
     # row 0: prompt abc, finished piece "c<h.", two pieces begun, "c<h.i" read by the decoder; row 1: prompt defg,
     # nothing finished, one piece begun, "g<xyz" read by the decoder
     reasoner = (3 + 4 + 2 * slots) + (4 + slots)
-    decoder = reasoner + 5 + 5
+    decoder = reasoner + 2 * (window or 5)
     one = 2 * (2 * 8) * 8  # keys and values of 2 heads of width 8, 8 bytes a number
     assert cache.nbytes() == one * (3 * reasoner + decoder)
 

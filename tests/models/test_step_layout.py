@@ -38,10 +38,13 @@ def divide(ids):
 
 @pytest.fixture
 def drawn(divide):
-    """The pieces of a row as text: the number of the piece under each chain token, the bridge included; else `-`."""
+    """The pieces of a row as text: the number of the piece under each token of the chain stream; else `-`.
 
-    def draw(text: str, **keywords) -> str:
-        chain = divide(text, **keywords).chain
+    Of the stream `asks`: the number of the piece whose token it predicts.
+    """
+
+    def draw(text: str, stream="chain", **keywords) -> str:
+        chain = getattr(divide(text, **keywords), stream)
         row = ["-"] * len(text)
         for index, rank, valid in zip(chain.index[0], chain.rank[0], chain.valid[0], strict=True):
             if valid:
@@ -66,13 +69,17 @@ def drawn(divide):
         # triggers cut inside a step
         ("ab<c=d=e.f=g.", "-111122334455", {"triggers": "="}),
         ("ab<c=d.", "-111111", {}),
-        # no piece is longer than three tokens, the bridge counted in the first
+        # no piece is longer than three tokens, the last token of the prompt counted in the first
         ("ab<cdefg.hi", "-1112223344", {"max_piece_length": 3}),
         ("ab<c.def.g", "-111233345", {"max_piece_length": 3}),
-        ("ab<cd", "-1234", {"max_piece_length": 1}),
-        # an empty prompt: no bridge, the start token opens the first piece
+        ("ab<cd", "-1122", {"max_piece_length": 2}),
+        # an empty prompt: the start token opens the first piece
         ("<de.fg.h", "11112223", {}),
         (".", "1", {}),
+        # the first token of the stream never ends a piece, in the prompt or not
+        ("a.<b.c", "-11112", {}),
+        ("..a", "112", {"prompt_length": 0}),
+        ("<ab.c", "11112", {"triggers": "<"}),
         # without a start token all is prompt; its last token predicts what follows
         ("abc.de", "-----1", {}),
         ("a", "1", {}),
@@ -92,6 +99,30 @@ def drawn(divide):
 )
 def test_pieces_of_a_row(drawn, text, pieces, keywords):
     assert drawn(text, **keywords) == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "keywords"),
+    [
+        # the last token of a piece asks for the first of the next, also where the text ends
+        ("abc<de.fg.h", "--111122233", {}),
+        ("abc<de.fg.", "--11112223", {}),
+        ("ab<..c", "-11233", {}),
+        ("ab<c=d=e.f=g.", "-111223344556", {"triggers": "="}),
+        ("ab<cdefg.hi", "-1122233444", {"max_piece_length": 3}),
+        ("__ab<c.d__", "---11122--", {}),
+        ("abc.", "---1", {}),
+        (".", "1", {}),
+        # given steps end where the number changes, and not at the end of the text
+        ("abcdefg", "--11222", {"step_ids": [0, 0, 0, 1, 1, 2, 2]}),
+        ("abcd__", "-122--", {"step_ids": [0, 0, 1, 2, 0, 0]}),
+        # packed: nothing asks across examples
+        ("ab<c.dab<c.", "-11122-3334", {"positions": [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4]}),
+        ("abcab", "12233", {"positions": [0, 1, 2, 0, 1], "step_ids": [0, 1, 2, 0, 1]}),
+    ],
+)
+def test_pieces_that_are_asked_for(drawn, text, pieces, keywords):
+    assert drawn(text, stream="asks", **keywords) == pieces
 
 
 @pytest.mark.parametrize(
@@ -142,14 +173,29 @@ def test_every_stream_of_a_worked_example(divide):
     assert layout.chain.index.tolist() == [[3, 4, 5, 6, 7]]
     assert layout.chain.position.tolist() == [[1, 2, 3, 4, 5]]
     assert layout.chain.rank.tolist() == [[2, 2, 2, 2, 4]]
-    # two slots a piece, at the place of its first token, known half a step before it
-    assert layout.slots.index.tolist() == [[3, 3, 7, 7]]
+    # the same tokens; the end of the first piece asks for the second
+    for name in ("document", "position", "index"):
+        assert torch.equal(getattr(layout.asks, name), getattr(layout.chain, name))
+    assert layout.asks.rank.tolist() == [[2, 2, 2, 4, 4]]
+    # two slots a piece, at the position of its first token, known half a step before it: from the token on that leads
+    # to the piece
+    assert layout.slots.index.tolist() == [[3, 3, 6, 6]]
     assert layout.slots.position.tolist() == [[1, 1, 5, 5]]
     assert layout.slots.rank.tolist() == [[1, 1, 3, 3]]
     assert layout.slots.valid.all()
-    assert layout.bridges.tolist() == [True]
     assert layout.plain_prompt
     assert not layout.packed
+
+
+def test_slots_open_where_a_piece_ends_with_the_text(divide):
+    layout = divide("ab<c.", plan_slots=1)
+    assert layout.slots.position.tolist() == [[1, 5]]
+    assert layout.slots.rank.tolist() == [[1, 3]]
+    # packed, the slot keeps to its own example
+    layout = divide("ab<c.d<e", positions=[0, 1, 2, 3, 4, 0, 1, 2], plan_slots=1)
+    assert layout.slots.document.tolist() == [[0, 0, 1]]
+    assert layout.slots.position.tolist() == [[1, 5, 0]]
+    assert layout.slots.rank.tolist() == [[1, 3, 3]]
 
 
 def test_packed_streams(divide):
@@ -182,7 +228,7 @@ def test_rows_of_a_batch_are_gathered_to_the_left(ids):
     assert layout.prompt.index[0, 0] == 2
     assert layout.chain.valid.tolist() == [[True] * 4, [True] * 4, [True] * 4]
     assert layout.chain.index.tolist() == [[2, 3, 4, 5], [2, 3, 4, 5], [0, 1, 2, 3]]
-    assert layout.bridges.tolist() == [True, True, False]
+    assert layout.asks.rank.tolist() == [[2, 2, 2, 4]] * 2 + [[2] * 4]
     assert layout.slots.document.shape == (3, 0)
     assert not layout.plain_prompt
     assert (layout.prompt.document[2] == PADDING).all()

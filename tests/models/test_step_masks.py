@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 
+from hf_reason.models.step_reasoner import decoding_step_reasoner as decoding
 from hf_reason.models.step_reasoner import layout_step_reasoner as layouts
 from hf_reason.models.step_reasoner import modeling_step_reasoner as modeling
 
 # The prompt "ab", the chain "<c.de.f" in three pieces, one plan slot (1, 2, 3) a piece. b is read by the encoder, and
-# again by the chain, whose first token it predicts. A row is a query, a column a key: # seen, . not seen.
+# again by the chain, whose first token it predicts. As a query of the decoder, the last token of a piece sees what the
+# first token of the next piece sees, which it predicts. A row is a query, a column a key: # seen, . not seen.
 TEXT = "ab<c.de.f"
 
 ENCODER = """
@@ -39,10 +41,10 @@ DECODER = """
     b ##|........|#..||#.......
     < ##|........|#..||##......
     c ##|........|#..||###.....
-    . ##|........|#..||####....
+    . ##|####....|##.||####....
     d ##|####....|##.||#####...
     e ##|####....|##.||######..
-    . ##|####....|##.||#######.
+    . ##|#######.|###||#######.
     f ##|#######.|###||########
 """
 
@@ -61,7 +63,8 @@ def masks(monkeypatch):
         made.append(layouts.make_mask(*args))
         return made[-1]
 
-    monkeypatch.setattr(modeling, "make_mask", recording)
+    for module in (modeling, decoding):
+        monkeypatch.setattr(module, "make_mask", recording)
     return made
 
 
@@ -80,6 +83,20 @@ def test_the_step_mask_of_a_worked_example(step_model, ids, masks):
     assert torch.equal(decoder[:, kept], _drawing(DECODER))
 
 
+def test_a_decoder_window_hides_the_older_own_states_and_nothing_else(step_model, ids, masks):
+    step_model(decoder_window=2)(ids("a<bc.d"))
+    expected = """
+          a|a<bc.d|a<bc.d
+        a #|......|#.....
+        < #|......|##....
+        b #|......|.##...
+        c #|......|..##..
+        . #|#####.|...##.
+        d #|#####.|....##
+    """
+    assert torch.equal(masks[-1][0, 0], _drawing(expected))
+
+
 def test_packed_examples_see_their_own(step_model, ids, masks):
     # "a<b." and "c<d": prompt a c; chain a<b. c<d
     step_model()(ids("a<b.c<d"), position_ids=torch.tensor([[0, 1, 2, 3, 0, 1, 2]]))
@@ -88,7 +105,7 @@ def test_packed_examples_see_their_own(step_model, ids, masks):
         a #.|.......|#......
         < #.|.......|##.....
         b #.|.......|###....
-        . #.|.......|####...
+        . #.|####...|####...
         c .#|.......|....#..
         < .#|.......|....##.
         d .#|.......|....###
@@ -150,7 +167,7 @@ def test_a_window_reaches_as_far_as_it_says(step_model, ids):
 @pytest.mark.parametrize("backend", ["eager", "flex_attention"])
 def test_attention_backends_agree(step_model, ids, masks, backend, fields):
     model = step_model(trigger_token_ids=[4], **fields)
-    tokens = ids("__ab<c=d.ef.g", "abcd<e.f=g.hi", "abc_"[:3] + "<h.ij.k___"[:10])
+    tokens = ids("__ab<c=d.ef.g", "abcd<e.f=g.hi", "abc<h.ij.k___")
     mask = (tokens != 0).long()
     # not compiled: the reference implementation of flex attention, which is quick and takes float64
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from hf_reason.models.step_reasoner.modeling_step_reasoner import StepReasonerAttention
+from hf_reason.models.step_reasoner.layers_step_reasoner import StepReasonerAttention
 
 # RMS norms round to float32, so that float64 models agree to about 1e-6; a wrong mask shows from 1e-2 on
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -16,6 +16,7 @@ SHAPES = {
     "slots": {"plan_slots": 2},
     "triggers": {"trigger_token_ids": [4]},
     "short pieces, triggers, slots": {"trigger_token_ids": [4], "max_piece_length": 3, "plan_slots": 1},
+    "decoder window": {"decoder_window": 3, "plan_slots": 1},
     "no reasoner": {"num_reasoner_layers": 0},
     "no encoder": {"num_encoder_layers": 0},
     "no encoder, slots": {"num_encoder_layers": 0, "plan_slots": 1, "num_decoder_layers": 1},
@@ -235,6 +236,17 @@ def test_steps_given_are_the_steps_found(step_model, ids, fields):
         model()
 
 
+def test_steps_given_packed(step_model, ids):
+    """A step ends where the number changes, but not at an example's end, packed or alone."""
+    model = step_model(plan_slots=1)
+    texts, steps = ["abcdef", "ghijk", "lm"], [[0, 0, 1, 1, 2, 2], [0, 1, 1, 2, 3], [3, 3]]
+    positions = torch.cat([torch.arange(len(text)) for text in texts])[None]
+    with torch.no_grad():
+        packed = model(ids("".join(texts)), position_ids=positions, step_ids=torch.tensor([sum(steps, [])])).logits
+        alone = [model(ids(text), step_ids=torch.tensor([row])).logits for text, row in zip(texts, steps, strict=True)]
+    torch.testing.assert_close(packed, torch.cat(alone, dim=1), **CLOSE)
+
+
 @pytest.mark.slow
 def test_compiled_equals_eager_at_two_lengths(step_model, ids):
     model = step_model(plan_slots=1)
@@ -249,8 +261,9 @@ def test_compiled_equals_eager_at_two_lengths(step_model, ids):
     ("fields", "message"),
     [
         ({"num_hidden_layers": 7}, "num_hidden_layers=7, but .* is 6"),
-        ({"num_encoder_layers": -1}, "num_encoder_layers, .* cannot be negative"),
+        ({"num_encoder_layers": -1}, "num_encoder_layers cannot be negative"),
         ({"max_piece_length": -1}, "max_piece_length cannot be negative"),
+        ({"max_piece_length": 1}, "max_piece_length has to be 0 .* or at least 2"),
         ({"num_decoder_layers": 0}, "num_decoder_layers has to be at least 1"),
         ({"num_reasoner_layers": 0, "plan_slots": 1}, "plan_slots are states of the reasoner"),
         ({"num_key_value_heads": 3}, "num_attention_heads=4 is no multiple of num_key_value_heads=3"),
@@ -314,3 +327,18 @@ def test_tokens_that_are_missing_are_named(step_config):
         step_config().set_tokens(tokenizer, boundaries=("\n", "#"))
     with pytest.raises(ValueError, match="triggers: no token of this tokenizer contains '='"):
         step_config().set_tokens(tokenizer, triggers="=")
+
+
+@pytest.mark.parametrize("field", ["thought_start", "boundaries", "triggers"])
+def test_tokens_outside_the_embedding_are_refused(step_config, field):
+    words = {"thought_start": "<think>", "boundaries": "\n", "triggers": "="}
+    last = words.pop(field)
+    tokenizer = _word_tokenizer(*words.values(), last)
+    config = step_config(vocab_size=len(tokenizer) - 1, pad_token_id=0, eos_token_id=1)
+    before = config.to_dict()
+    with pytest.raises(ValueError, match=r"ids up to 4, but the embedding has 4 rows.*resize_token_embeddings\(len"):
+        config.set_tokens(tokenizer, triggers="=")
+    assert config.to_dict() == before
+    # what is not looked for may lie outside
+    others = {"thought_start": "<think>", "boundaries": "\n", "triggers": "=", field: None}
+    config.set_tokens(tokenizer, **others)

@@ -44,6 +44,19 @@ def test_demo_runs_to_the_end_and_the_second_time_only_asks(tmp_path):
     assert (tmp_path / "demo" / "model.safetensors").stat().st_mtime_ns == trained
 
 
+def test_the_second_half_trains_a_step_reasoner_and_shows_it_beside_the_others(tmp_path):
+    command = [str(RECIPES / "demo.py"), "--output_dir", str(tmp_path), "--num_problems", "300", "--step_reasoner"]
+    small = [word for word in FAST if word not in ("--model_config", TINY)]  # the two model types have other fields
+    done = _run(*command, *small, "--question", "小明有12个苹果,卖出8个。现在有多少个苹果?")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    figures = json.loads((tmp_path / "comparison" / "evaluation.json").read_text())
+    assert set(figures) == {"CoT", "direct answers", "StepReasoner"}
+    assert done.stdout.count("小明有12个苹果") == 2, "both models that reason are asked"
+    config = json.loads((tmp_path / "demo_step_reasoner" / "config.json").read_text())
+    assert config["model_type"] == "step_reasoner"
+    assert config["boundary_token_ids"] and config["trigger_token_ids"] and config["plan_slots"] == 2
+
+
 def test_a_training_run_that_fails_is_shown_with_its_log(tmp_path):
     command = [str(RECIPES / "demo.py"), "--output_dir", str(tmp_path), "--num_problems", "50"]
     done = _run(*command, "--model_config", '{"hiden_size": 8}')

@@ -1,7 +1,8 @@
 """The cache of StepReasoner: keys and values of the reasoner and the decoder, and the piece that is being written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -20,6 +21,9 @@ class RaggedLayer(CacheLayerMixin):
 
     is_compileable = False
     is_sliding = False
+    # once the layer is initialised
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, stack: str) -> None:
         super().__init__()
@@ -43,33 +47,40 @@ class RaggedLayer(CacheLayerMixin):
         states = (key_states.transpose(1, 2), value_states.transpose(1, 2))
         self.lazy_initialization(*(torch.take_along_dim(s, index, dim=1) for s in states))
 
-    def update(self, key_states, value_states, rows=None, lengths=(), width=0):
-        """Write behind the first `lengths` columns of `rows`.
+    def update(  # type: ignore[override]  # only Appending calls it, and columns are needed
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        rows: list[int] | None,
+        columns: Sequence[int],
+        width: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write into `rows`, from these columns on.
 
         Args:
             key_states, value_states: [rows, heads, new, head_dim].
             rows: Row numbers; None for all.
-            lengths: Columns of each of these rows that are filled already.
+            columns: First column to write, for each of these rows.
             width: Columns to return; 0 for none.
 
         Returns:
             Keys and values of these rows, [rows, heads, width, head_dim].
         """
         new, device = key_states.shape[2], key_states.device
-        self._reserve(max(lengths) + new)
-        buffers = (self.keys, self.values)
-        states = (key_states.transpose(1, 2), value_states.transpose(1, 2))
-        if rows is None and min(lengths) == max(lengths):  # the common case needs no index
-            for buffer, written in zip(buffers, states, strict=True):
-                buffer[:, lengths[0] : lengths[0] + new] = written
+        self._reserve(max(columns) + new)
+        numbers = None if rows is None else torch.tensor(rows, device=device)
+        if rows is None and min(columns) == max(columns):  # the common case needs no index
+            where: tuple = (slice(None), slice(columns[0], columns[0] + new))
         else:
-            numbers = torch.tensor(list(range(len(lengths))) if rows is None else rows, device=device)
-            columns = torch.tensor(lengths, device=device)[:, None] + torch.arange(new, device=device)
-            for buffer, written in zip(buffers, states, strict=True):
-                buffer[numbers[:, None], columns] = written
-            if rows is not None and width:
-                buffers = tuple(buffer[numbers] for buffer in buffers)
-        return tuple(buffer[:, :width].transpose(1, 2) for buffer in buffers)
+            every = torch.arange(len(columns), device=device) if numbers is None else numbers
+            first = torch.tensor(columns, device=device)[:, None]
+            where = (every[:, None], first + torch.arange(new, device=device))
+
+        def write(buffer: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+            buffer[where] = states.transpose(1, 2)
+            return (buffer[:, :width] if numbers is None else buffer[numbers, :width]).transpose(1, 2)
+
+        return write(self.keys, key_states), write(self.values, value_states)
 
     def _reserve(self, columns: int) -> None:
         missing = columns - self.keys.shape[1]
@@ -91,7 +102,7 @@ class RaggedLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         return -1
 
-    get_max_cache_shape = get_max_length
+    get_max_cache_shape = get_max_length  # its older name
 
 
 @dataclass
@@ -101,9 +112,10 @@ class Row:
     Attributes:
         pending: Ids of the tokens of its unfinished piece; the reasoner has not read them.
         position: Position id of the next token.
-        rank: What the next token sees is of a lower rank; used at prefill.
+        rank: What its next token may see has a lower rank in the layout; used at prefill.
         reasoner: Columns filled in the reasoner's buffers.
         decoder: Columns filled in the decoder's buffers.
+        own: Those of them that hold the decoder's own tokens, oldest first; counted with a `decoder_window` only.
     """
 
     pending: list[int] = field(default_factory=list)
@@ -111,14 +123,31 @@ class Row:
     rank: int = 0
     reasoner: int = 0
     decoder: int = 0
+    own: list[int] = field(default_factory=list)
+
+    def copies(self) -> dict[str, list[int]]:
+        """The lists, copied: rows that were one beam go on apart."""
+        return {"pending": list(self.pending), "own": list(self.own)}
+
+    def next_column(self, window: int) -> int:
+        """Where the decoder's next own entry goes: behind the others, or over the one that leaves the window."""
+        if window and len(self.own) == window:
+            column = self.own.pop(0)
+        else:
+            column = self.decoder
+            self.decoder += 1
+        if window:
+            self.own.append(column)
+        return column
 
 
 class StepReasonerCache(Cache):
     """Keys and values of the finished pieces in the reasoner, and of these and the tokens in the decoder.
 
     A column is an entry, not a time step: the prompt's entries first, then, as pieces finish, those of the reasoner,
-    and in the decoder's layers the tokens in between. Everything in a row's filled columns is visible to its next
-    token, so decoding needs no more than each row's length.
+    and in the decoder's layers the tokens in between. A piece's entries come before the token that ends it, which sees
+    them. Everything in a row's filled columns is visible to its next token, so decoding needs no more than each row's
+    length.
 
     Args:
         config: The model's configuration.
@@ -130,13 +159,18 @@ class StepReasonerCache(Cache):
         self.rows: list[Row] = []
         self.tokens = 0
 
+    @property
+    def ragged(self) -> list[RaggedLayer]:
+        """The layers; all are of this class."""
+        return cast(list[RaggedLayer], self.layers)
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens read so far, prompt, padding and chain together."""
         return self.tokens
 
     def nbytes(self) -> int:
         """Bytes of the filled columns (the buffers hold a reserve beyond them)."""
-        return sum(layer.nbytes(self.rows) for layer in self.layers)
+        return sum(layer.nbytes(self.rows) for layer in self.ragged)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         self._select(indices)
@@ -148,13 +182,13 @@ class StepReasonerCache(Cache):
         self._select(beam_idx)
 
     def _select(self, index: torch.Tensor) -> None:
-        for layer in self.layers:
+        for layer in self.ragged:
             if layer.is_initialized:
                 layer.select(index.to(layer.device))
-        self.rows = [replace(self.rows[i], pending=list(self.rows[i].pending)) for i in index.tolist()]
+        self.rows = [replace(self.rows[i], **self.rows[i].copies()) for i in index.tolist()]
 
     def reset(self) -> None:
-        self.layers = [RaggedLayer(layer.stack) for layer in self.layers]
+        self.layers = [RaggedLayer(layer.stack) for layer in self.ragged]
         self.rows, self.tokens = [], 0
 
     def crop(self, *args, **kwargs):
@@ -170,18 +204,28 @@ class Filling:
     def __init__(self, cache: StepReasonerCache, keep: torch.Tensor) -> None:
         self.cache, self.keep = cache, keep
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int):
-        self.cache.layers[layer_idx].fill(key_states, value_states, self.keep)
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.cache.ragged[layer_idx].fill(key_states, value_states, self.keep)
         return key_states, value_states
 
 
 class Appending:
-    """Passed to the layers afterwards: what they made is written behind each row's columns, and all of it returned."""
+    """Passed to the layers afterwards: what they made goes where each row's `columns` say, and all is returned.
 
-    def __init__(self, cache: StepReasonerCache, rows: list[int] | None, lengths: Iterable[int], new: int) -> None:
-        self.cache, self.rows, self.lengths = cache, rows, list(lengths)
-        self.width = max(self.lengths) + new
+    Args:
+        cache: Its buffers are written and read.
+        rows: Row numbers; None for all.
+        columns: First column to write, for each of these rows.
+        width: Columns to return; 0 for none.
+    """
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int):
-        layer = self.cache.layers[layer_idx]
-        return layer.update(key_states, value_states, self.rows, self.lengths, self.width)
+    def __init__(self, cache: StepReasonerCache, rows: list[int] | None, columns: Iterable[int], width: int) -> None:
+        self.cache, self.rows, self.columns, self.width = cache, rows, list(columns), width
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        layer = self.cache.ragged[layer_idx]
+        return layer.update(key_states, value_states, self.rows, self.columns, self.width)

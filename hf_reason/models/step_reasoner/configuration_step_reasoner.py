@@ -38,9 +38,14 @@ class StepReasonerConfig(PreTrainedConfig):
         thought_start_token_ids: The chain begins at the first of these tokens (usually `<think>`).
         boundary_token_ids: Tokens that end a step (every vocabulary entry with a line break, say).
         trigger_token_ids: Tokens inside a step after which the reasoner runs as well ("=", say). A *piece* is what
-            lies between two such tokens, of either kind; the last token belongs to the piece that it ends.
-        max_piece_length: A piece is also cut after this many tokens; 0 never cuts.
+            lies between two such tokens, of either kind; the last token belongs to the piece that it ends, and sees
+            all of it, since it predicts a token of the next one.
+        max_piece_length: A piece is also cut after this many tokens, at least 2; 0 never cuts. (The first token of the
+            stream only leads to the first piece, so it cannot be a piece of its own.)
         plan_slots: Learned queries that open every piece in the reasoner; 0 switches them off.
+        decoder_window: A token sees the decoder's own states of this many tokens, itself included; 0 for the whole
+            chain. What lies further back it sees through the reasoner, so a window should not be shorter than a
+            piece. It keeps the cache small: see docs/step_reasoner.md.
         pad_token_id, bos_token_id, eos_token_id: As everywhere.
 
     Raises:
@@ -77,6 +82,7 @@ class StepReasonerConfig(PreTrainedConfig):
     trigger_token_ids: list[int] | None = None
     max_piece_length: int = 0
     plan_slots: int = 0
+    decoder_window: int = 0
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -102,9 +108,14 @@ class StepReasonerConfig(PreTrainedConfig):
                 f"num_hidden_layers={self.num_hidden_layers}, but num_encoder_layers + num_reasoner_layers + "
                 f"num_decoder_layers is {total}. Leave num_hidden_layers out, or make them agree."
             )
-        if min(self.num_encoder_layers, self.num_reasoner_layers, self.plan_slots, self.max_piece_length) < 0:
+        counts = ("num_encoder_layers", "num_reasoner_layers", "plan_slots", "max_piece_length", "decoder_window")
+        negative = [name for name in counts if getattr(self, name) < 0]
+        if negative:
+            raise ValueError(f"{', '.join(negative)} cannot be negative.")
+        if self.max_piece_length == 1:
             raise ValueError(
-                "num_encoder_layers, num_reasoner_layers, plan_slots and max_piece_length cannot be negative."
+                "max_piece_length has to be 0 (no limit) or at least 2. For a piece a token, name every token in "
+                "boundary_token_ids."
             )
         if self.num_decoder_layers < 1:
             raise ValueError("num_decoder_layers has to be at least 1: the decoder predicts the tokens.")
@@ -112,7 +123,7 @@ class StepReasonerConfig(PreTrainedConfig):
             raise ValueError(
                 "plan_slots are states of the reasoner: set num_reasoner_layers above 0, or plan_slots to 0."
             )
-        if self.num_attention_heads % self.num_key_value_heads:
+        if not self.num_key_value_heads or self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads={self.num_attention_heads} is no multiple of "
                 f"num_key_value_heads={self.num_key_value_heads}."
@@ -124,7 +135,7 @@ class StepReasonerConfig(PreTrainedConfig):
                 raise ValueError(f"{name}: {outside[:3]} are no ids of a vocabulary of {self.vocab_size}.")
 
     def _check_layer_types(self) -> None:
-        types, encoder = self.layer_types, self.num_encoder_layers
+        types, encoder = self.layer_types or [], self.num_encoder_layers
         if len(types) != self.num_hidden_layers or set(types) - {"full_attention", "sliding_attention"}:
             raise ValueError(
                 f"layer_types has to hold {self.num_hidden_layers} entries (encoder, reasoner, decoder), each "
@@ -134,6 +145,11 @@ class StepReasonerConfig(PreTrainedConfig):
             raise ValueError("layer_types: only encoder layers can slide; reasoner and decoder read the whole memory.")
         if "sliding_attention" in types and not (self.sliding_window and self.sliding_window > 0):
             raise ValueError("layer_types has sliding_attention: set sliding_window to a number of tokens.")
+
+    @property
+    def piece_end_token_ids(self) -> list[int]:
+        """Tokens that end a piece: boundaries and triggers."""
+        return [*(self.boundary_token_ids or []), *(self.trigger_token_ids or [])]
 
     def set_tokens(
         self,
@@ -155,7 +171,8 @@ class StepReasonerConfig(PreTrainedConfig):
             The config itself.
 
         Raises:
-            ValueError: if `thought_start` is no single token, or no entry contains one of the strings.
+            ValueError: if `thought_start` is no single token, no entry contains one of the strings, or an id that was
+                found lies outside the embedding (`vocab_size`). The config is then as before.
         """
         start = None if thought_start is None else tokenizer.convert_tokens_to_ids(thought_start)
         if thought_start is not None and (start is None or start == tokenizer.unk_token_id):
@@ -174,12 +191,22 @@ class StepReasonerConfig(PreTrainedConfig):
                 found += ids
             return sorted(set(found))
 
+        sets: dict[str, list[int]] = {}
         if start is not None:
-            self.thought_start_token_ids = [start]
+            sets["thought_start_token_ids"] = [start]
         if boundaries is not None:
-            self.boundary_token_ids = containing(boundaries, "boundaries")
+            sets["boundary_token_ids"] = containing(boundaries, "boundaries")
         if triggers is not None:
-            self.trigger_token_ids = containing(triggers, "triggers")
+            sets["trigger_token_ids"] = containing(triggers, "triggers")
+        largest = max((i for ids in sets.values() for i in ids), default=0)
+        if largest >= self.vocab_size:
+            raise ValueError(
+                f"The tokenizer has ids up to {largest}, but the embedding has {self.vocab_size} rows. Call "
+                "resize_token_embeddings(len(tokenizer)) on the model first (of a conversion: on its source), or give "
+                "a new config vocab_size=len(tokenizer)."
+            )
+        for name, ids in sets.items():
+            setattr(self, name, ids)
         return self
 
 

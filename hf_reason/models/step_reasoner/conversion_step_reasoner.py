@@ -58,6 +58,7 @@ def from_decoder_only(
     triggers: Iterable[str] = (),
     plan_slots: int = 0,
     max_piece_length: int = 0,
+    decoder_window: int = 0,
     **load_kwargs,
 ):
     """Build a StepReasoner from a Qwen2, Qwen3, Llama or Mistral causal language model.
@@ -87,7 +88,7 @@ def from_decoder_only(
             up (see `StepReasonerConfig.set_tokens`). Default: the one that lies beside the weights, if `model` is a
             name and it has these tokens; else the ids stay empty, with a warning that says what to do.
         thought_start, boundaries, triggers: As in `StepReasonerConfig.set_tokens`.
-        plan_slots, max_piece_length: As in [`StepReasonerConfig`].
+        plan_slots, max_piece_length, decoder_window: As in [`StepReasonerConfig`].
         load_kwargs: For `AutoModelForCausalLM.from_pretrained`: dtype, revision, ... Not for a loaded model.
 
     Raises:
@@ -106,7 +107,7 @@ def from_decoder_only(
     )
     _check_source(source_config, load_kwargs)
     layers = choose_layers(source_config.num_hidden_layers, encoder_layers, reasoner_layers, decoder_layers)
-    config = _config(source_config, layers, plan_slots, max_piece_length)
+    config = _config(source_config, layers, plan_slots, max_piece_length, decoder_window)
     _set_tokens(config, tokenizer, own, load_kwargs, thought_start, boundaries, triggers)
 
     source: Any = model if own is None else _load(AutoModelForCausalLM, own, **load_kwargs)
@@ -203,7 +204,9 @@ def _check_source(config, load_kwargs: dict) -> None:
         )
 
 
-def _config(source, layers: dict[str, list[int]], plan_slots: int, max_piece_length: int) -> StepReasonerConfig:
+def _config(
+    source, layers: dict[str, list[int]], plan_slots: int, max_piece_length: int, decoder_window: int
+) -> StepReasonerConfig:
     window = getattr(source, "sliding_window", None)
     kinds = getattr(source, "layer_types", None)
     if kinds is None:  # Mistral names none: with a window, all of its layers slide
@@ -219,6 +222,7 @@ def _config(source, layers: dict[str, list[int]], plan_slots: int, max_piece_len
         sliding_window=window if "sliding_attention" in encoder else None,
         plan_slots=plan_slots,
         max_piece_length=max_piece_length,
+        decoder_window=decoder_window,
     )
 
 
@@ -230,32 +234,20 @@ def _set_tokens(config, tokenizer, own, load_kwargs, thought_start, boundaries, 
         if isinstance(tokenizer, (str, os.PathLike)):
             tokenizer = _load(AutoTokenizer, tokenizer, **hub)
         config.set_tokens(tokenizer, **texts)
-        _check_ids(config)
         return
     why = "no tokenizer was given."
     if own is not None:
         versions = {name: load_kwargs[name] for name in ("revision", "subfolder") if name in load_kwargs}
         try:
             config.set_tokens(_load(AutoTokenizer, own, **hub, **versions), **texts)
-            _check_ids(config)
             return
         except (ValueError, ImportError) as error:
             why = str(error)
-            config.thought_start_token_ids, config.boundary_token_ids, config.trigger_token_ids = [], [], []
     warnings.warn(
         f"This StepReasoner does not know its tokens yet: {why} Call model.config.set_tokens(tokenizer, "
         "thought_start=..., boundaries=..., triggers=...) before training: without them all of a text is prompt.",
         stacklevel=4,
     )
-
-
-def _check_ids(config) -> None:
-    ids = {*config.thought_start_token_ids, *config.boundary_token_ids, *config.trigger_token_ids}
-    if max(ids, default=0) >= config.vocab_size:
-        raise ValueError(
-            f"The tokenizer has ids up to {max(ids)}, but the source's embedding has {config.vocab_size} rows. Call "
-            "resize_token_embeddings(len(tokenizer)) on the source and pass that."
-        )
 
 
 def _copy_weights(source: PreTrainedModel, converted, layers: dict[str, list[int]]) -> None:

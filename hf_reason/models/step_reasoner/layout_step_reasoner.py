@@ -20,9 +20,9 @@ class Stream:
     Attributes:
         document: Which packed example an entry belongs to; PADDING for padding.
         position: Its position id, for the rotary embedding.
-        rank: When its content is known: 0 for the prompt, 2 s for a token of piece s, 2 s - 1 for the plan slots that
-            open piece s.
-        index: Its column in the input; slots have that of the first token of their piece.
+        rank: When the reasoner knows it: 0 for the prompt, 2 s for a token of piece s, 2 s - 1 for the plan slots that
+            open piece s. Pieces are counted from 1 through the whole row.
+        index: Its column in the input; slots have that of the token after which they are known.
     """
 
     document: torch.Tensor
@@ -49,10 +49,13 @@ class Layout:
         prompt: Read by the encoder.
         chain: Read by the reasoner and the decoder: the last token of the prompt, whose state predicts the first token
             of the chain, and the chain.
-        slots: Plan slots, `plan_slots` for every piece.
+        asks: The same tokens as queries of the decoder: each sees what has a lower rank than it has here, which is
+            that of the piece of the token it predicts. So it is the rank in `chain`, but the last token of a piece
+            counts to the next piece.
+        slots: Plan slots, `plan_slots` for every piece that has begun; one begins also where a piece ends at the end
+            of the text.
         plain_prompt: Whether every row is one prompt of the same length, so that the encoder needs no mask.
         packed: Whether a row holds several examples.
-        bridges: [batch], whether the chain stream begins with the last token of a prompt.
     """
 
     prompt: Stream
@@ -87,13 +90,13 @@ def from_first(begins: torch.Tensor, document: torch.Tensor) -> torch.Tensor:
 
 
 def piece_ends(ends: torch.Tensor, chain: torch.Tensor, first: torch.Tensor, longest: int) -> torch.Tensor:
-    """True at the last token of every finished piece. Shapes [batch, time].
+    """True at the last token of every finished piece, as far as the tokens up to it tell. Shapes [batch, time].
 
     Args:
         ends: True at the tokens that end a piece; counts on the chain only.
         chain: True on the chain.
         first: True where an example's chain stream begins; that token never ends a piece.
-        longest: Most tokens of a piece; 0 for no limit.
+        longest: Most tokens of a piece, at least 2; 0 for no limit.
     """
     ends = ends & chain & ~first
     if not longest:
@@ -122,25 +125,33 @@ def lay_out(
         position_ids: [batch, time]; a restart begins a new packed example.
         attention_mask: [batch, time] or None.
         step_ids: [batch, time] or None: 0 on the prompt, then non-decreasing numbers; found from the ids when None.
+            A step ends where the number changes, and not at the end of an example. The last token of a step sees the
+            whole step and is seen by none of its other tokens, so the tokens up to it have to tell that it is the
+            last: where that is not so, it knows in advance that the next token begins a step.
         prompt_length: Columns from here on are chain in any case.
         thought_start: Ids that begin the chain.
         ends: Ids that end a piece.
-        max_piece_length: Longest piece, 0 for no limit.
+        max_piece_length: Longest piece, at least 2; 0 for no limit.
         plan_slots: Slots a piece.
+
+    Raises:
+        ValueError: if both `input_ids` and `step_ids` are None.
     """
     document = documents(position_ids, attention_mask)
     valid = document != PADDING
-    begins = step_ids > 0 if step_ids is not None else _is_one_of(input_ids, thought_start)
+    last = torch.nn.functional.pad(document[:, 1:] != document[:, :-1], (0, 1), value=True)
+    if step_ids is not None:
+        begins = step_ids > 0
+        last_of_step = torch.nn.functional.pad(step_ids[:, 1:] != step_ids[:, :-1], (0, 1)) & ~last
+    elif input_ids is not None:
+        begins, last_of_step = _is_one_of(input_ids, thought_start), _is_one_of(input_ids, ends)
+    else:
+        raise ValueError("Pieces are found from input_ids; without them step_ids are needed.")
     chain = from_first(begins, document)
     if prompt_length is not None:
         chain |= valid & (_columns(document) >= prompt_length)
     following = torch.nn.functional.pad(chain[:, 1:], (0, 1), value=True)
-    last = torch.nn.functional.pad(document[:, 1:] != document[:, :-1], (0, 1), value=True)
     bridge = valid & ~chain & (following | last)
-    if step_ids is not None:
-        last_of_step = torch.nn.functional.pad(step_ids[:, 1:] != step_ids[:, :-1], (0, 1))
-    else:
-        last_of_step = _is_one_of(input_ids, ends)
     inside = chain | bridge
     # without a prompt there is no bridge, and the first token of the chain opens the first piece
     first = inside & (bridge | ~_shifted(inside) | _changes(document))
@@ -211,13 +222,18 @@ def not_after(queries: Stream, keys: Stream) -> MaskFunction:
 
 
 def strictly_before(queries: Stream, keys: Stream, among: int) -> MaskFunction:
-    """The decoder's rule for the first `among` keys, the memory: known before the query's piece began."""
+    """The decoder's rule for the first `among` keys, the memory: known when the query asks for the next token."""
     return lambda b, h, q, k: (k < among) & (keys.rank[b, k] < queries.rank[b, q])
 
 
-def causal_own(queries: Stream, keys: Stream, among: int) -> MaskFunction:
-    """The decoder's rule for the other keys, its own: the token itself and the ones before."""
-    return lambda b, h, q, k: (k >= among) & (keys.index[b, k] <= queries.index[b, q])
+def causal_own(queries: Stream, keys: Stream, among: int, window: int = 0) -> MaskFunction:
+    """The decoder's rule for the other keys, its own: the token itself and the ones before, `window` in all."""
+
+    def rule(b, h, q, k):
+        back = queries.index[b, q] - keys.index[b, k]
+        return (k >= among) & (back >= 0) & (back < (window or back + 1))
+
+    return rule
 
 
 def within(queries: Stream, keys: Stream, window: int) -> MaskFunction:
@@ -239,8 +255,8 @@ def reasoner_rule(queries: Stream, keys: Stream) -> MaskFunction:
     return and_masks(same_document(queries, keys), not_after(queries, keys))
 
 
-def decoder_rule(queries: Stream, keys: Stream, memory: int) -> MaskFunction:
-    visible = or_masks(strictly_before(queries, keys, memory), causal_own(queries, keys, memory))
+def decoder_rule(queries: Stream, keys: Stream, memory: int, window: int = 0) -> MaskFunction:
+    visible = or_masks(strictly_before(queries, keys, memory), causal_own(queries, keys, memory, window))
     return and_masks(same_document(queries, keys), visible)
 
 

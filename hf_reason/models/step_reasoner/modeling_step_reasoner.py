@@ -4,133 +4,30 @@ A causal language model on the outside: token ids in, logits of the next token o
 piece is, and docs/step_reasoner.md for the masks.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.generation import GenerationMixin, GenerationMode
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
-from transformers.models.qwen2.modeling_qwen2 import (
-    Qwen2MLP,
-    Qwen2RMSNorm,
-    Qwen2RotaryEmbedding,
-    eager_attention_forward,
-    rotate_half,
-)
+from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, Qwen2RotaryEmbedding
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 
-from .cache_step_reasoner import Appending, Filling, Row, StepReasonerCache
+from .cache_step_reasoner import Filling, StepReasonerCache
 from .configuration_step_reasoner import StepReasonerConfig
+from .decoding_step_reasoner import CachedDecoding, begin, kept
+from .layers_step_reasoner import Rope, StepReasonerLayer
 from .layout_step_reasoner import (
     Layout,
     Stream,
     decoder_rule,
     encoder_rule,
-    gather_index,
     lay_out,
     make_mask,
     reasoner_rule,
-    up_to,
 )
-
-Rope = tuple[torch.Tensor, torch.Tensor]
-
-
-def _rotate(states: torch.Tensor, rope: Rope) -> torch.Tensor:
-    """Rotary embedding of [batch, n, heads, head_dim]; `rope` holds cosines and sines, [batch, n, head_dim]."""
-    cos, sin = (part.unsqueeze(2) for part in rope)
-    return states * cos + rotate_half(states) * sin
-
-
-class StepReasonerAttention(nn.Module):
-    """Attention with one softmax over memory and own keys; both go through the same projections.
-
-    Args:
-        config: The model's configuration.
-        layer_idx: Number of the layer in the cache, where reasoner and decoder layers are counted together.
-    """
-
-    def __init__(self, config: StepReasonerConfig, layer_idx: int) -> None:
-        super().__init__()
-        self.config = config
-        self.layer_idx = layer_idx
-        self.head_dim = config.head_dim
-        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
-        self.scaling = self.head_dim**-0.5
-        self.is_causal = False  # the masks say who sees whom
-        width, bias = config.hidden_size, config.attention_bias
-        self.q_proj = nn.Linear(width, config.num_attention_heads * self.head_dim, bias=bias)
-        self.k_proj = nn.Linear(width, config.num_key_value_heads * self.head_dim, bias=bias)
-        self.v_proj = nn.Linear(width, config.num_key_value_heads * self.head_dim, bias=bias)
-        self.o_proj = nn.Linear(config.num_attention_heads * self.head_dim, width, bias=False)
-        if config.use_qk_norm:
-            self.q_norm = Qwen2RMSNorm(self.head_dim, eps=config.rms_norm_eps)
-            self.k_norm = Qwen2RMSNorm(self.head_dim, eps=config.rms_norm_eps)
-
-    def keys_values(self, states: torch.Tensor, rope: Rope) -> tuple[torch.Tensor, torch.Tensor]:
-        """[batch, n, hidden] -> rotated keys, and values: [batch, key/value heads, n, head_dim]."""
-        heads = (*states.shape[:-1], -1, self.head_dim)
-        keys = self.k_proj(states).view(heads)
-        if self.config.use_qk_norm:
-            keys = self.k_norm(keys)
-        return _rotate(keys, rope).transpose(1, 2), self.v_proj(states).view(heads).transpose(1, 2)
-
-    def forward(
-        self,
-        states: torch.Tensor,
-        sources: torch.Tensor,
-        rope: Rope,
-        sources_rope: Rope,
-        attention_mask: torch.Tensor | None,
-        past_key_values: Filling | Appending | None = None,
-    ) -> torch.Tensor:
-        """`states` [batch, n, hidden] attend to `sources` [batch, keys, hidden], memory and own together."""
-        queries = self.q_proj(states).view(*states.shape[:-1], -1, self.head_dim)
-        if self.config.use_qk_norm:
-            queries = self.q_norm(queries)
-        queries = _rotate(queries, rope).transpose(1, 2)
-        keys, values = self.keys_values(sources, sources_rope)
-        if past_key_values is not None:
-            keys, values = past_key_values.update(keys, values, self.layer_idx)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        dropout = self.config.attention_dropout if self.training else 0.0
-        output, _ = attend(self, queries, keys, values, attention_mask, dropout=dropout, scaling=self.scaling)
-        return self.o_proj(output.reshape(*states.shape[:-1], -1))
-
-
-class StepReasonerLayer(GradientCheckpointingLayer):
-    """The Qwen2 block; its keys come from a memory as well as from its own input."""
-
-    def __init__(self, config: StepReasonerConfig, layer_idx: int) -> None:
-        super().__init__()
-        self.self_attn = StepReasonerAttention(config, layer_idx)
-        self.mlp = Qwen2MLP(config)
-        self.input_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        memory: torch.Tensor | None,
-        rope: Rope,
-        sources_rope: Rope,
-        attention_mask: torch.Tensor | None,
-        past_key_values: Filling | Appending | None = None,
-    ) -> torch.Tensor:
-        """[batch, n, hidden] and a memory [batch, m, hidden], whose keys come first, -> [batch, n, hidden]."""
-        sources = hidden_states if memory is None else torch.cat([memory, hidden_states], dim=1)
-        sources = self.input_layernorm(sources)
-        states = sources[:, sources.shape[1] - hidden_states.shape[1] :]
-        hidden_states = hidden_states + self.self_attn(
-            states, sources, rope, sources_rope, attention_mask, past_key_values
-        )
-        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
-
-    def remember(self, states: torch.Tensor, rope: Rope, past_key_values: Appending) -> None:
-        """Put the keys and values of a memory into the cache without attending to it."""
-        keys, values = self.self_attn.keys_values(self.input_layernorm(states), rope)
-        past_key_values.update(keys, values, self.self_attn.layer_idx)
 
 
 class StepReasonerPreTrainedModel(PreTrainedModel):
@@ -148,6 +45,16 @@ class StepReasonerPreTrainedModel(PreTrainedModel):
     # the widths of the streams follow from the ids, so the graph breaks where they are read
     _can_compile_fullgraph = False
 
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """Where the code is saved beside the weights, it is named for both Auto classes, with and without the head."""
+        if self._auto_class is not None:
+            self.config.auto_map = {
+                **(getattr(self.config, "auto_map", None) or {}),
+                "AutoModel": "modeling_step_reasoner.StepReasonerModel",
+                "AutoModelForCausalLM": "modeling_step_reasoner.StepReasonerForCausalLM",
+            }
+        super().save_pretrained(*args, **kwargs)
+
     def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
         if "flash" in str(attn_implementation):
             raise ValueError(
@@ -157,7 +64,7 @@ class StepReasonerPreTrainedModel(PreTrainedModel):
         return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
 
 
-class StepReasonerModel(StepReasonerPreTrainedModel):
+class StepReasonerModel(CachedDecoding, StepReasonerPreTrainedModel):
     """The three stacks without a head.
 
     `last_hidden_state` is zero at the positions of the prompt before its last token, and at padding: the encoder reads
@@ -174,24 +81,20 @@ class StepReasonerModel(StepReasonerPreTrainedModel):
         if config.plan_slots:
             self.plan_slots = nn.Embedding(config.plan_slots, config.hidden_size)
         self.norm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rotary_emb = Qwen2RotaryEmbedding(config)
+        self.rotary_emb = Qwen2RotaryEmbedding(config)  # type: ignore[arg-type]  # reads only fields that we have too
         self.gradient_checkpointing = False
         self.post_init()
-
-    @property
-    def _ends(self) -> list[int]:
-        return [*self.config.boundary_token_ids, *self.config.trigger_token_ids]
 
     @merge_with_config_defaults
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: StepReasonerCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        step_ids: torch.LongTensor | None = None,
+        step_ids: torch.Tensor | None = None,
         prompt_length: int | None = None,
         use_cache: bool | None = None,
         **kwargs,
@@ -241,10 +144,12 @@ class StepReasonerModel(StepReasonerPreTrainedModel):
                 "leave past_key_values out."
             )
         if past_key_values is not None and past_key_values.tokens:
-            hidden_states = self._continue(input_ids, attention_mask, past_key_values)
+            hidden_states = self._continue(input_ids, past_key_values)
             return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
 
-        shape = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
+        tokens = inputs_embeds if input_ids is None else input_ids
+        assert tokens is not None
+        shape = tokens.shape[:2]
         position_ids = self._positions(shape, attention_mask, position_ids)
         layout = lay_out(
             input_ids,
@@ -252,18 +157,17 @@ class StepReasonerModel(StepReasonerPreTrainedModel):
             attention_mask,
             step_ids,
             prompt_length,
-            thought_start=self.config.thought_start_token_ids,
-            ends=self._ends,
+            thought_start=self.config.thought_start_token_ids or [],
+            ends=self.config.piece_end_token_ids,
             max_piece_length=self.config.max_piece_length,
             plan_slots=self.config.plan_slots,
         )
         cache = None
         if (past_key_values is not None or use_cache) and input_ids is not None and not layout.packed:
             cache = StepReasonerCache(self.config) if past_key_values is None else past_key_values
+            begin(cache, layout, input_ids)
         elif past_key_values is not None:
             raise ValueError("A cache holds one example a row, from input_ids: not packed ones, no inputs_embeds.")
-        if cache is not None:
-            self._begin(cache, layout, input_ids)
         states = self._stacks(layout, input_ids, inputs_embeds, cache)
         states = states * layout.chain.valid.unsqueeze(-1)
         hidden_states = states.new_zeros(*shape, states.shape[-1])
@@ -301,14 +205,15 @@ class StepReasonerModel(StepReasonerPreTrainedModel):
                 read, read_rope = chain + layout.slots, _join(chain_rope, self._rope(tokens, layout.slots))
             known, known_rope = prompt + read, _join(prompt_rope, read_rope)
             mask = make_mask(config, reasoner_rule(read, known), tokens, len(read), len(known))
-            filling = cache and Filling(cache, self._kept(cache, known, "reasoner"))
+            filling = cache and Filling(cache, kept(cache, known, "reasoner"))
             for layer in self.reasoner:
                 states = layer(states, memory, read_rope, known_rope, mask, past_key_values=filling)
             memory = torch.cat([memory, states], dim=1)
 
         keys, states = known + chain, tokens
-        mask = make_mask(config, decoder_rule(layout.asks, keys, len(known)), tokens, len(chain), len(keys))
-        filling = cache and Filling(cache, self._kept(cache, keys, "decoder", own=len(chain)))
+        rule = decoder_rule(layout.asks, keys, len(known), config.decoder_window)
+        mask = make_mask(config, rule, tokens, len(chain), len(keys))
+        filling = cache and Filling(cache, kept(cache, keys, "decoder", len(chain), config.decoder_window))
         for layer in self.decoder:
             states = layer(states, memory, chain_rope, _join(known_rope, chain_rope), mask, past_key_values=filling)
         return self.norm(states)
@@ -317,8 +222,8 @@ class StepReasonerModel(StepReasonerPreTrainedModel):
         return self.rotary_emb(like, stream.position)
 
     def _encode(self, states: torch.Tensor, layout: Layout, rope: Rope) -> torch.Tensor:
-        types = self.config.layer_types[: len(self.encoder)]
-        masks = {}
+        types = (self.config.layer_types or [])[: len(self.encoder)]
+        masks: dict[str, Any] = {}
         for kind in set(types):
             window = self.config.sliding_window if kind == "sliding_attention" else None
             short = window is None or states.shape[1] <= window
@@ -331,119 +236,10 @@ class StepReasonerModel(StepReasonerPreTrainedModel):
             states = layer(states, None, rope, rope, masks[kind])
         return states
 
-    @staticmethod
-    def _begin(cache: StepReasonerCache, layout: Layout, input_ids: torch.Tensor) -> None:
-        """Enter each row's unfinished piece; the counts of kept columns follow with the layers."""
-        chain, asks = layout.chain, layout.asks
-        cache.tokens = input_ids.shape[1]
-        now = asks.rank.masked_fill(~asks.valid, 0).amax(dim=1)
-        unfinished = ((chain.rank == now[:, None]) & chain.valid).tolist()
-        ids, positions, counts = (
-            t.tolist() for t in (input_ids.gather(1, chain.index), chain.position, chain.valid.sum(dim=1))
-        )
-        cache.rows = [
-            # a row may be nothing but padding, with which some batches are filled up
-            Row([i for i, flag in zip(row, flags, strict=True) if flag], place[count - 1] + 1 if count else 0, rank)
-            for row, flags, place, count, rank in zip(ids, unfinished, positions, counts, now.tolist(), strict=True)
-        ]
-
-    @staticmethod
-    def _kept(cache: StepReasonerCache, keys: Stream, side: str, own: int = 0) -> torch.Tensor:
-        """Columns that the cache keeps: what each row's next token may see, and the `own` last ones."""
-        memory = len(keys) - own
-        now = torch.tensor([row.rank for row in cache.rows], device=keys.rank.device)
-        known = keys.valid & (keys.rank < now[:, None])
-        known[:, memory:] = keys.valid[:, memory:]
-        lengths = known.sum(dim=1).tolist()
-        for row, length in zip(cache.rows, lengths, strict=True):
-            setattr(row, side, length)
-        return gather_index(known, max(lengths))
-
-    def _continue(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, cache: StepReasonerCache
-    ) -> torch.Tensor:
-        """States of new tokens of the chain, one column after the other: [batch, time, hidden]."""
-        if input_ids is None:
-            raise ValueError("With a cache StepReasoner needs input_ids: the ids say where a piece ends.")
-        return torch.cat([self._decode(column, cache) for column in input_ids.split(1, dim=1)], dim=1)
-
-    def _decode(self, ids: torch.Tensor, cache: StepReasonerCache) -> torch.Tensor:
-        rows, device = cache.rows, ids.device
-        position = torch.tensor([[row.position] for row in rows], device=device)
-        ends, longest = set(self._ends), self.config.max_piece_length
-        finished = []
-        for number, (row, token) in enumerate(zip(rows, ids[:, 0].tolist(), strict=True)):
-            row.pending.append(token)
-            row.position += 1
-            if token in ends or len(row.pending) == longest:
-                finished.append(number)
-        if finished:
-            self._reason(finished, cache)
-        states = self.embed_tokens(ids)
-        rope = self.rotary_emb(states, position)
-        lengths = [row.decoder for row in rows]
-        appending = Appending(cache, None, lengths, 1)
-        limits = None if min(lengths) == max(lengths) else torch.tensor(lengths, device=device)[:, None] + 1
-        mask = self._limit_mask(limits, states, appending.width)
-        for layer in self.decoder:
-            states = layer(states, None, rope, rope, mask, past_key_values=appending)
-        for row in rows:
-            row.decoder += 1
-        cache.tokens += 1
-        return self.norm(states)
-
-    def _limit_mask(self, limits: torch.Tensor | None, states: torch.Tensor, width: int):
-        if limits is None and self.config._attn_implementation != "flex_attention":
-            return None
-        if limits is None:
-            limits = torch.full(states.shape[:2], width, device=states.device)
-        return make_mask(self.config, up_to(limits), states, states.shape[1], width)
-
-    def _reason(self, numbers: list[int], cache: StepReasonerCache) -> None:
-        """Run the reasoner over the finished piece of these rows, and over the slots that open their next one."""
-        rows = [cache.rows[n] for n in numbers]
-        if len(self.reasoner):
-            device, slots = self.embed_tokens.weight.device, self.config.plan_slots
-            counts = [len(row.pending) for row in rows]
-            width = max(counts) + slots
-            ids = torch.tensor([row.pending + [0] * (width - len(row.pending)) for row in rows], device=device)
-            # a piece's tokens have consecutive positions; its slots have that of the token to come
-            position = torch.tensor(
-                [[row.position - max(n - i, 0) for i in range(width)] for row, n in zip(rows, counts, strict=True)],
-                device=device,
-            )
-            states = self.embed_tokens(ids)
-            if slots:
-                for number, count in enumerate(counts):
-                    states[number, count : count + slots] = self.plan_slots.weight
-            rope = self.rotary_emb(states, position)
-            where = None if len(numbers) == len(cache.rows) else numbers
-            lengths = [row.reasoner for row in rows]
-            appending = Appending(cache, where, lengths, width)
-            limits = None
-            if slots or len(set(counts)) > 1 or len(set(lengths)) > 1:
-                limits = torch.tensor(
-                    [
-                        [length + count + slots * (i >= count) for i in range(width)]
-                        for length, count in zip(lengths, counts, strict=True)
-                    ],
-                    device=device,
-                )
-            mask = self._limit_mask(limits, states, appending.width)
-            for layer in self.reasoner:
-                states = layer(states, None, rope, rope, mask, past_key_values=appending)
-            appending = Appending(cache, where, [row.decoder for row in rows], width)
-            for layer in self.decoder:
-                layer.remember(states, rope, appending)
-            for row, count in zip(rows, counts, strict=True):
-                row.reasoner += count + slots
-                row.decoder += count + slots
-        for row in rows:
-            row.pending = []
-
 
 def _join(*ropes: Rope) -> Rope:
-    return tuple(torch.cat(parts, dim=1) for parts in zip(*ropes, strict=True))
+    cos, sin = (torch.cat(parts, dim=1) for parts in zip(*ropes, strict=True))
+    return cos, sin
 
 
 class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
@@ -461,13 +257,13 @@ class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: StepReasonerCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
-        step_ids: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
+        step_ids: torch.Tensor | None = None,
         prompt_length: int | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
@@ -495,7 +291,7 @@ class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
 
-    def _prepare_cache_for_generation(self, generation_config, model_kwargs, generation_mode, *args, **kwargs) -> None:
+    def _prepare_cache_for_generation(self, generation_config, model_kwargs, generation_mode, *args, **kwargs) -> bool:
         if generation_config.cache_implementation not in (None, "dynamic"):
             raise ValueError(
                 f"cache_implementation={generation_config.cache_implementation!r}: StepReasoner has its own cache, "
@@ -510,12 +306,13 @@ class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
         if self.training and self.model.gradient_checkpointing:
             # the layers keep nothing, so every token reads the whole text again (the config is generate's own copy)
             generation_config.use_cache = False
-            return
+            return False
         given = model_kwargs.get("past_key_values")
         if given is not None:
             given._is_user_defined = True  # generate leaves a cache whole that outlives it
         elif generation_config.use_cache is not False:
             model_kwargs["past_key_values"] = StepReasonerCache(self.config)
+        return "past_key_values" in model_kwargs
 
     def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
         if model_kwargs.get("past_key_values") is None:
