@@ -25,7 +25,7 @@ OPERATIONS = ("2", "3", "4", "5", "6")
 
 def stack(encoder: int, reasoner: int, decoder: int, **more: Any) -> dict[str, Any]:
     layers = {"num_encoder_layers": encoder, "num_reasoner_layers": reasoner, "num_decoder_layers": decoder}
-    return {"model_type": "step_reasoner", "use_qk_norm": True, **layers, **more}
+    return {"model_type": "step_reasoner", **layers, "plan_slots": 0, "triggers": [], **more}
 
 
 MODELS: dict[str, dict[str, Any]] = {

@@ -35,7 +35,7 @@ from hf_reason.models import StepReasonerConfig, StepReasonerForCausalLM
 
 SIDES = ("decoder-only", "StepReasoner")
 PAD, THINK, BOUNDARY, TRIGGER, FIRST = 0, 1, 2, 3, 4
-# the aims for the ratio StepReasoner / decoder-only, at the default sizes
+# what the ratio StepReasoner / decoder-only should reach at the default sizes
 AIMS = {"train tok/s": ">= 1.8", "decode tok/s, batch 1": ">= 3.5", "decode tok/s, batch 16": ">= 2.5"}
 AIMS |= {f"cache MB, batch {batch}": "<= 0.5" for batch in (1, 16)}
 
@@ -93,6 +93,7 @@ def build(side: str, args: argparse.Namespace) -> Any:
             trigger_token_ids=[TRIGGER],
             plan_slots=args.plan_slots,
             decoder_window=args.decoder_window,
+            use_qk_norm=False,  # as in Qwen2
             **same,
         )
         model = StepReasonerForCausalLM(config)

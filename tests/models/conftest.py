@@ -34,6 +34,8 @@ def step_config():
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 256,
+            "use_qk_norm": False,
+            "plan_slots": 0,
             "initializer_range": 0.2,  # large enough for every token to show in every later state
             "thought_start_token_ids": [START],
             "boundary_token_ids": [STEP_END],

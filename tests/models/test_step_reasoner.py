@@ -305,7 +305,7 @@ def test_tokens_are_found_by_the_strings_they_contain(step_config):
     assert words(config.trigger_token_ids) == ["=", "a="]
     # one string is a string, not its characters; nothing asked for is nothing found
     assert words(step_config().set_tokens(tokenizer, boundaries="。\n").boundary_token_ids) == ["。\n"]
-    assert step_config().set_tokens(tokenizer).trigger_token_ids == []
+    assert step_config().set_tokens(tokenizer, triggers=()).trigger_token_ids == []
 
 
 def test_tokens_of_a_byte_level_tokenizer(step_config, tokenizer):

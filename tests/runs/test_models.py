@@ -81,10 +81,10 @@ def test_step_reasoner_gets_its_token_ids_from_the_tokenizer(tmp_path, records):
     assert (config.num_hidden_layers, config.num_key_value_heads, config.vocab_size) == (3, 2, len(tokenizer))
     assert config.thought_start_token_ids == [tokenizer.convert_tokens_to_ids("<think>")]
     assert config.boundary_token_ids == _holding(tokenizer, "\n") != []
-    assert config.trigger_token_ids == []
-    config = _step_reasoner(tmp_path, records, boundaries=["。", "\n"], triggers=["="])[0].config
-    assert config.boundary_token_ids == sorted(_holding(tokenizer, "。") + _holding(tokenizer, "\n"))
     assert config.trigger_token_ids == _holding(tokenizer, "=") != []
+    config = _step_reasoner(tmp_path, records, boundaries=["。", "\n"], triggers=[])[0].config
+    assert config.boundary_token_ids == sorted(_holding(tokenizer, "。") + _holding(tokenizer, "\n"))
+    assert config.trigger_token_ids == []
     config = _step_reasoner(tmp_path, records, thought_start="</think>")[0].config
     assert config.thought_start_token_ids == [tokenizer.convert_tokens_to_ids("</think>")]
 

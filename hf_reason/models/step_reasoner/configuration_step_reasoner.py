@@ -42,7 +42,8 @@ class StepReasonerConfig(PreTrainedConfig):
             all of it, since it predicts a token of the next one.
         max_piece_length: A piece is also cut after this many tokens, at least 2; 0 never cuts. (The first token of the
             stream only leads to the first piece, so it cannot be a piece of its own.)
-        plan_slots: Learned queries that open every piece in the reasoner; 0 switches them off.
+        plan_slots: Learned queries that open every piece in the reasoner; 0 switches them off (and has to, without a
+            reasoner).
         decoder_window: A token sees the decoder's own states of this many tokens, itself included; 0 for the whole
             chain. What lies further back it sees through the reasoner, so a window should not be shorter than a
             piece. It keeps the cache small: see docs/step_reasoner.md.
@@ -70,7 +71,7 @@ class StepReasonerConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     rms_norm_eps: float = 1e-6
     attention_bias: bool = True
-    use_qk_norm: bool = False
+    use_qk_norm: bool = True
     attention_dropout: float | int = 0.0
     use_cache: bool = True
     tie_word_embeddings: bool = False
@@ -81,7 +82,7 @@ class StepReasonerConfig(PreTrainedConfig):
     boundary_token_ids: list[int] | None = None
     trigger_token_ids: list[int] | None = None
     max_piece_length: int = 0
-    plan_slots: int = 0
+    plan_slots: int = 2
     decoder_window: int = 0
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -156,7 +157,7 @@ class StepReasonerConfig(PreTrainedConfig):
         tokenizer,
         thought_start: str | None = "<think>",
         boundaries: Iterable[str] | None = ("\n",),
-        triggers: Iterable[str] | None = (),
+        triggers: Iterable[str] | None = ("=",),
     ) -> "StepReasonerConfig":
         """Fill the three sets of token ids from a tokenizer; `None` leaves a set as it is.
 

@@ -55,7 +55,7 @@ def from_decoder_only(
     tokenizer=None,
     thought_start: str = "<think>",
     boundaries: Iterable[str] = ("\n",),
-    triggers: Iterable[str] = (),
+    triggers: Iterable[str] = ("=",),
     plan_slots: int = 0,
     max_piece_length: int = 0,
     decoder_window: int = 0,
