@@ -147,30 +147,11 @@ assert AutoModelForCausalLM._model_mapping[StepReasonerConfig] is StepReasonerFo
 
 
 @pytest.fixture
-def folder(tmp_path, tokenizer):
+def folder(tmp_path, tokenizer, text_model):
     """A saved model with the project's own tokenizer; the encoder slides."""
-    import torch
-
-    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
-
-    torch.manual_seed(0)
-    config = StepReasonerConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=24,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        num_encoder_layers=2,
-        num_reasoner_layers=1,
-        num_decoder_layers=1,
-        layer_types=["sliding_attention", "full_attention", "full_attention", "full_attention"],
-        sliding_window=7,
-        plan_slots=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.2,
-    ).set_tokens(tokenizer, triggers=["="])
-    StepReasonerForCausalLM(config).save_pretrained(tmp_path / "saved")
+    types = ["sliding_attention", "full_attention", "full_attention", "full_attention"]
+    model = text_model(num_reasoner_layers=1, num_decoder_layers=1, layer_types=types, sliding_window=7)
+    model.save_pretrained(tmp_path / "saved")
     tokenizer.save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
 

@@ -91,27 +91,8 @@ def _client(script: str, *arguments: str, env: dict[str, str], cwd: Path) -> dic
 
 
 @pytest.fixture
-def model(tokenizer):
-    import torch
-
-    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
-
-    torch.manual_seed(0)
-    config = StepReasonerConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=24,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        num_encoder_layers=2,
-        num_reasoner_layers=2,
-        num_decoder_layers=1,
-        plan_slots=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.2,
-    ).set_tokens(tokenizer, triggers=["="])
-    return StepReasonerForCausalLM(config).eval()
+def model(text_model):
+    return text_model(num_decoder_layers=1)
 
 
 @pytest.fixture

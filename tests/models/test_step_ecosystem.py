@@ -9,27 +9,14 @@ from transformers import AutoModelForCausalLM, pipeline
 
 import hf_reason
 from hf_reason.evaluation import evaluate_model
-from hf_reason.models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
 from hf_reason.models.step_reasoner.modeling_step_reasoner import StepReasonerForCausalLM
 from hf_reason.text import encode
 from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
 
 
-def _model(tokenizer, **overrides) -> StepReasonerForCausalLM:
-    torch.manual_seed(0)
-    settings = {
-        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_encoder_layers": 2,
-        "num_reasoner_layers": 2, "num_decoder_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
-        "max_position_embeddings": 512, "initializer_range": 0.2, "plan_slots": 1,
-        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    config = StepReasonerConfig(**{**settings, **overrides}).set_tokens(tokenizer, triggers=["="])
-    return StepReasonerForCausalLM(config).eval()
-
-
 @pytest.fixture
-def model(tokenizer):
-    return _model(tokenizer)
+def model(text_model):
+    return text_model()
 
 
 @pytest.fixture
@@ -104,9 +91,9 @@ def test_lora_on_all_linear_layers(model, ids, row):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_saved_in_shards_and_loaded(tmp_path, tokenizer, ids, tied):
+def test_saved_in_shards_and_loaded(tmp_path, text_model, ids, tied):
     """Also by way of the meta device, where buffers that are not saved have to be made anew."""
-    model = _model(tokenizer, tie_word_embeddings=tied)
+    model = text_model(tie_word_embeddings=tied)
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
     expected = _logits(model, ids)
@@ -159,8 +146,8 @@ def test_boundaries_changed_after_a_generation_count(model, ids):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_resized_embeddings_leave_old_ids_alone(tokenizer, ids, row, tied):
-    model = _model(tokenizer, tie_word_embeddings=tied)
+def test_resized_embeddings_leave_old_ids_alone(tokenizer, text_model, ids, row, tied):
+    model = text_model(tie_word_embeddings=tied)
     before, size = _logits(model, ids), len(tokenizer)
     model.resize_token_embeddings(size + 3, pad_to_multiple_of=64)
     width = -(-(size + 3) // 64) * 64

@@ -8,28 +8,14 @@ from datasets import Dataset
 
 from hf_reason.evaluation import evaluate_model
 from hf_reason.losses import token_weights
-from hf_reason.models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
-from hf_reason.models.step_reasoner.modeling_step_reasoner import StepReasonerForCausalLM
 from hf_reason.text import encode
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 from hf_reason.trainers.muon import MuonWithAdamW
 
 
-def _model(tokenizer, **overrides) -> StepReasonerForCausalLM:
-    torch.manual_seed(0)
-    settings = {
-        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_encoder_layers": 2,
-        "num_reasoner_layers": 2, "num_decoder_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
-        "max_position_embeddings": 512, "initializer_range": 0.2, "plan_slots": 1,
-        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    config = StepReasonerConfig(**{**settings, **overrides}).set_tokens(tokenizer, triggers=["="])
-    return StepReasonerForCausalLM(config).eval()
-
-
 @pytest.fixture
-def model(tokenizer):
-    return _model(tokenizer)
+def model(text_model):
+    return text_model()
 
 
 def _trainer(tmp_path, model, tokenizer, records, trainer_kwargs=None, **overrides) -> CoTSFTTrainer:
@@ -142,11 +128,11 @@ def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, model, tokenizer, r
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointing_gives_the_same_gradients(tokenizer, records, reentrant):
+def test_checkpointing_gives_the_same_gradients(tokenizer, text_model, records, reentrant):
     row = _row(records[0], tokenizer)
     gradients = []
     for checkpointing in (False, True):
-        model = _model(tokenizer).double().train()
+        model = text_model().double().train()
         if checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": reentrant})
             calls = _count_forwards(model.model.reasoner[0].mlp)
@@ -230,9 +216,9 @@ def one_process_group():
 
 @pytest.mark.parametrize("slots", [0, 1])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_every_batch_gives_every_parameter_a_gradient(tokenizer, one_process_group, attention, slots):
+def test_every_batch_gives_every_parameter_a_gradient(text_model, tokenizer, one_process_group, attention, slots):
     """DistributedDataParallel waits for each of them, also where the stack had nothing to do."""
-    model = _model(tokenizer, plan_slots=slots).train()
+    model = text_model(plan_slots=slots).train()
     model.set_attn_implementation(attention)
     parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
     for name, texts in _ODD_BATCHES.items():
