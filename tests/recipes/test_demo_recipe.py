@@ -16,6 +16,16 @@ TINY = json.dumps(
         "num_key_value_heads": 2,
     }
 )
+STEP_TINY = json.dumps(
+    {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_encoder_layers": 1,
+        "num_reasoner_layers": 1,
+        "num_decoder_layers": 1,
+        "num_attention_heads": 2,
+    }
+)
 FAST = [
     "--max_steps", "4", "--save_steps", "4", "--eval_steps", "4", "--warmup_steps", "1", "--logging_steps", "1",
     "--lr_scheduler_kwargs", '{"num_decay_steps": 2}', "--per_device_train_batch_size", "4", "--eval_records", "2",
@@ -42,19 +52,17 @@ def test_demo_runs_to_the_end_and_the_second_time_only_asks(tmp_path):
     assert second.returncode == 0, second.stderr[-3000:]
     assert "小明有12个苹果,卖出8个" in second.stdout
     assert (tmp_path / "demo" / "model.safetensors").stat().st_mtime_ns == trained
-
-
-def test_the_second_half_trains_a_step_reasoner_and_shows_it_beside_the_others(tmp_path):
-    command = [str(RECIPES / "demo.py"), "--output_dir", str(tmp_path), "--num_problems", "300", "--step_reasoner"]
-    small = [word for word in FAST if word not in ("--model_config", TINY)]  # the two model types have other fields
-    done = _run(*command, *small, "--question", "小明有12个苹果,卖出8个。现在有多少个苹果?")
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    # the second half trains only the model that is missing, and shows all three
+    small = [STEP_TINY if word == TINY else word for word in FAST]
+    third = _run(*command, *small, "--step_reasoner", "--question", "小明有12个苹果,卖出8个。现在有多少个苹果?")
+    assert third.returncode == 0, (third.stdout + third.stderr)[-3000:]
     figures = json.loads((tmp_path / "comparison" / "evaluation.json").read_text())
     assert set(figures) == {"CoT", "direct answers", "StepReasoner"}
-    assert done.stdout.count("小明有12个苹果") == 2, "both models that reason are asked"
+    assert third.stdout.count("小明有12个苹果") == 2, "both models that reason are asked"
+    assert (tmp_path / "demo" / "model.safetensors").stat().st_mtime_ns == trained
     config = json.loads((tmp_path / "demo_step_reasoner" / "config.json").read_text())
     assert config["model_type"] == "step_reasoner"
-    assert config["boundary_token_ids"] and config["trigger_token_ids"] and config["plan_slots"] == 2
+    assert config["boundary_token_ids"] and config["trigger_token_ids"]
 
 
 def test_a_training_run_that_fails_is_shown_with_its_log(tmp_path):
