@@ -188,7 +188,8 @@ def test_attention_backends_agree(step_model, ids, masks, backend, fields):
 def test_compiled_flex_attention_agrees(step_model, ids):
     model = step_model(plan_slots=1).float()
     text = ids("abcd<e.fgh.hi")
-    with torch.no_grad():
+    # torch's own code for the CPU does not compile where sizes are dynamic (it mixes up the names ks1 and ks16)
+    with torch.no_grad(), torch._dynamo.config.patch(automatic_dynamic_shapes=False):
         expected = model(text).logits
         model.set_attn_implementation("flex_attention")
         torch.testing.assert_close(model(text).logits, expected, rtol=0, atol=1e-4)

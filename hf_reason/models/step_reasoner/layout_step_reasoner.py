@@ -5,7 +5,7 @@ generation divide a sequence in the same way.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, and_masks, or_masks
@@ -160,7 +160,9 @@ def lay_out(
 
     prompt, opens = valid & ~chain, first | finished
     several = (valid & (document != document.amax(dim=1, keepdim=True))).any()
-    counts = torch.stack([prompt.sum(1), inside.sum(1), opens.sum(1), several.expand(len(opens)).long()])
+    prompts, several = prompt.sum(1), several.expand(len(opens)).long()
+    # the last row is no max(..., 1) below, since torch.compile fails on one of a size that it traces
+    counts = torch.stack([prompts, inside.sum(1), opens.sum(1), several, prompts.clamp(min=1)])
     # the only read-back of the forward: the widths of the gathered streams
     most, fewest = torch.stack([counts.amax(1), counts.amin(1)]).tolist()
     packed = bool(most[3])
@@ -168,16 +170,17 @@ def lay_out(
     tokens = Stream(document, position, 2 * piece, _columns(document))
     # a batch without any prompt keeps a column of padding: the encoder then gets gradients of zero, which
     # DistributedDataParallel needs, and not none at all
-    gathered = _gather(tokens, prompt, max(most[0], 1))
+    gathered = _gather(tokens, prompt, most[4])
     gathered.rank = torch.zeros_like(gathered.rank)
     # the first token of a chain opens its own piece, the last token of a piece the next one
     ahead = finished.long()
     slots = Stream(document, position + ahead, 2 * (piece + ahead) - 1, tokens.index)
     slots = _gather(slots, opens, most[2] if plan_slots else 0)
     slots = Stream(*(getattr(slots, n).repeat_interleave(plan_slots or 1, 1) for n in slots.__dataclass_fields__))
-    asks = Stream(document, position, 2 * (piece + ahead), tokens.index)
+    chain_stream = _gather(tokens, inside, most[1])
+    asks = replace(chain_stream, rank=chain_stream.rank + 2 * ahead.gather(1, chain_stream.index))
     plain = most[0] == fewest[0] > 0 and not packed
-    return Layout(gathered, _gather(tokens, inside, most[1]), _gather(asks, inside, most[1]), slots, plain, packed)
+    return Layout(gathered, chain_stream, asks, slots, plain, packed)
 
 
 def _gather(streams: Stream, mask: torch.Tensor, width: int) -> Stream:
