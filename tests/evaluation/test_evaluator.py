@@ -120,7 +120,7 @@ def test_an_output_cut_by_max_new_tokens_is_wrong_and_open(tokenizer):
 
 
 def test_a_prefilled_thought_that_is_cut_is_not_an_answer(tokenizer):
-    from conftest import R1_PREFILL_TEMPLATE
+    from chat_templates import R1_PREFILL_TEMPLATE
 
     tokenizer.chat_template = R1_PREFILL_TEMPLATE
     results = run(tokenizer, ["答案也许是14个", "9-4=5\n</think>\n\n5元", "6里", ""], return_predictions=True)
@@ -137,7 +137,7 @@ def test_a_direct_answer_is_an_answer_with_no_thought(tokenizer):
 
 
 def test_a_hybrid_prompt_that_closes_the_thought_counts_as_closed(tokenizer):
-    from conftest import HYBRID_TEMPLATE
+    from chat_templates import HYBRID_TEMPLATE
 
     tokenizer.chat_template = HYBRID_TEMPLATE
     answers = ["14", "5元", "7", "步骤1: 丁是学生"]

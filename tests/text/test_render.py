@@ -1,7 +1,7 @@
 """Rendering and parsing: the round trip, chat templates, hybrid mode (pains 1, 2, 3)."""
 
 import pytest
-from conftest import HYBRID_TEMPLATE, R1_PREFILL_TEMPLATE, R1_TEMPLATE
+from chat_templates import HYBRID_TEMPLATE, R1_PREFILL_TEMPLATE, R1_TEMPLATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

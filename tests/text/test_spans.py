@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from conftest import HYBRID_TEMPLATE, R1_PREFILL_TEMPLATE, R1_TEMPLATE
+from chat_templates import HYBRID_TEMPLATE, R1_PREFILL_TEMPLATE, R1_TEMPLATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
