@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from datasets import Dataset, DatasetDict
 from hub_server import HubServer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft_cot.py"
@@ -37,14 +36,6 @@ inputs = tokenizer.apply_chat_template(
 output = model.generate(**inputs, max_new_tokens=8, do_sample=False)
 print(json.dumps([output[0].tolist(), model.generation_config.eos_token_id]))
 """
-
-
-@pytest.fixture(scope="module")
-def dataset(records, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    parts = {"train": records[:44], "validation": records[44:52], "test": records[52:]}
-    DatasetDict({name: Dataset.from_list(rows) for name, rows in parts.items()}).save_to_disk(folder)
-    return str(folder)
 
 
 def _command(tmp_path, dataset, *extra, **settings) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from datasets import Dataset, DatasetDict
 from safetensors import safe_open
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -24,14 +23,6 @@ SETTINGS = {
     "eval_records": 2, "test_records": 3, "eval_max_new_tokens": 8, "dataloader_pin_memory": False,
 }  # fmt: skip
 SCRATCH = ["--model_type", "step_reasoner", "--model_config", json.dumps(MODEL)]
-
-
-@pytest.fixture(scope="module")
-def dataset(records, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    parts = {"train": records[:44], "validation": records[44:52], "test": records[52:]}
-    DatasetDict({name: Dataset.from_list(rows) for name, rows in parts.items()}).save_to_disk(folder)
-    return str(folder)
 
 
 def _run(folder: Path, dataset: str, *extra: str) -> subprocess.CompletedProcess:
