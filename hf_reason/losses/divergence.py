@@ -9,6 +9,8 @@ import torch
 # Elements of one tile of logits: 64 MB in float32 on a CPU, where the cache decides; 512 MB on an accelerator.
 _TILE = {"cpu": 2**24}
 _ACCELERATOR_TILE = 2**27
+# The log-probability that stands for none: that of float32's smallest normal number, about -87.
+_NO_MASS = math.log(torch.finfo(torch.float32).tiny)
 
 
 class LMHead(NamedTuple):
@@ -34,7 +36,8 @@ class TopKTargets(NamedTuple):
     """A teacher's k most likely tokens at each position, and the rest as one event.
 
     `ids` and `log_probs` are `(positions, k)`, `log_tail` is `(positions,)`: the logarithm of the mass of all other
-    tokens, `-inf` where there is none. The probabilities are those of the temperature they are used with.
+    tokens, `-inf` where there is none (it counts as the smallest float32, so a reverse KL stays finite). They are
+    brought to a sum of 1, since stored ones are rounded, and belong to the temperature they are used with.
     """
 
     ids: torch.Tensor
@@ -259,25 +262,20 @@ def _event_divergence(
     q = student.exp()
     if beta == 0:
         p = teacher.exp()
-        value = _weighted(p, teacher - student).sum(dim=1)
+        value = (p * (teacher - student)).sum(dim=1)
         return value, q.sub_(p) if with_gradient else None
     if beta == 1:
         gap = student - teacher
-        value = rest = _weighted(q, gap).sum(dim=1)
+        value = rest = (q * gap).sum(dim=1)
     else:
         gap = student - torch.logaddexp(student + math.log(1 - beta), teacher + math.log(beta))
-        rest = _weighted(q, gap).sum(dim=1)
-        value = (1 - beta) * rest + beta * _weighted(teacher.exp(), teacher - student + gap).sum(dim=1)
+        rest = (q * gap).sum(dim=1)
+        value = (1 - beta) * rest + beta * (teacher.exp() * (teacher - student + gap)).sum(dim=1)
     if not with_gradient:
         return value, None
     # with m the mixture: d D / d z_v = q_v (log(q_v / m_v) - KL(q || m)), times 1 - beta unless it is the reverse KL
     gap -= rest.unsqueeze(1)
     return value, gap.mul_(q).mul_(1 - beta if beta < 1 else 1.0)
-
-
-def _weighted(probability: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
-    """`p * gap`, where an event without probability counts nothing (and not 0 times infinity)."""
-    return torch.where(probability == 0, 0.0, probability * gap)
 
 
 def _top_k_divergence(
@@ -287,11 +285,11 @@ def _top_k_divergence(
     known = student.gather(1, ids)
     # the mass of all other tokens, from those tokens: 1 - sum would be rounding error where it is small
     student.scatter_(1, ids, -torch.inf)
-    # an event without mass gets the smallest number that keeps every divergence finite
-    floor = torch.finfo(o.real).min / 4
-    tail = torch.logsumexp(student, dim=1, keepdim=True).clamp(min=floor)
+    tail = torch.logsumexp(student, dim=1, keepdim=True)
     teacher = torch.cat([targets.log_probs[rows], targets.log_tail[rows].unsqueeze(1)], dim=1).to(o.real)
-    teacher = (teacher - torch.logsumexp(teacher, dim=1, keepdim=True)).clamp(min=floor)
+    teacher = teacher - torch.logsumexp(teacher, dim=1, keepdim=True)
+    # an event without mass would make the divergence infinite or undefined
+    tail, teacher = (x.masked_fill(x.isneginf(), _NO_MASS) for x in (tail, teacher))
     value, by_event = _event_divergence(torch.cat([known, tail], dim=1), teacher, o.beta, with_gradient)
     if by_event is None:
         return value, None

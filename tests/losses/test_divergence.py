@@ -169,6 +169,23 @@ def test_extreme_logits_stay_finite(case, beta, teacher_kind):
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_a_teacher_without_a_tail_stays_finite(case, beta):
+    targets = top_k(case, 4)
+    sure = TopKTargets(targets.ids, targets.log_probs, torch.full((POSITIONS,), -math.inf, dtype=torch.float64))
+    output = chunked_divergence(case["hidden"], head(case), sure, case["labels"], beta=beta)
+    # at most all of the student's mass against the smallest float32
+    assert output.divergence.isfinite().all() and output.divergence.max() < 88
+    assert torch.autograd.grad(output.loss, case["weight"])[0].isfinite().all()
+
+
+def test_rounded_targets_are_normalised(case):
+    targets = top_k(case, 4)
+    scaled = TopKTargets(targets.ids, targets.log_probs + 0.01, targets.log_tail + 0.01)
+    exact, ours = (chunked_divergence(case["hidden"], head(case), t, case["labels"]) for t in (targets, scaled))
+    assert torch.allclose(ours.divergence, exact.divergence, rtol=1e-9)
+
+
 def test_rows_without_a_target_leave_no_trace(case):
     nothing = torch.zeros(POSITIONS, dtype=torch.float64)
     output = chunked_divergence(

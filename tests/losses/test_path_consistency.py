@@ -74,6 +74,13 @@ def test_the_same_relations_cost_nothing(hidden):
     assert path_consistency_loss(step_similarities(vectors), step_similarities(turned), counts).abs().max() < 1e-12
 
 
+def test_the_teacher_gets_no_gradient(hidden):
+    student, teacher = hidden.clone().requires_grad_(), (hidden + 1).requires_grad_()
+    (vectors, counts), (others, _) = step_vectors(student, STEPS), step_vectors(teacher, STEPS)
+    path_consistency_loss(step_similarities(vectors), step_similarities(others), counts).sum().backward()
+    assert student.grad is not None and teacher.grad is None
+
+
 def test_no_step_anywhere(hidden):
     student = hidden.clone().requires_grad_()
     vectors, counts = step_vectors(student, torch.zeros_like(STEPS))
