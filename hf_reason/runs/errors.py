@@ -10,6 +10,8 @@ from contextlib import contextmanager
 def one_line_errors() -> Iterator[None]:
     """Print `ValueError`, `OSError` and launch errors as one line and exit with 2; Ctrl-C exits with 130.
 
+    A run that comes to its end leaves the process group: an interpreter that exits while the group's threads still
+    run may abort (exit code -6) after all the work is done, and the launcher would call the run failed.
     `HF_REASON_TRACEBACK=1` shows the whole traceback.
     """
     from hf_reason.trainers.launch import LaunchError
@@ -24,3 +26,6 @@ def one_line_errors() -> Iterator[None]:
             raise
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    distributed = sys.modules.get("torch.distributed")  # not imported here: some recipes need no torch
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

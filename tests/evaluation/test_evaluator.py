@@ -304,12 +304,14 @@ import json, sys
 import torch
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 from hf_reason.evaluation import evaluate_model
+from hf_reason.runs import one_line_errors
 folder = sys.argv[1]
-model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-records, all_options = json.load(open(f"{folder}/task.json"))
-results = [evaluate_model(model, tokenizer, records, **options) for options in all_options]
-assert torch.distributed.get_world_size() == 2
-json.dump(results, open(f"{folder}/out-{torch.distributed.get_rank()}.json", "w"))
+with one_line_errors():
+    model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    records, all_options = json.load(open(f"{folder}/task.json"))
+    results = [evaluate_model(model, tokenizer, records, **options) for options in all_options]
+    assert torch.distributed.get_world_size() == 2
+    json.dump(results, open(f"{folder}/out-{torch.distributed.get_rank()}.json", "w"))
 """
 
 
