@@ -7,6 +7,7 @@ Several models are shown side by side, compared with the first. Without `--data`
 `--config FILE.yaml` holds any of the arguments below.
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,25 +50,31 @@ def load(name: str, arguments: EvaluateArguments, device: Any) -> tuple[Any, Any
     return model.to(device), tokenizer
 
 
-def main() -> None:
+def main() -> int:
     kind: Any = EvaluateArguments
     (arguments,) = TrlParser(kind, description=__doc__).parse_args_and_config()
     state = PartialState(cpu=not torch.accelerator.is_available())
     names = ("max_new_tokens", "batch_size", "num_samples", "temperature", "seed", "distractors")
     settings = {name: getattr(arguments, name) for name in names}
     results: dict[str, dict[str, Any]] = {}
-    records = load_cot_sft_dataset(arguments.domain, arguments.split, arguments.data)
-    records = records.select(range(min(arguments.limit or len(records), len(records))))
-    for name in arguments.model:
-        model, tokenizer = load(name, arguments, state.device)
-        results[name] = evaluate_model(model, tokenizer, records, return_predictions=True, **settings)
+    try:
+        records = load_cot_sft_dataset(arguments.domain, arguments.split, arguments.data)
+        records = records.select(range(min(arguments.limit or len(records), len(records))))
+        for name in arguments.model:
+            model, tokenizer = load(name, arguments, state.device)
+            results[name] = evaluate_model(model, tokenizer, records, return_predictions=True, **settings)
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
     if state.is_main_process:
         print(format_table(results, baseline=arguments.model[0] if len(results) > 1 else None))
         if arguments.output_dir:
             paths = save_report(results if len(results) > 1 else results[arguments.model[0]], arguments.output_dir)
             print("Written:", *paths.values())
+    return 0
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        main()
+        code = main()
+    sys.exit(code)
