@@ -1,0 +1,46 @@
+"""What a trainer asks of a teacher, whatever it is made of."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+import torch
+
+from hf_reason.losses import LiveTargets, TopKTargets
+
+# The columns of a batch that only the teacher or the loss reads, never the model.
+TEACHER_ROWS = "teacher_rows"
+CACHED_COLUMNS = ("teacher_ids", "teacher_log_probs", "teacher_log_tail")
+CACHED_SIMILARITIES = "teacher_similarities"
+
+
+class TeacherTargets(NamedTuple):
+    """What the student is compared with.
+
+    `divergence` is over the scored positions (those whose next token has a label), in the order of
+    `states[:, :-1][labels[:, 1:] != -100]`. `similarities` is `(chains, steps, steps)`, in the order of
+    `losses.step_vectors`; `None` where no path was asked for.
+    """
+
+    divergence: LiveTargets | TopKTargets
+    similarities: torch.Tensor | None
+
+
+class Teacher(Protocol):
+    """A source of targets; `vocab_size` is the number of ids that it shares with the student."""
+
+    vocab_size: int
+
+    def targets(self, batch: Mapping[str, torch.Tensor], *, path: bool) -> AbstractContextManager[TeacherTargets]:
+        """The targets of a batch, good while the context lasts.
+
+        Args:
+            batch: `input_ids`, `labels`, `step_ids` and what the collator added for the model.
+            path: Whether the similarities between steps are wanted.
+        """
+        ...
+
+
+def scored(labels: torch.Tensor) -> torch.Tensor:
+    """`(batch, time - 1)`: where the next token has a label."""
+    return labels[:, 1:] != -100

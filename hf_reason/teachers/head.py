@@ -1,0 +1,61 @@
+"""The LM head of a model, as the chunked divergence reads it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hf_reason.losses import LMHead
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def causal_model(model: Any) -> Any:
+    """The causal language model inside PEFT's wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def lm_head(model: "PreTrainedModel") -> Iterator[LMHead]:
+    """The head's whole weight and bias, and how the model's config scales its logits.
+
+    Under FSDP2 the sharded head is gathered; under ZeRO-3 it is gathered while the context lasts. The names by which
+    configs scale logits are those that TRL's fused head knows.
+
+    Raises:
+        ValueError: if the head carries a LoRA, which the product with its weight would leave out.
+    """
+    from trl.trainer.utils import maybe_gather_lm_head_ctx
+
+    head: Any = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{type(model).__name__} has no LM head.")
+    if hasattr(head, "lora_A") and head.lora_A:
+        raise ValueError(
+            "The LM head carries a LoRA, which the fused loss cannot read. Leave lm_head out of target_modules, or "
+            "train the whole head with modules_to_save=['lm_head']."
+        )
+    config = model.config.get_text_config()
+    scale = next(
+        (
+            float(value)
+            for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")
+            if (value := getattr(config, name, None)) is not None
+        ),
+        1.0,
+    )
+    if scale == 1.0 and (divisor := getattr(config, "logits_scaling", None)) is not None:
+        # Granite and MiniCPM divide by it, HyperCLOVA X multiplies
+        scale = float(divisor) if config.model_type == "hyperclovax" else 1 / float(divisor)
+    with maybe_gather_lm_head_ctx(head.weight, getattr(head, "bias", None)):
+        yield LMHead(_whole(head.weight), _whole(getattr(head, "bias", None)), scale, _softcap(config))
+
+
+def _softcap(config: Any) -> float | None:
+    value = getattr(config, "final_logit_softcapping", None)
+    return float(value) if value else None
+
+
+def _whole(weight: "torch.Tensor | None") -> Any:
+    return weight.full_tensor() if hasattr(weight, "full_tensor") else weight

@@ -1,0 +1,77 @@
+"""Whether two tokenizers give every id the same meaning, which token-level distillation rests on."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_PROBE = "问题:小明有12个苹果,又买来3.5千克。So f(x) = 2x^2 + 1\n\n步骤1:3+4=7\n因此,答案是 7 。"
+_INSTEAD = (
+    "Distillation compares the two distributions id by id and needs one vocabulary. Use a teacher of the student's own "
+    "family, or train the student on text that the teacher writes (sequence-level distillation: its traces through "
+    "recipes/prepare_data.py and recipes/sft_cot.py), or align the two vocabularies by text with TRL's GOLD "
+    "(trl.experimental.gold)."
+)
+
+
+def shared_vocabulary(
+    student: "PreTrainedTokenizerBase", teacher: "PreTrainedTokenizerBase", *rows: int, need: str = "teacher"
+) -> int:
+    """The number of ids that mean the same to both tokenizers, and exist in every head.
+
+    Heads are often padded beyond the tokenizer (151,936 rows here, 152,064 there for one Qwen vocabulary); the ids
+    up to the tokenizers' last one are shared, the padding is not. A pad token that one side has appended does not
+    count: it is never read and never predicted.
+
+    Args:
+        student: The tokenizer that encodes the data.
+        teacher: The other model's.
+        *rows: Rows of the embeddings or heads.
+        need: What the second tokenizer belongs to, for the message.
+
+    Returns:
+        The ids below it are shared.
+
+    Raises:
+        ValueError: if an id means different tokens, if a token is known to one side only, or if the two split a
+            sample text differently. The message names ids and says what to do instead.
+    """
+    ours, theirs = _map(student), _map(teacher)
+    if ours != theirs:
+        raise ValueError(f"The student's tokenizer is not the {need}'s: {_difference(ours, theirs, need)} {_INSTEAD}")
+    split = [tokenizer(_PROBE, add_special_tokens=False)["input_ids"] for tokenizer in (student, teacher)]
+    if split[0] != split[1]:
+        raise ValueError(
+            f"The student's tokenizer has the {need}'s vocabulary but splits text differently ({len(split[0])} and "
+            f"{len(split[1])} tokens for a sample): its merges or its pre-tokenizer differ. {_INSTEAD}"
+        )
+    shared = max(ours.values()) + 1
+    if any(count < shared for count in rows):
+        raise ValueError(
+            f"The tokenizers have ids up to {shared - 1}, a model has only {min(rows)} rows in its head: that model "
+            "belongs to another tokenizer."
+        )
+    return shared
+
+
+def _map(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
+    """Token to id, without a pad token that was appended to the vocabulary."""
+    vocabulary = dict(tokenizer.get_vocab())
+    pad = tokenizer.pad_token
+    if pad in vocabulary and vocabulary[pad] == max(vocabulary.values()):
+        del vocabulary[pad]
+    return vocabulary
+
+
+def _difference(ours: dict[str, int], theirs: dict[str, int], need: str) -> str:
+    names = [{number: token for token, number in vocabulary.items()} for vocabulary in (ours, theirs)]
+    ids = sorted(
+        number for number in names[0].keys() | names[1].keys() if names[0].get(number) != names[1].get(number)
+    )
+    shown = "; ".join(
+        f"id {number} is {names[0].get(number)!r} to the student and {names[1].get(number)!r} to the {need}"
+        for number in ids[:3]
+    )
+    share = len(ids) / max(len(ours), len(theirs))
+    what = "only some (special) ids differ, the most dangerous case" if share < 0.01 else "they are different ones"
+    return f"{len(ids)} of {max(len(ours), len(theirs))} ids differ ({shown}); {what}."
