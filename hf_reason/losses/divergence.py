@@ -170,7 +170,7 @@ class _Fused(torch.autograd.Function):
         head = LMHead(weight, bias, scale, softcap)
         for start in range(0, positions, o.chunk_size):
             rows = slice(start, min(start + o.chunk_size, positions))
-            logits = _logits(hidden[rows], head, o.real)
+            logits = head_logits(hidden[rows], head)
             if softcap is not None and any(wants):
                 slope = 1 - (logits / softcap).square()
             dz = None
@@ -231,7 +231,12 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
         total += left @ right
 
 
-def _logits(hidden: torch.Tensor, head: LMHead, real: torch.dtype) -> torch.Tensor:
+def head_logits(hidden: torch.Tensor, head: LMHead) -> torch.Tensor:
+    """Logits `(positions, vocabulary)` of states `(positions, width)`, in float32, or float64 for such states.
+
+    The product runs in the states' precision, or in autocast's.
+    """
+    real = torch.float64 if hidden.dtype == torch.float64 else torch.float32
     dtype = _compute_dtype(hidden)
     logits = (hidden.to(dtype) @ head.weight.to(dtype).t()).to(real)
     if head.bias is not None:
@@ -250,7 +255,8 @@ def _divergence(
     if isinstance(o.targets, TopKTargets):
         return _top_k_divergence(student, o.targets, o, rows, with_gradient)
     assert o.targets is not None
-    teacher = _logits(o.targets.hidden_states[rows], o.targets.head, o.real)[:, : o.vocab_size].div_(o.temperature)
+    teacher = head_logits(o.targets.hidden_states[rows], o.targets.head)
+    teacher = teacher[:, : o.vocab_size].to(o.real).div_(o.temperature)
     teacher -= torch.logsumexp(teacher, dim=1, keepdim=True)
     return _event_divergence(student, teacher, o.beta, with_gradient)
 

@@ -98,9 +98,7 @@ class TopKCache:
 
         return dataset.map(places, with_indices=True, **map_kwargs)
 
-    def _check(
-        self, rows: np.ndarray, needed: np.ndarray, names: list[str], lengths: list[int], what: str
-    ) -> None:
+    def _check(self, rows: np.ndarray, needed: np.ndarray, names: list[str], lengths: list[int], what: str) -> None:
         for code, reason, mend in (
             (-1, "are not in it", "It was made from other data: make one from this data set (all of its splits)."),
             (

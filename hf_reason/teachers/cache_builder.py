@@ -202,9 +202,7 @@ class CacheBuilder:
         batch = self._batch(examples)
         with teacher.targets(batch, path=self.settings.path) as targets, torch.no_grad():
             assert isinstance(targets.divergence, LiveTargets)
-            ids, log_probs, log_tail = (
-                x.cpu() for x in top_k(*targets.divergence, self.settings)
-            )
+            ids, log_probs, log_tail = (x.cpu() for x in top_k(*targets.divergence, self.settings))
             similarities = targets.similarities
         counts = [sum(label != -100 for label in example["labels"][1:]) for example in examples]
         rows = zip(ids.split(counts), log_probs.split(counts), log_tail.split(counts), strict=True)

@@ -138,7 +138,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TeacherError(f"{path} is damaged ({error}). Make the cache anew with recipes/cache_teacher.py.") from None
+        raise TeacherError(
+            f"{path} is damaged ({error}). Make the cache anew with recipes/cache_teacher.py."
+        ) from None
     if meta.get("format") != FORMAT:
         raise TeacherError(f"{path} has the format {meta.get('format')}, this version reads {FORMAT}. Make it anew.")
     return meta

@@ -163,12 +163,7 @@ def parse(text: str) -> Parsed:
     if not tag and not opened and not re.match(r"\s*步骤1[:：]", head):
         return Parsed([], _unescape(text.strip()), True)
     body = "\n" + head.strip()
-    positions, number = [], 1
-    cursor = 0
-    # Steps are found in sequence, so that "步骤2:" quoted inside another line never opens a step.
-    while (match := re.compile(rf"\n步骤{number}[:：] ?").search(body, cursor)) is not None:
-        positions.append(match.span())
-        cursor, number = match.end(), number + 1
+    positions = _label_spans(body)
     if not positions:
         steps = [body.strip()] if body.strip() else []
     else:
@@ -177,6 +172,41 @@ def parse(text: str) -> Parsed:
         steps = [body[stop:end].strip() for (_, stop), end in zip(positions, ends, strict=True)]
         steps = ([preamble] if preamble else []) + [step for step in steps if step]
     return Parsed([_unescape(step) for step in steps], _unescape(tail.strip()), bool(tag))
+
+
+def _label_spans(body: str) -> list[tuple[int, int]]:
+    """Where the labels of steps 1, 2, ... stand, line break and blank included.
+
+    They are found in sequence, so that "步骤2:" quoted inside another line never opens a step.
+    """
+    positions: list[tuple[int, int]] = []
+    cursor = 0
+    while match := re.compile(rf"\n步骤{len(positions) + 1}[:：] ?").search(body, cursor):
+        positions.append(match.span())
+        cursor = match.end()
+    return positions
+
+
+def closes(text: str) -> bool:
+    """Whether a completion has an answer: its thought is closed, or it has none."""
+    return CLOSE_TAG in text or not (text.lstrip().startswith(OPEN_TAG) or re.match(r"\s*步骤1[:：]", text))
+
+
+def step_starts(text: str) -> list[tuple[int, int]]:
+    """Where in a completion each step begins: `(character, step id)`, the answer last if there is one.
+
+    The numbers are those of `completion_pieces`: what stands before the first label belongs to step 1.
+    """
+    head, tag, tail = text.partition(CLOSE_TAG)
+    if not tag and closes(text):
+        return [(0, 1)]
+    # one line break in front, so that a label may open the text; the label itself begins behind the break
+    found = [start for start, _ in _label_spans("\n" + head)]
+    starts = [(0, 1), *((start, number) for number, start in enumerate(found[1:], start=2))]
+    if tag:
+        blank = len(tail) - len(tail.lstrip("\n"))
+        starts.append((len(head) + len(tag) + blank, max(len(found), 1) + (1 if head.strip() else 0)))
+    return starts
 
 
 def template_hash(tokenizer: "PreTrainedTokenizerBase | None", instructions: Mapping[str, str] | None = None) -> str:

@@ -2,10 +2,10 @@
 
 import bisect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .render import build_prompt, completion_pieces, parse, render
+from .render import build_prompt, closes, completion_pieces, parse, render, step_starts
 from .tokens import end_token_id
 
 if TYPE_CHECKING:
@@ -79,6 +79,24 @@ def encode(
         "segment_ids": [PROMPT] * len(prompt_ids) + segments,
         "step_ids": [0] * len(prompt_ids) + steps,
     }
+
+
+def completion_spans(ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
+    """`segment_ids` and `step_ids` of a completion that a model wrote, by the rule of `encode`.
+
+    Args:
+        ids: The completion's tokens, the end-of-turn token (if it was written) included.
+        tokenizer: The model's.
+    """
+    # a prefix that ends inside a character decodes to a placeholder, which is no longer than the character
+    texts = [str(tokenizer.decode(ids[:end], skip_special_tokens=False)) for end in range(len(ids))]
+    text = str(tokenizer.decode(ids, skip_special_tokens=False))
+    steps = step_starts(text)
+    starts, numbers = [start for start, _ in steps], [number for _, number in steps]
+    found = [numbers[max(bisect.bisect_right(starts, len(before)) - 1, 0)] for before in texts]
+    found = list(itertools.accumulate(found, max))
+    answer = numbers[-1] if closes(text) else numbers[-1] + 1
+    return {"segment_ids": [ANSWER if step == answer else THOUGHT for step in found], "step_ids": found}
 
 
 _SAMPLE = {

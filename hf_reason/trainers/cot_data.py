@@ -78,7 +78,7 @@ def limit_length(
     if overlong == "truncate":
 
         def cut(row: dict[str, Any]) -> dict[str, Any]:
-            return {column: row[column][:max_length] for column in TOKEN_COLUMNS if column in row}
+            return {column: row[column][:max_length] for column in row}
 
         dataset = dataset.map(cut, **map_kwargs).filter(_has_target, **map_kwargs)
         return dataset, report

@@ -65,6 +65,7 @@ class CoTSFTTrainer(SFTTrainer):
     # The loss divides by the sum of weights over the whole accumulated batch, not by the Trainer's step count.
     loss_is_scaled_for_ga: Any = True
     args: CoTSFTConfig  # type: ignore[assignment]
+    _added_columns: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -172,7 +173,9 @@ class CoTSFTTrainer(SFTTrainer):
             return {"num_proc": args.dataset_num_proc, "desc": f"{what} {dataset_name} data set"} if is_map else {}
 
         with args.main_process_first(desc="preparing the data set"):
+            records = dataset
             dataset = encode_records(dataset, self._tokenizer, self.instructions, options("Encoding"))
+            dataset = self._add_columns(dataset, records, dataset_name, options("Preparing"))
             if args.max_length is not None:
                 dataset, report = limit_length(
                     dataset, args.max_length, args.overlong, dataset_name, options("Limiting")
@@ -185,7 +188,7 @@ class CoTSFTTrainer(SFTTrainer):
             elif packing:
                 raise ValueError("Packing needs a max_length: the length of a packed row.")
             if packing:
-                dataset = dataset.select_columns(list(TOKEN_COLUMNS))
+                dataset = dataset.select_columns([*TOKEN_COLUMNS, *self._added_columns])
                 if args.shuffle_dataset:
                     dataset = dataset.shuffle(seed=args.seed)
                 dataset = pack_dataset(dataset, args.max_length, args.packing_strategy, options("Packing"))
@@ -196,7 +199,12 @@ class CoTSFTTrainer(SFTTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
-        self._signature_columns = list(dict.fromkeys([*columns, *SPAN_COLUMNS]))  # type: ignore[assignment]
+        names = dict.fromkeys([*columns, *SPAN_COLUMNS, *self._added_columns])
+        self._signature_columns = list(names)  # type: ignore[assignment]
+
+    def _add_columns(self, encoded: Any, records: Any, dataset_name: str, map_kwargs: dict[str, Any]) -> Any:
+        """For subclasses: columns with one value a token (`_added_columns`), which limiting and packing keep."""
+        return encoded
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset

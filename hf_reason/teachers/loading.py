@@ -1,0 +1,71 @@
+"""Loading a teacher model, and preparing it beside the student under DDP, DeepSpeed or FSDP."""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .errors import TeacherError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+
+def load_teacher_model(
+    name: str, init_kwargs: Mapping[str, Any] | None = None, trust_remote_code: bool = False
+) -> "PreTrainedModel":
+    """A causal language model by name, in the dtype of its files unless `init_kwargs` says otherwise.
+
+    Args:
+        name: A folder or a name on the Hub; safetensors only.
+        init_kwargs: For `from_pretrained`; `dtype` may be a name, `load_in_4bit` and `load_in_8bit` are short for
+            bitsandbytes' NF4 and int8.
+        trust_remote_code: Whether code from the Hub may run.
+
+    Raises:
+        TeacherError: if it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": trust_remote_code}
+    options |= dict(init_kwargs or {})
+    if isinstance(options["dtype"], str) and options["dtype"] != "auto":
+        options["dtype"] = getattr(torch, options["dtype"])
+    four, eight = options.pop("load_in_4bit", False), options.pop("load_in_8bit", False)
+    if four or eight:
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise TeacherError("A teacher in 4 or 8 bit needs bitsandbytes: pip install 'hf_reason[bnb]'.")
+        compute = options["dtype"] if isinstance(options["dtype"], torch.dtype) else None
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=four, load_in_8bit=eight, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
+        )
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, **options)  # type: ignore[no-any-return]
+    except OSError as error:
+        raise TeacherError(f"The teacher {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def prepare_teacher_model(model: "PreTrainedModel", accelerator: "Accelerator") -> Any:
+    """The teacher without gradients, on its device and, where the student is sharded, sharded on its own.
+
+    A quantised model, one with a device map, and one that is on another accelerator already stay where they are.
+    """
+    from accelerate.utils import DistributedType
+
+    model.requires_grad_(False).eval()
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        from trl.models import prepare_deepspeed
+
+        # not through accelerator.prepare, which would tie it to the student's optimizer (and fails under ZeRO-3)
+        return prepare_deepspeed(model, accelerator)
+    placed = getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
+    if placed or model.device.type not in ("cpu", accelerator.device.type) or (
+        model.device.type == accelerator.device.type and model.device.type != "cpu"
+    ):  # fmt: skip
+        return model
+    if accelerator.distributed_type == DistributedType.FSDP:
+        from trl.models.utils import prepare_fsdp
+
+        return prepare_fsdp(model, accelerator)
+    return model.to(accelerator.device)  # type: ignore[arg-type]
