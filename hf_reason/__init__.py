@@ -13,6 +13,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "CoTSFTConfig": ".trainers",
         "CoTSFTTrainer": ".trainers",
+        "DistillKLConfig": ".trainers",
+        "DistillKLTrainer": ".trainers",
         "load_cot_sft_dataset": ".data",
         "evaluate_model": ".evaluation",
         "render": ".text",

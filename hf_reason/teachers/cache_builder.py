@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hf_reason.losses import LiveTargets, LMHead, TopKTargets, chunked_divergence, step_similarities, step_vectors
+from hf_reason.losses import LiveTargets, LMHead, TopKTargets, chunked_divergence, step_vectors
 from hf_reason.text.collator import CoTCollator
 
 from .cache_format import (

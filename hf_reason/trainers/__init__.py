@@ -3,5 +3,12 @@
 from hf_reason._lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, {"CoTSFTConfig": ".cot_sft_config", "CoTSFTTrainer": ".cot_sft", "MuonWithAdamW": ".muon"}
+    __name__,
+    {
+        "CoTSFTConfig": ".cot_sft_config",
+        "CoTSFTTrainer": ".cot_sft",
+        "DistillKLConfig": ".distill_kl_config",
+        "DistillKLTrainer": ".distill_kl",
+        "MuonWithAdamW": ".muon",
+    },
 )

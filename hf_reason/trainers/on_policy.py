@@ -1,0 +1,77 @@
+"""On-policy batches: the student writes the completions, the teacher judges them."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hf_reason.text.spans import IGNORE_INDEX, PROMPT, completion_spans
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The mark of such a batch: its tokens are nobody's truth, so they have no cross-entropy.
+ON_POLICY = "on_policy"
+
+
+def prompts_of(batch: Mapping[str, torch.Tensor]) -> list[list[int]]:
+    """The prompt of each row of a padded batch: what precedes the first target."""
+    found = []
+    for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+        targets = (labels != IGNORE_INDEX).nonzero()
+        found.append(ids[: int(targets[0]) if len(targets) else len(ids)].tolist())
+    return found
+
+
+def own_completions(
+    model: Any,
+    batch: Mapping[str, torch.Tensor],
+    tokenizer: "PreTrainedTokenizerBase",
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+) -> dict[str, Any]:
+    """The batch with completions that the model samples for its prompts.
+
+    Args:
+        model: Unwrapped, ready to generate.
+        batch: A padded batch of records.
+        tokenizer: The model's.
+        collate: Makes a batch of examples.
+        max_new_tokens: Longest completion.
+        temperature: Of the sampling, from the whole distribution.
+
+    Returns:
+        A batch on the same device, marked `on_policy`; an unfinished completion has no end-of-turn token.
+    """
+    device = batch["input_ids"].device
+    prompts = prompts_of(batch)
+    longest, pad = max(map(len, prompts)), tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    with torch.no_grad():
+        written = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=True, temperature=temperature,
+            top_k=0, top_p=1.0, pad_token_id=pad,
+        )  # fmt: skip
+    ends = model.generation_config.eos_token_id
+    stops = set(ends if isinstance(ends, list) else [ends])
+    examples = []
+    for prompt, row in zip(prompts, written[:, longest:].tolist(), strict=True):
+        stop = next((place for place, token in enumerate(row) if token in stops), len(row) - 1)
+        completion = row[: stop + 1]
+        spans = completion_spans(completion, tokenizer)
+        examples.append(
+            {
+                "input_ids": prompt + completion,
+                "labels": [IGNORE_INDEX] * len(prompt) + completion,
+                "segment_ids": [PROMPT] * len(prompt) + spans["segment_ids"],
+                "step_ids": [0] * len(prompt) + spans["step_ids"],
+            }
+        )
+    made = {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in collate(examples).items()
+    }
+    return {**made, ON_POLICY: True}
