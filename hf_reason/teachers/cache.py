@@ -113,8 +113,8 @@ class TopKCache:
                 if code == -1 and lengths[wrong[0]] > self.meta["max_length"]:
                     mend = f"It was made with max_length={self.meta['max_length']}; they are longer."
                 raise TeacherError(
-                    f"Teacher cache {self.folder}: {len(wrong)} of {len(rows)} records of the {what} data set {reason} "
-                    f"(the first is row {wrong[0]}, id {names[wrong[0]]}). {mend}"
+                    f"Teacher cache {self.folder}: {len(wrong)} of {len(rows)} records of the {what} data set "
+                    f"{reason} (the first is row {wrong[0]}, id {names[wrong[0]]}). {mend}"
                 )
 
     @contextmanager
@@ -152,8 +152,8 @@ def _open(folder: Path, meta: Mapping[str, Any]) -> "datasets.Dataset":
         opened: Any = Dataset.from_parquet(paths)
     except (DatasetGenerationError, pa.ArrowInvalid, OSError) as error:
         raise TeacherError(
-            f"A shard of the teacher cache {folder} is damaged ({error.__cause__ or error}). Remove the shards and run "
-            "its recipes/cache_teacher.py again."
+            f"A shard of the teacher cache {folder} is damaged ({error.__cause__ or error}). Remove the shards and "
+            "run its recipes/cache_teacher.py again."
         ) from None
     return opened
 
@@ -178,8 +178,8 @@ class CacheCollator(CoTCollator):
             rows = [np.concatenate(rows)]
         shape = tuple(batch["input_ids"].shape)
         places = np.full(shape, -1, dtype=np.int64)
-        for target, row in zip(places, rows, strict=True):
-            target[: len(row)] = row
+        for target, numbered in zip(places, rows, strict=True):
+            target[: len(numbered)] = numbered
         numbers = places // _PLACES
         found = {int(number): self.cache.row(int(number)) for number in np.unique(numbers[places >= 0])}
         ids = np.zeros((*shape, self.cache.k), dtype=np.int32)

@@ -135,8 +135,8 @@ class CacheBuilder:
             ]
             if changed:
                 raise TeacherError(
-                    f"{self.folder} holds a cache made otherwise ({'; '.join(changed)}). Choose another output_dir, or "
-                    "remove this one."
+                    f"{self.folder} holds a cache made otherwise ({'; '.join(changed)}). Choose another output_dir, "
+                    "or remove this one."
                 )
         else:
             write_json(path, self.content)
@@ -154,7 +154,8 @@ class CacheBuilder:
             for name, split, start, end in missing:
                 # rows of like length together, so that little is padding; their order in a shard means nothing
                 part = self.splits[split].select(range(start, end))
-                order = sorted(range(len(part)), key=lambda row, part=part: -len(part[row]["input_ids"]))
+                lengths = [len(ids) for ids in part["input_ids"]]
+                order = sorted(range(len(part)), key=lengths.__getitem__, reverse=True)
                 rows: list[dict[str, Any]] = []
                 for first in range(0, len(order), self.batch_size):
                     examples = [part[row] for row in order[first : first + self.batch_size]]
@@ -240,7 +241,7 @@ class CacheBuilder:
             batch = self._batch(examples)
             with self.teacher.targets(batch, path=False) as found, torch.no_grad():
                 live: Any = found.divergence
-                ids, log_probs, log_tail = top_k(*live, settings)
+                ids, log_probs, log_tail = top_k(live.hidden_states, live.head, settings)
                 stored = TopKTargets(ids, log_probs.half(), log_tail.half())
                 mass += float(log_probs.exp().sum())
                 if student is None:
@@ -283,7 +284,7 @@ def _is_complete(path: Path, rows: int) -> bool:
 def top_k(
     states: torch.Tensor, head: LMHead, settings: CacheSettings
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The k most likely ids `(positions, k)`, their log-probabilities, and the log of the other mass `(positions,)`."""
+    """The k most likely ids `(positions, k)`, their log-probabilities, the log of the other mass `(positions,)`."""
     from hf_reason.losses.divergence import head_logits
 
     found = []

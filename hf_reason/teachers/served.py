@@ -146,7 +146,12 @@ class ServedTeacher:
                     f"positions and ids up to {size - 1}. Is it the same model?"
                 )
             same = np.take_along_axis(full, served.ids, axis=1).astype(np.float64)
-            kls.append(_kl(served, same, _local_tail(full, served.ids)))
+            tail = _local_tail(full, served.ids)
+            mass = np.exp(same).sum(axis=1) + np.exp(tail)
+            # logits would make the KL negative, which no tolerance finds; half precision is off by some percent
+            if not (np.abs(mass - 1) < 0.05).all():
+                raise TeacherError(f"The reference gives no log-probabilities for sequence {i}: they sum to no 1.")
+            kls.append(_kl(served, same, tail))
             gaps = np.abs(served.log_probs - same)[served.log_probs > math.log(0.01)]
             largest = max(largest, float(gaps.max(initial=0.0)))
         kl, worst = _mean(kls)
@@ -171,12 +176,12 @@ class ServedTeacher:
                 ) from error
         if not isinstance(entries, list):
             raise TeacherError(
-                f"{self.url} returns no prompt_logprobs. Use a server that does, such as vLLM; the OpenAI API does not."
+                f"{self.url} returns no prompt_logprobs. Use one that does, such as vLLM; the OpenAI API does not."
             )
         if len(entries) != len(tokens):
             raise TeacherError(
-                f"{self.url} returns {len(entries)} positions for the {len(tokens)} tokens of sequence {i}. The server "
-                "must not cut the prompt, add a BOS or leave out what is in its cache (--no-enable-prefix-caching)."
+                f"{self.url} returns {len(entries)} positions for the {len(tokens)} tokens of sequence {i}. It must "
+                "not cut the prompt, add a BOS or leave out what is in its cache (--no-enable-prefix-caching)."
             )
         ids = np.empty((len(tokens) - 1, self.k), dtype=np.int64)
         log_probs = np.empty(ids.shape)
@@ -197,7 +202,7 @@ class ServedTeacher:
             raise _BadRow("a log-probability is NaN or above 0. Check the served model's weights and its precision.")
         if ids.min(initial=0) < 0 or (self.vocab_size is not None and ids.max(initial=0) >= self.vocab_size):
             raise _BadRow(
-                f"an id is outside the vocabulary of {self.vocab_size}: {ids.max()}. Serve a model with this tokenizer."
+                f"an id is outside the vocabulary of {self.vocab_size}: {ids.max()}. Serve one with this tokenizer."
             )
         if actual not in ids:
             raise _BadRow(
@@ -311,7 +316,8 @@ def _kl(p: TopK, q: np.ndarray, q_tail: np.ndarray) -> np.ndarray:
     of_p = np.concatenate([p.log_probs, p.log_tail[:, None]], axis=1).astype(np.float64)
     of_q = np.concatenate([q, q_tail[:, None]], axis=1)
     of_p, of_q = np.maximum(of_p, _NO_MASS), np.maximum(of_q, _NO_MASS)
-    return (np.exp(of_p) * (of_p - of_q)).sum(axis=1)
+    # rounded log-probabilities can make it a little negative
+    return np.maximum((np.exp(of_p) * (of_p - of_q)).sum(axis=1), 0.0)
 
 
 def _mean(kls: list[np.ndarray]) -> tuple[float, str]:

@@ -1,0 +1,306 @@
+"""A teacher behind a server: a fake one on loopback that answers as vLLM does, or wrongly in each way."""
+
+import copy
+import json
+import math
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+
+from hf_reason.teachers import served
+from hf_reason.teachers.errors import TeacherError
+from hf_reason.teachers.served import ServedTeacher
+
+K = 5
+
+
+def local_log_probs(model, sequences):
+    with torch.no_grad():
+        logits = [model(torch.tensor([list(sequence)])).logits[0, :-1] for sequence in sequences]
+    return [row.float().log_softmax(-1).numpy() for row in logits]
+
+
+class FakeServer:
+    """Speaks /models and /completions; `change` edits what would be right, `failures` are answered first."""
+
+    def __init__(self, model):
+        self.model, self.lock = model, threading.Lock()
+        self.failures, self.requests, self.keys = [], [], []
+        self.listed = [{"id": "teacher"}]
+        self.read = lambda prompt: prompt
+        self.change = lambda entries: entries
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args):
+                pass
+
+            def reply(self, code, answer, **headers):
+                body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                self.send_response(code)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                self.reply(200, {"data": outer.listed}) if self.path == "/v1/models" else self.reply(404, {})
+
+            def do_POST(self):
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with outer.lock:
+                    outer.requests.append(request)
+                    outer.keys.append(self.headers["Authorization"])
+                    if outer.failures:
+                        return self.reply(*outer.failures.pop(0)[:2])
+                    self.reply(200, outer.answer(request))
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.thread.start()
+
+    def answer(self, request):
+        prompt, k = self.read(request["prompt"]), request["prompt_logprobs"]
+        entries = [None]
+        for row, actual in zip(local_log_probs(self.model, [prompt])[0], prompt[1:], strict=True):
+            # vLLM: the prompt's own token first, then the k most likely, of which it may be one
+            ids = dict.fromkeys([actual, *np.argsort(-row)[:k].tolist()])
+            ranks = {token: int((row >= row[token]).sum()) for token in ids}
+            entries.append(
+                {str(t): {"logprob": float(row[t]), "rank": ranks[t], "decoded_token": f"<{t}>"} for t in ids}
+            )
+        return {"choices": [{"index": 0, "text": "", "prompt_logprobs": self.change(entries)}]}
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(served, "_BACKOFF", 0.0)
+    monkeypatch.delenv(served.API_KEY_VARIABLE, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def model(tiny_model):
+    # random weights are nearly uniform; a sharper head makes a wrong position or a wrong model visible
+    with torch.no_grad():
+        tiny_model.lm_head.weight.mul_(100)
+    return tiny_model.eval()
+
+
+@pytest.fixture
+def server(model):
+    fake = FakeServer(model)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def sequences(tokenizer, records):
+    from hf_reason.text import render
+
+    texts = ["".join(render(record).values()) for record in records[:4]]
+    return [tokenizer(text)["input_ids"][: 12 + 7 * i] for i, text in enumerate(texts)]
+
+
+def test_top_k_is_the_models_own(server, model, sequences):
+    teacher = ServedTeacher(server.url + "/", k=K)
+    answers = teacher.top_k([*sequences, sequences[0][:1]])
+    for top, full in zip(answers, local_log_probs(model, sequences), strict=False):
+        want = np.sort(full, axis=1)[:, ::-1][:, :K]
+        assert top.ids.dtype == np.int64 and top.log_probs.dtype == top.log_tail.dtype == np.float32
+        np.testing.assert_allclose(top.log_probs, want, atol=1e-4)
+        np.testing.assert_array_equal(np.take_along_axis(full, top.ids, axis=1), top.log_probs)
+        rest = np.sort(full.astype(np.float64), axis=1)[:, :-K]
+        np.testing.assert_allclose(np.exp(top.log_tail), np.exp(rest).sum(axis=1), atol=1e-5)
+    assert [a.shape for a in answers[-1]] == [(0, K), (0, K), (0,)]
+    assert len(server.requests) == len(sequences)  # one token has no next one to ask about
+    request = server.requests[0]
+    assert (request["model"], request["max_tokens"], request["prompt_logprobs"]) == ("teacher", 1, K)
+
+
+@pytest.mark.parametrize("mass", [0.0, 1e-12, 0.3, 0.6, 1 - 1e-9])
+def test_log_tail_is_exact(mass):
+    rest = np.log1p(-mass)
+    got = served._log_tail(np.array([[math.log(mass / 2)] * 2 if mass else [-np.inf] * 2]))
+    np.testing.assert_allclose(got, [rest], rtol=1e-6)
+
+
+def test_log_tail_without_mass_is_minus_infinity():
+    assert served._log_tail(np.array([[0.0, -9999.0], [1e-4, -20.0]])).tolist() == [-np.inf, -np.inf]
+
+
+def test_all_tokens_leave_no_tail_to_disagree_about(server, model, sequences):
+    k = model.config.vocab_size
+    found = ServedTeacher(server.url, k=k).probe(sequences[:1], lambda given: local_log_probs(model, given))
+    assert found["kl"] < 1e-5
+
+
+def test_probe_of_a_good_server(server, model, sequences):
+    teacher = ServedTeacher(server.url, k=K, vocab_size=model.config.vocab_size)
+    assert list(teacher.probe(sequences)) == ["repeat"]
+    found = teacher.probe(sequences, lambda given: local_log_probs(model, given))
+    assert set(found) == {"kl", "largest", "repeat"}
+    assert found["kl"] < 1e-6 and found["repeat"] < 1e-6 and found["largest"] < 1e-4
+
+
+def test_other_weights_are_found_by_the_reference(server, model, sequences):
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.lm_head.weight.mul_(0.8)
+    teacher = ServedTeacher(server.url, k=K)
+    with pytest.raises(TeacherError, match=r"is not the local one: KL.* nats .*sequence \d after token \d+.*weights"):
+        teacher.probe(sequences, lambda given: local_log_probs(other, given))
+
+
+def test_reference_of_another_shape(server, model, sequences):
+    with pytest.raises(TeacherError, match="shape for sequence 0"):
+        ServedTeacher(server.url, k=K).probe(sequences, lambda given: [x[1:] for x in local_log_probs(model, given)])
+
+
+@pytest.mark.parametrize("change", [lambda x: x + 5, lambda x: x * np.nan])
+def test_reference_that_is_no_softmax(server, model, sequences, change):
+    with pytest.raises(TeacherError, match="no log-probabilities for sequence 0"):
+        ServedTeacher(server.url, k=K).probe(
+            sequences, lambda given: [change(x) for x in local_log_probs(model, given)]
+        )
+
+
+def test_probe_finds_a_server_that_does_not_repeat_itself(server, sequences):
+    def change(entries):
+        scale = 1 + len(server.requests) / 10
+        return [e and {t: {"logprob": v["logprob"] * scale} for t, v in e.items()} for e in entries]
+
+    server.change = change
+    with pytest.raises(TeacherError, match="same requests differently.*prefix-caching"):
+        ServedTeacher(server.url, k=K, parallel=1).probe(sequences)
+
+
+def _with_first(**found):
+    """Change the first token of the third position."""
+
+    def change(entries):
+        token = next(iter(entries[2]))
+        entries[2] = {**entries[2], found.get("id", token): {"logprob": found.get("logprob", -30.0)}}
+        return entries
+
+    return change
+
+
+WRONG = {
+    "shifted": (lambda entries: [None, *entries[2:], entries[1]], "the server shifted"),
+    "cut": (lambda entries: entries[:-3], "not cut the prompt"),
+    "cached": (lambda entries: [None, None, *entries[2:]], "no tokens with a logprob"),
+    "no prompt_logprobs": (lambda entries: None, "returns no prompt_logprobs.*vLLM"),
+    "null": (_with_first(logprob=None), "after token 1: a log-probability is NaN"),
+    "NaN": (_with_first(logprob=math.nan), "is NaN or above 0"),
+    "positive": (_with_first(logprob=0.5), "is NaN or above 0"),
+    "text": (_with_first(logprob="none"), "no tokens with a logprob"),
+    "id": (_with_first(id="999999"), "outside the vocabulary of .*999999"),
+    "fewer": (lambda entries: [e and dict(list(e.items())[: K - 2]) for e in entries], "only 3 tokens, k is 5"),
+    "logits": (lambda entries: [e and {t: {"logprob": -0.1} for t in e} for e in entries], "sum to more than 1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_answers(server, model, sequences, name):
+    server.change, message = WRONG[name]
+    with pytest.raises(TeacherError, match=message):
+        ServedTeacher(server.url, k=K, vocab_size=model.config.vocab_size).top_k(sequences[:1])
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_server_that_adds_a_bos(server, sequences, cut):
+    server.read = lambda prompt: [0, *prompt][: len(prompt) if cut else None]
+    with pytest.raises(TeacherError, match="BOS"):
+        ServedTeacher(server.url, k=K).top_k(sequences[:1])
+
+
+def test_minus_infinity_as_vllm_writes_it(server, sequences):
+    server.change = lambda entries: [None, *({**e, list(e)[-1]: {"logprob": -9999.0}} for e in entries[1:])]
+    (top,) = ServedTeacher(server.url, k=K - 1).top_k(sequences[:1])
+    assert np.isfinite(top.log_probs).all() and not np.isnan(top.log_tail).any()
+
+
+def test_failures_that_pass_are_retried(server, sequences):
+    server.failures = [(500, {"error": {"message": "busy"}}), (429, {}), (503, b"<html>")]
+    assert len(ServedTeacher(server.url, k=K, model="m").top_k(sequences[:1])) == 1
+    assert len(server.requests) == 4
+
+
+MAX_MESSAGE = f"Requested prompt logprobs of {K}, which is greater than max allowed: 2"
+
+
+@pytest.mark.parametrize(
+    ("code", "answer", "message", "tries"),
+    [
+        (500, {"error": {"message": "out of memory"}}, "tried 3x: 500: out of memory", 3),
+        (400, {"error": {"message": MAX_MESSAGE, "code": 400}}, f"{MAX_MESSAGE} .*--max-logprobs {K}", 1),
+        (400, {"object": "error", "message": MAX_MESSAGE}, f"{MAX_MESSAGE} .*--max-logprobs {K}", 1),
+        (400, {"error": "This model's maximum context length is 8 tokens."}, "is 8 tokens. .*--max-model-len", 1),
+        (401, {"error": "Unauthorized"}, "401: Unauthorized .*HF_REASON_TEACHER_API_KEY", 1),
+        (404, {"detail": "Not Found"}, "404: .*Not Found.*/v1", 1),
+        (302, b"", "302.*Redirects are not followed", 1),
+    ],
+)
+def test_refusals(server, sequences, code, answer, message, tries):
+    server.failures = [(code, answer)] * 9
+    with pytest.raises(TeacherError, match=message) as caught:
+        ServedTeacher(server.url, k=K, model="m", retries=2, api_key="s3cret").top_k(sequences[:1])
+    assert len(server.requests) == tries
+    assert server.url in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+def test_no_json_and_no_model(server, sequences):
+    server.failures = [(200, b"<html>")]
+    with pytest.raises(TeacherError, match="no JSON"):
+        ServedTeacher(server.url, k=K, model="m").top_k(sequences[:1])
+    server.failures = [(200, {"choices": []})]
+    with pytest.raises(TeacherError, match="without choices"):
+        ServedTeacher(server.url, k=K, model="m").top_k(sequences[:1])
+    server.listed = []
+    with pytest.raises(TeacherError, match="lists no model"):
+        ServedTeacher(server.url, k=K).top_k(sequences[:1])
+
+
+def test_dead_server(model, sequences):
+    fake = FakeServer(model)
+    fake.close()
+    with pytest.raises(TeacherError, match="tried 2x: no answer .*Is the server up"):
+        ServedTeacher(fake.url, k=K, retries=1).top_k(sequences)
+
+
+def test_key_from_the_environment(server, sequences, monkeypatch):
+    ServedTeacher(server.url, k=K, model="m").top_k(sequences[:1])
+    monkeypatch.setenv(served.API_KEY_VARIABLE, "from-env\n")
+    ServedTeacher(server.url, k=K, model="m").top_k(sequences[:1])
+    ServedTeacher(server.url, k=K, model="m", api_key="given").top_k(sequences[:1])
+    assert server.keys == [None, "Bearer from-env", "Bearer given"]
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://host/v1", "localhost:8000/v1", "http://", "http://a:b/v1"]
+)
+def test_only_http(url):
+    with pytest.raises(TeacherError, match="is no URL of a server"):
+        ServedTeacher(url)
+
+
+def test_other_arguments(server, sequences):
+    with pytest.raises(TeacherError, match="has a password in it") as caught:
+        ServedTeacher("http://me:s3cret@host/v1")
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(TeacherError, match="k and parallel of at least 1"):
+        ServedTeacher(server.url, k=0)
+    with pytest.raises(TeacherError, match="Sequence 1 has no tokens"):
+        ServedTeacher(server.url, k=K).top_k([sequences[0], []])
+    with pytest.raises(TeacherError, match="at least two tokens"):
+        ServedTeacher(server.url, k=K).probe([sequences[0][:1]])
