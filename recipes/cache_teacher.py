@@ -9,65 +9,18 @@ the end it says what a token takes on disk, and how far the KL from the cache is
 """
 
 import json
-from dataclasses import dataclass, field
-from typing import Any
 
 from accelerate import PartialState
 from transformers import AutoTokenizer, HfArgumentParser
 
 from hf_reason import runs
-from hf_reason.data import DataError, load_cot_sft_dataset
 from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, ServedTeacher, load_teacher_model
 from hf_reason.text import check_round_trip, ensure_pad_token
 from hf_reason.text.vocabulary import shared_vocabulary
-from hf_reason.trainers.cot_data import encode_records
-
-
-@dataclass
-class CacheArguments:
-    dataset: str = field(metadata={"help": "Prepared folder or Hub data set."})
-    teacher: str = field(metadata={"help": "A model's name or folder, or the URL of an OpenAI-compatible server."})
-    output_dir: str | None = field(default=None, metadata={"help": "Default: <dataset>-teacher."})
-    splits: list[str] = field(default_factory=lambda: ["train", "validation"], metadata={"help": "What is cached."})
-    domain: str = field(default="all", metadata={"help": "One domain, or all."})
-    k: int = field(default=32, metadata={"help": "Tokens kept of each distribution."})
-    temperature: float = field(default=1.0, metadata={"help": "That of the training."})
-    path: bool = field(default=False, metadata={"help": "Keep the similarities between steps (path_weight)."})
-    thinking: bool = field(default=True, metadata={"help": "False: the answers without their thoughts."})
-    max_length: int = field(default=4096, metadata={"help": "Longer records are left out, in tokens."})
-    max_records: int | None = field(default=None, metadata={"help": "Only the first records of each split."})
-    tokenizer: str | None = field(default=None, metadata={"help": "The student's tokenizer. Default: the teacher's."})
-    teacher_tokenizer: str | None = field(default=None, metadata={"help": "Needed with a served teacher."})
-    teacher_served_model: str | None = field(default=None, metadata={"help": "Model name on the server."})
-    teacher_model_init_kwargs: str | None = field(
-        default=None, metadata={"help": 'JSON for from_pretrained: {"dtype": "bfloat16", "load_in_4bit": true, ...}'}
-    )
-    student: str | None = field(default=None, metadata={"help": "Measure the error of the KL against this model."})
-    batch_size: int = field(default=8, metadata={"help": "Records that the teacher reads at once."})
-    rows_per_shard: int = field(default=1000, metadata={"help": "Records in a file; what a stop can lose."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the Hub."})
-    use_cpu: bool = field(default=False, metadata={"help": "Do not use an accelerator."})
-
-
-def load(args: CacheArguments, tokenizer: Any) -> dict[str, Any]:
-    splits = {}
-    for split in args.splits:
-        try:
-            records = load_cot_sft_dataset(args.domain, split, args.dataset)
-        except DataError:
-            if split == "train":
-                raise
-            continue
-        records = records.select(range(min(args.max_records or len(records), len(records))))
-        if not args.thinking:
-            records = records.map(lambda record: {"steps": []})
-        encoded = encode_records(records, tokenizer, None, {"desc": f"Encoding {split}"})
-        splits[split] = encoded.add_column("id", records["id"])  # type: ignore[call-arg]
-    return splits
 
 
 def main() -> None:
-    args: CacheArguments = HfArgumentParser(CacheArguments).parse_args_into_dataclasses()[0]  # type: ignore[arg-type]
+    args: runs.CacheArguments = HfArgumentParser(runs.CacheArguments).parse_args_into_dataclasses()[0]  # type: ignore[arg-type]
     state = PartialState(cpu=args.use_cpu)
     served = args.teacher.startswith(("http://", "https://"))
     if served and not args.teacher_tokenizer:
@@ -90,7 +43,7 @@ def main() -> None:
         return LiveTeacher(loaded if placed else loaded.to(state.device), size)  # type: ignore[arg-type]
 
     with state.main_process_first():
-        splits = load(args, tokenizer)
+        splits = runs.encoded_splits(args, tokenizer)
     settings = CacheSettings(
         args.teacher, args.k, args.temperature, args.path, args.max_length, size, args.rows_per_shard
     )

@@ -15,6 +15,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "last_checkpoint": ".resume",
         "same_settings_or_refuse": ".resume",
         "train_or_go_on": ".resume",
+        "CacheArguments": ".caching",
+        "encoded_splits": ".caching",
         "cache_summary": ".caching",
         "one_line_errors": ".errors",
         "run_side_by_side": ".side_by_side",

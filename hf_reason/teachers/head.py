@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.losses import LMHead
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 
@@ -48,8 +47,10 @@ def lm_head(model: "PreTrainedModel") -> Iterator[LMHead]:
     if scale == 1.0 and (divisor := getattr(config, "logits_scaling", None)) is not None:
         # Granite and MiniCPM divide by it, HyperCLOVA X multiplies
         scale = float(divisor) if config.model_type == "hyperclovax" else 1 / float(divisor)
-    with maybe_gather_lm_head_ctx(head.weight, getattr(head, "bias", None)):
-        yield LMHead(_whole(head.weight), _whole(getattr(head, "bias", None)), scale, _softcap(config))
+    weight: Any = head.weight
+    bias: Any = getattr(head, "bias", None)
+    with maybe_gather_lm_head_ctx(weight, bias):
+        yield LMHead(_whole(weight), _whole(bias), scale, _softcap(config))
 
 
 def _softcap(config: Any) -> float | None:
@@ -57,5 +58,5 @@ def _softcap(config: Any) -> float | None:
     return float(value) if value else None
 
 
-def _whole(weight: "torch.Tensor | None") -> Any:
+def _whole(weight: Any) -> Any:
     return weight.full_tensor() if hasattr(weight, "full_tensor") else weight

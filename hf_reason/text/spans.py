@@ -2,7 +2,7 @@
 
 import bisect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .render import build_prompt, closes, completion_pieces, parse, render, step_starts
@@ -81,7 +81,7 @@ def encode(
     }
 
 
-def completion_spans(ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
+def completion_spans(ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
     """`segment_ids` and `step_ids` of a completion that a model wrote, by the rule of `encode`.
 
     Args:

@@ -104,7 +104,8 @@ class DistillKLTrainer(CoTSFTTrainer):
         rows = causal_model(model).get_output_embeddings().weight.shape[0]
         if 0 < rows < cache.vocab_size:  # 0: a ZeRO-3 partition
             raise TeacherError(
-                f"The teacher cache {cache.folder} has ids up to {cache.vocab_size - 1}, the student's head {rows} rows."
+                f"The teacher cache {cache.folder} has ids up to {cache.vocab_size - 1}, the student's head "
+                f"has {rows} rows."
             )
         plain: Any = self.data_collator
         self.data_collator = CacheCollator(
@@ -190,10 +191,11 @@ class DistillKLTrainer(CoTSFTTrainer):
 
     def _on_policy(self, batch: dict[str, Any]) -> dict[str, Any]:
         model, args = self.model_wrapped, self.args
+        kwargs: Any = args.gradient_checkpointing_kwargs
         model.eval()
         try:
             with unwrap_model_for_generation(
-                model, self.accelerator, gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs
+                model, self.accelerator, gradient_checkpointing_kwargs=kwargs
             ) as unwrapped:
                 return own_completions(
                     unwrapped, batch, self._tokenizer, self.data_collator,
@@ -264,8 +266,12 @@ class DistillKLTrainer(CoTSFTTrainer):
             )
             given = {name: value for name, value in inputs.items() if name not in _NOT_FOR_THE_MODEL}
             outputs = model(**given, use_cache=False, comparison=comparison)
-        self._note(inputs, weights, outputs, "train" if self.model.training else "eval")
+        self._note(inputs, weights, outputs, self._mode)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"  # type: ignore[union-attr]
 
     def _note(self, inputs: dict[str, Any], weights: torch.Tensor, outputs: Any, mode: str) -> None:
         """Add to what will be logged, without a wait for the device."""
@@ -283,7 +289,7 @@ class DistillKLTrainer(CoTSFTTrainer):
         self._sums[mode] = sums if before is None else before + sums
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
+        mode = self._mode
         if (sums := self._sums[mode]) is not None:
             self._sums[mode] = None
             if self.accelerator.num_processes > 1:

@@ -94,7 +94,7 @@ class DistillKLConfig(CoTSFTConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.kl_weight == self.path_weight == 0:
             raise ValueError(
-                "kl_weight and path_weight are both 0, so nothing comes from the teacher. Set one, or use CoTSFTTrainer."
+                "kl_weight and path_weight are both 0, so nothing is learned from the teacher. Set one above 0."
             )
         for name in ("beta", "on_policy_share"):
             if not 0 <= getattr(self, name) <= 1:
@@ -104,8 +104,8 @@ class DistillKLConfig(CoTSFTConfig):
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
         if self.label_smoothing_factor > 0 or self.loss_type != "nll":
             raise ValueError(
-                "label_smoothing_factor and loss_type do not go with a teacher, whose distribution is the soft target. "
-                "Leave them at 0 and 'nll'."
+                "label_smoothing_factor and loss_type do not go with a teacher, whose distribution is the soft "
+                "target. Leave them at 0 and 'nll'."
             )
         if self.on_policy_share > 0 and (self.packing or self.padding_free):
             raise ValueError(

@@ -1,0 +1,58 @@
+"""Distil a teacher into a student on chains of thought, evaluate it on generated answers, write its card, push it.
+
+    accelerate launch --config_file recipes/accelerate/ddp.yaml --num_processes 4 recipes/distill_kl.py \\
+        --config recipes/configs/distill_kl/demo.yaml --teacher path/or/name
+    python recipes/distill_kl.py --config FILE.yaml --teacher data/mine-teacher       (from a cache: no teacher runs)
+    python recipes/distill_kl.py --config FILE.yaml --teacher self --use_peft true    (the student without its LoRA)
+
+The student is `model_name_or_path`, or a part of the teacher (`student_layers`, `student_config`), or a model from
+scratch (`model_config`). The YAML holds any argument of `DistillKLConfig` (`CoTSFTConfig` and more), of TRL's
+`ModelConfig` and of the classes below; the command line overrides it. A run that was stopped goes on by itself.
+"""
+
+from pathlib import Path
+
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from hf_reason import runs
+from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
+from hf_reason.trainers.launch import check_world_size
+
+TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+
+
+def main() -> None:
+    classes = (
+        runs.DataArguments, runs.StudentArguments, runs.ScratchArguments, runs.EvaluationArguments, DistillKLConfig,
+        ModelConfig,
+    )  # fmt: skip
+    parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
+    data, student, scratch, evaluation, args, model_args = parsed
+    check_world_size(data.expected_world_size)
+    runs.same_settings_or_refuse(args, data, student, scratch, args, model_args)
+    if runs.is_finished(args.output_dir):
+        print(f"{args.output_dir} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
+        return
+    evaluates = args.eval_strategy != "no"
+    train, validation, test = runs.load_splits(data, args, evaluates)
+    model, tokenizer = runs.load_student(student, model_args, scratch, args, train)
+    generation_eval = runs.generation_eval(validation, tokenizer, evaluation, data.thinking) if evaluates else None
+    trainer = DistillKLTrainer(
+        model=model,
+        args=args,
+        train_dataset=runs.as_trained(train, data.thinking),
+        eval_dataset=runs.as_trained(validation, data.thinking),
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_args),
+        generation_eval=generation_eval,
+    )
+    runs.train_or_go_on(trainer)
+    runs.finish(
+        trainer, test, evaluation, template=TEMPLATE, data_report=data.report, base_model=model_args.model_name_or_path,
+        thinking=data.thinking, dataset_name=None if data.report else data.dataset,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    with runs.one_line_errors():
+        main()
