@@ -4,8 +4,8 @@
     torchrun --nproc_per_node 8 recipes/cache_teacher.py --dataset data/mine --teacher ... --path true
     python recipes/distill_kl.py --teacher data/mine-teacher ...
 
-Writes Parquet next to the data set (`<dataset>-teacher`, or --output_dir). A run that was stopped goes on by itself. At
-the end it says what a token takes on disk, and how far the KL from the cache is from the KL over all the vocabulary.
+Writes Parquet next to the data set (`<dataset>-teacher`, or --output_dir). A run that was stopped goes on by itself.
+At the end it says what a token takes on disk, and how far the KL from the cache is from the KL over all the vocabulary.
 """
 
 import json
@@ -45,7 +45,7 @@ def main() -> None:
     with state.main_process_first():
         splits = runs.encoded_splits(args, tokenizer)
     settings = CacheSettings(
-        args.teacher, args.k, args.temperature, args.path, args.max_length, size, args.rows_per_shard
+        args.teacher, names[1], args.k, args.temperature, args.path, args.max_length, size, args.rows_per_shard
     )
     server = {"k": args.k, "model": args.teacher_served_model, "vocab_size": size}
     teacher = ServedTeacher(args.teacher, **server) if served else model(args.teacher)  # type: ignore[arg-type]

@@ -42,6 +42,7 @@ class CacheSettings:
 
     Attributes:
         teacher: Name of the teacher.
+        tokenizer: Name of the tokenizer that encoded the records.
         k: Tokens kept of each distribution.
         temperature: Temperature of the distributions.
         path: Whether the similarities between steps are kept.
@@ -51,6 +52,7 @@ class CacheSettings:
     """
 
     teacher: str
+    tokenizer: str
     k: int = 32
     temperature: float = 1.0
     path: bool = False

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 _PROBE = "问题:小明有12个苹果,又买来3.5千克。So f(x) = 2x^2 + 1\n\n步骤1:3+4=7\n因此,答案是 7 。"
 _INSTEAD = (
     "Distillation compares the two distributions id by id and needs one vocabulary. Use a teacher of the student's "
-    "own family, or train the student on text that the teacher writes (sequence-level distillation: its traces through "
-    "recipes/prepare_data.py and recipes/sft_cot.py), or align the two vocabularies by text with TRL's GOLD "
+    "own family, or train the student on text that the teacher writes (sequence-level distillation: its traces "
+    "through recipes/prepare_data.py and recipes/sft_cot.py), or align the two vocabularies by text with TRL's GOLD "
     "(trl.experimental.gold)."
 )
 
