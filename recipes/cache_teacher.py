@@ -5,7 +5,7 @@
     python recipes/distill_kl.py --teacher data/mine-teacher ...
 
 Writes Parquet next to the data set (`<dataset>-teacher`, or --output_dir). A run that was stopped goes on by itself.
-At the end it says what a token takes on disk, and how far the KL from the cache is from the KL over all the vocabulary.
+At the end it says what a token takes on disk, and how far the KL from the cache is from the one over the vocabulary.
 """
 
 import json

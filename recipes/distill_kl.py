@@ -48,8 +48,8 @@ def main() -> None:
     )
     runs.train_or_go_on(trainer)
     runs.finish(
-        trainer, test, evaluation, template=TEMPLATE, data_report=data.report, base_model=model_args.model_name_or_path,
-        thinking=data.thinking, dataset_name=None if data.report else data.dataset,
+        trainer, test, evaluation, template=TEMPLATE, data_report=data.report, thinking=data.thinking,
+        base_model=model_args.model_name_or_path, dataset_name=None if data.report else data.dataset,
     )  # fmt: skip
 
 

@@ -77,6 +77,6 @@ def cache_summary(meta: Mapping[str, Any], folder: Path, error: Mapping[str, flo
         lines.append(
             f"KL to {side}: {error['kl']:.5f} nats a token over the vocabulary, {error['kl_cache']:.5f} from the "
             f"cache: error {error['relative_error']:.3%}; the k tokens hold {error['mass']:.4%} of the mass "
-            f"(first {error['records']:.0f} records)."
+            f"({error['records']:.0f} records of the first split)."
         )
     return "\n".join(lines)

@@ -221,7 +221,7 @@ class CacheBuilder:
         return [matrix[:n, :n].cpu() for matrix, n in zip(similarities, counts.tolist(), strict=True)]
 
     def error(self, student: LiveTeacher | None = None) -> dict[str, float]:
-        """How far the KL from the cache is from the KL over the whole vocabulary, on the first records.
+        """How far the KL from the cache is from the KL over the whole vocabulary, on some records.
 
         Args:
             student: The model that the teacher is compared with; without one, the teacher itself at twice its
@@ -238,8 +238,10 @@ class CacheBuilder:
             raise TeacherError("A served teacher does not give the whole vocabulary to compare with.")
         settings, sums, tokens, records, mass = self.settings, np.zeros(2), 0, 0, 0.0
         split = next(part for part in self.splits.values() if len(part))
-        for first in range(0, min(len(split), _MEASURED), self.batch_size):
-            examples = [split[row] for row in range(first, min(first + self.batch_size, len(split), _MEASURED))]
+        # spread over the split, whose first records may all be of one source
+        chosen = np.unique(np.linspace(0, len(split) - 1, _MEASURED).astype(int)).tolist()
+        for first in range(0, len(chosen), self.batch_size):
+            examples = [split[row] for row in chosen[first : first + self.batch_size]]
             batch = self._batch(examples)
             with self.teacher.targets(batch, path=False) as found, torch.no_grad():
                 live: Any = found.divergence

@@ -175,7 +175,7 @@ class CoTSFTTrainer(SFTTrainer):
         with args.main_process_first(desc="preparing the data set"):
             records = dataset
             dataset = encode_records(dataset, self._tokenizer, self.instructions, options("Encoding"))
-            dataset = self._add_columns(dataset, records, dataset_name, options("Preparing"))
+            dataset = self._add_columns(dataset, records, dataset_name, args, options("Preparing"))
             if args.max_length is not None:
                 dataset, report = limit_length(
                     dataset, args.max_length, args.overlong, dataset_name, options("Limiting")
@@ -202,7 +202,9 @@ class CoTSFTTrainer(SFTTrainer):
         names = dict.fromkeys([*columns, *SPAN_COLUMNS, *self._added_columns])
         self._signature_columns = list(names)  # type: ignore[assignment]
 
-    def _add_columns(self, encoded: Any, records: Any, dataset_name: str, map_kwargs: dict[str, Any]) -> Any:
+    def _add_columns(
+        self, encoded: Any, records: Any, dataset_name: str, args: Any, map_kwargs: dict[str, Any]
+    ) -> Any:
         """For subclasses: columns with one value a token (`_added_columns`), which limiting and packing keep."""
         return encoded
 

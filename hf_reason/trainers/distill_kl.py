@@ -166,16 +166,18 @@ class DistillKLTrainer(CoTSFTTrainer):
             what = " ".join(str(error).split())[:200]
             raise TeacherError(f"The teacher's tokenizer {name!r} cannot be loaded: {what}. {mend}") from error
 
-    def _add_columns(self, encoded: Any, records: Any, dataset_name: str, map_kwargs: dict[str, Any]) -> Any:
+    def _add_columns(
+        self, encoded: Any, records: Any, dataset_name: str, args: Any, map_kwargs: dict[str, Any]
+    ) -> Any:
         if self._cache is None:
             return encoded
-        if not hasattr(encoded, "with_indices") and hasattr(encoded, "_ex_iterable"):
+        if hasattr(encoded, "_ex_iterable"):
             raise ValueError(
                 f"The {dataset_name} data set is streamed; a teacher cache needs one that is at hand: load it without "
                 "streaming=True."
             )
         names = records["id"] if "id" in records.column_names else [""] * len(records)
-        longest = self.args.max_length if self.args.overlong == "drop" else None
+        longest = args.max_length if args.overlong == "drop" else None
         return self._cache.link(encoded, list(names), dataset_name, longest, **map_kwargs)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
