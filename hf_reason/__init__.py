@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "StepReasonerConfig": ".models",
         "StepReasonerForCausalLM": ".models",
         "StepReasonerModel": ".models",
+        "student_from_teacher": ".models",
     },
 )
 

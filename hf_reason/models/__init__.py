@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "StepReasonerConfig": ".step_reasoner",
         "StepReasonerForCausalLM": ".step_reasoner",
         "StepReasonerModel": ".step_reasoner",
+        "student_from_teacher": ".student",
     },
 )

@@ -82,7 +82,7 @@ class StepReasonerConfig(PreTrainedConfig):
     boundary_token_ids: list[int] | None = None
     trigger_token_ids: list[int] | None = None
     max_piece_length: int = 0
-    plan_slots: int = 2
+    plan_slots: int = 0
     decoder_window: int = 0
     pad_token_id: int | None = None
     bos_token_id: int | None = None

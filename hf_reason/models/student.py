@@ -1,0 +1,169 @@
+"""A smaller student out of its teacher, to start a distillation from."""
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# The modules of a Llama-shaped layer; anything else (experts, latent attention, three stacks) is refused.
+_ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}
+_FEED_FORWARD = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+_WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+
+
+def student_from_teacher(
+    teacher: "PreTrainedModel | str",
+    *,
+    num_hidden_layers: int | None = None,
+    layers: Sequence[int] | None = None,
+    **config_fields: Any,
+) -> "PreTrainedModel":
+    """A model of the teacher's class with fewer layers, narrower ones, or both, made of the teacher's weights.
+
+    Layers are copied whole. A narrower student takes evenly spaced rows and columns of every matrix (the uniform
+    selection of Xu et al. 2024, arXiv 2311.18823): one choice for the residual width, one for the feed-forward width,
+    whole heads by key/value group, and inside a head whole rotary pairs, so that where the head sizes divide the
+    student's frequencies are those of its dimensions in the teacher. Nothing is rescaled. Embeddings keep their rows:
+    distillation needs the teacher's vocabulary.
+
+    Args:
+        teacher: A causal language model of the Llama, Mistral, Qwen2 or Qwen3 shape, or its name.
+        num_hidden_layers: Take this many layers, evenly, the first and the last among them (of one, the first).
+        layers: Or these layers, in this order.
+        **config_fields: `hidden_size`, `intermediate_size`, `num_attention_heads`, `num_key_value_heads`, `head_dim`.
+
+    Returns:
+        The student, in the teacher's precision, on the CPU or the teacher's device; it shares no memory with it.
+
+    Raises:
+        ValueError: if the teacher is of another shape or quantised, or if a number does not fit.
+    """
+    if isinstance(teacher, str):
+        from transformers import AutoModelForCausalLM
+
+        teacher = AutoModelForCausalLM.from_pretrained(teacher, use_safetensors=True)
+    _check_shape(teacher)
+    source = teacher.config
+    chosen = _layers(source.num_hidden_layers, num_hidden_layers, layers)
+    config = _config(source, chosen, config_fields)
+    rows = _Selection(source, config)
+    student = type(teacher)(config).to(teacher.dtype).to(teacher.device)  # type: ignore[arg-type]
+    weights = teacher.state_dict()
+    with torch.no_grad():
+        for name, target in student.state_dict().items():
+            parts = name.split(".")
+            if "layers" in parts:
+                place = parts.index("layers") + 1
+                parts[place] = str(chosen[int(parts[place])])
+            target.copy_(rows.select(name, weights[".".join(parts)]))
+    student.generation_config = copy.deepcopy(teacher.generation_config)
+    return student
+
+
+def _check_shape(teacher: "PreTrainedModel") -> None:
+    kind = teacher.config.model_type
+    if getattr(teacher, "is_quantized", False):
+        raise ValueError("The teacher is quantised: load it in its own precision to take a student out of it.")
+    blocks = getattr(teacher.base_model, "layers", None)
+    fits = blocks is not None and all(
+        hasattr(block, "self_attn")
+        and {name for name, _ in block.self_attn.named_children()} <= _ATTENTION
+        and {name for name, _ in getattr(block, "mlp", block).named_children()} <= _FEED_FORWARD
+        for block in blocks
+    )
+    if not fits:
+        raise ValueError(
+            f"A student cannot be taken out of a {kind!r}: this works for models of the Llama, Mistral, Qwen2 and "
+            "Qwen3 shape. Give the student by name or by model_config."
+        )
+
+
+def _layers(count: int, number: int | None, layers: Sequence[int] | None) -> list[int]:
+    if number is not None and layers is not None:
+        raise ValueError("num_hidden_layers and layers say the same twice: give one of them.")
+    if layers is not None:
+        wrong = [layer for layer in layers if not 0 <= layer < count]
+        if wrong or not layers:
+            raise ValueError(f"layers={list(layers)}: the teacher has the layers 0 to {count - 1}.")
+        return list(layers)
+    number = count if number is None else number
+    if not 1 <= number <= count:
+        raise ValueError(f"num_hidden_layers={number}: the teacher has {count} layers.")
+    return [round(place * (count - 1) / max(number - 1, 1)) for place in range(number)]
+
+
+def _config(source: Any, chosen: list[int], fields: dict[str, Any]) -> Any:
+    unknown = [name for name in fields if name not in (*_WIDTHS, "vocab_size")]
+    if unknown:
+        raise ValueError(
+            f"A student's config has no field {', '.join(unknown)} here; it may set {', '.join(_WIDTHS)}."
+        )
+    if fields.get("vocab_size", source.vocab_size) != source.vocab_size:
+        raise ValueError(f"vocab_size must stay the teacher's {source.vocab_size}: distillation compares id by id.")
+    config = copy.deepcopy(source)
+    config.num_hidden_layers = len(chosen)
+    if getattr(source, "layer_types", None) is not None:
+        config.layer_types = [source.layer_types[layer] for layer in chosen]
+    head = _head_size(source)
+    for name in _WIDTHS:
+        before = head if name == "head_dim" else getattr(source, name)
+        now = fields.get(name, before)
+        if not 1 <= now <= before:
+            raise ValueError(f"{name}={now}: the teacher has {before}, and a student can only be narrower.")
+        # the teacher's head size stays unless another one is asked for, whatever the width
+        if name != "head_dim" or hasattr(source, "head_dim") or now * config.num_attention_heads != config.hidden_size:
+            setattr(config, name, now)
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    if heads % groups:
+        raise ValueError(f"num_attention_heads={heads} is no multiple of num_key_value_heads={groups}.")
+    if heads // groups > source.num_attention_heads // source.num_key_value_heads:
+        raise ValueError(
+            f"{heads} heads in {groups} groups: a group of the teacher has only "
+            f"{source.num_attention_heads // source.num_key_value_heads} heads."
+        )
+    if _head_size(config) % 2:
+        raise ValueError(f"head_dim={_head_size(config)} must be even: rotary dimensions come in pairs.")
+    return config
+
+
+def _head_size(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def _even(before: int, now: int) -> torch.Tensor:
+    """`now` evenly spaced indices below `before`."""
+    return torch.arange(now) * before // now
+
+
+class _Selection:
+    """Which rows and columns of the teacher's weights the student takes."""
+
+    def __init__(self, source: Any, config: Any) -> None:
+        self.width = _even(source.hidden_size, config.hidden_size)
+        self.inner = _even(source.intermediate_size, config.intermediate_size)
+        size, half = _head_size(source), _even(_head_size(source) // 2, _head_size(config) // 2)
+        self.head = torch.cat([half, half + size // 2])
+        groups = _even(source.num_key_value_heads, config.num_key_value_heads)
+        in_group, kept = (c.num_attention_heads // c.num_key_value_heads for c in (source, config))
+        queries = (groups.unsqueeze(1) * in_group + _even(in_group, kept)).flatten()
+        self.keys = (groups.unsqueeze(1) * size + self.head).flatten()
+        self.queries = (queries.unsqueeze(1) * size + self.head).flatten()
+
+    def select(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """The student's part of the teacher's `weight`, a parameter of the given name."""
+        module = name.split(".")[-2]
+        if module in ("embed_tokens", "lm_head"):
+            return weight[:, self.width] if weight.dim() == 2 else weight
+        if module in ("q_norm", "k_norm"):
+            return weight[self.head]
+        rows, columns = {
+            "q_proj": (self.queries, self.width), "k_proj": (self.keys, self.width),
+            "v_proj": (self.keys, self.width), "o_proj": (self.width, self.queries),
+            "gate_proj": (self.inner, self.width), "up_proj": (self.inner, self.width),
+            "down_proj": (self.width, self.inner),
+        }.get(module, (self.width, self.width))  # fmt: skip
+        return weight[rows][:, columns] if weight.dim() == 2 else weight[rows]
