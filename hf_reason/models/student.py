@@ -99,9 +99,7 @@ def _layers(count: int, number: int | None, layers: Sequence[int] | None) -> lis
 def _config(source: Any, chosen: list[int], fields: dict[str, Any]) -> Any:
     unknown = [name for name in fields if name not in (*_WIDTHS, "vocab_size")]
     if unknown:
-        raise ValueError(
-            f"A student's config has no field {', '.join(unknown)} here; it may set {', '.join(_WIDTHS)}."
-        )
+        raise ValueError(f"{', '.join(unknown)} cannot be set here, only {', '.join(_WIDTHS)}.")
     if fields.get("vocab_size", source.vocab_size) != source.vocab_size:
         raise ValueError(f"vocab_size must stay the teacher's {source.vocab_size}: distillation compares id by id.")
     config = copy.deepcopy(source)
