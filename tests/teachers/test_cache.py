@@ -1,0 +1,254 @@
+"""The top-k cache: round trip, size, resume, shards, and every way in which one can be wrong (pains 10, 11)."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_reason.losses import step_similarities, step_vectors
+from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, TeacherError, TopKCache
+from hf_reason.teachers.cache import CacheCollator
+from hf_reason.teachers.cache_format import CachedRow, pack_row, tokens_hash, unpack_row
+from hf_reason.text import encode
+
+K = 8
+
+
+@pytest.fixture
+def teacher(tiny_model, tokenizer):
+    with torch.no_grad():
+        tiny_model.lm_head.weight.mul_(30)
+    return LiveTeacher(tiny_model.eval(), len(tokenizer))
+
+
+def _splits(records, tokenizer):
+    rows = [{**encode(record, tokenizer), "id": record["id"]} for record in records]
+    return {"train": Dataset.from_list(rows[:12]), "validation": Dataset.from_list(rows[12:16])}
+
+
+def _settings(tokenizer, **changes):
+    values = {"teacher": "t", "tokenizer": "t", "k": K, "path": True, "vocab_size": len(tokenizer)}
+    return CacheSettings(**{**values, "rows_per_shard": 5, **changes})
+
+
+@pytest.fixture
+def builder(tmp_path, teacher, tokenizer, records):
+    def make(**changes):
+        options = {"batch_size": 3, **{name: changes.pop(name) for name in ("process",) if name in changes}}
+        chosen = changes.pop("records", records)
+        return CacheBuilder(
+            tmp_path / "cache", _splits(chosen, tokenizer), teacher, tokenizer, _settings(tokenizer, **changes),
+            **options,
+        )  # fmt: skip
+
+    return make
+
+
+def _build(builder):
+    builder.start()
+    builder.build()
+    return builder.finish()
+
+
+def test_row_survives_its_bytes():
+    rng = np.random.default_rng(0)
+    below = np.tril(rng.normal(size=(4, 4)).astype(np.float16), -1)
+    row = CachedRow(
+        rng.integers(0, 2**24, (6, K)), -rng.exponential(3, (6, K)).astype(np.float16),
+        np.array([-1.5, -np.inf, 0, -7, -60, -1e-3], dtype=np.float16), below + below.T + np.eye(4, dtype=np.float16),
+    )  # fmt: skip
+    for found, expected in zip(unpack_row(pack_row(row), K), row, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert unpack_row(pack_row(row._replace(similarities=None)), K).similarities is None
+
+
+def test_cache_holds_the_teachers_distributions(builder, teacher, tokenizer, records):
+    meta = _build(builder())
+    cache = TopKCache(builder().folder, path=True)
+    assert len(cache) == 16 and len(meta["shards"]) == 4
+    for record in records[:16]:
+        row = encode(record, tokenizer)
+        found = cache.row(cache.find(record["id"], row["input_ids"], row["labels"]))
+        ids = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            output = teacher.model(ids, output_hidden_states=True)
+        target = torch.tensor(row["labels"])[1:] != -100
+        expected = output.logits[0, :-1][target].log_softmax(-1)
+        best, best_ids = expected.topk(K)
+        assert torch.equal(torch.from_numpy(found.ids), best_ids)
+        np.testing.assert_allclose(found.log_probs, best.numpy(), rtol=1e-3, atol=1e-3)
+        tail = np.log1p(-best.double().exp().sum(-1).clamp(max=1 - 1e-9).numpy())
+        np.testing.assert_allclose(found.log_tail, tail, rtol=5e-3, atol=5e-3)
+        vectors, _ = step_vectors(output.hidden_states[-1], torch.tensor([row["step_ids"]]))
+        np.testing.assert_allclose(found.similarities, step_similarities(vectors)[0], atol=2e-3)
+
+
+def test_a_token_takes_at_most_160_bytes_at_32(builder, tokenizer):
+    """Random weights: the worst case for the packing."""
+    meta = _build(builder(k=32, path=False, rows_per_shard=1000))
+    assert meta["bytes_per_token"] < 160 + 16 * 100 / meta["tokens"]  # ids, hashes and the files' frames
+
+
+def test_error_of_the_kl_is_reported(builder, teacher):
+    made = builder(path=False)
+    error = made.error()
+    other = LiveTeacher(copy.deepcopy(teacher.model), teacher.vocab_size)
+    assert 0 < error["kl_cache"] < error["kl"] and 0 < error["mass"] < 1 and error["records"] == 12
+    assert builder(path=False, k=teacher.vocab_size).error()["relative_error"] < 2e-3
+    same = made.error(other)
+    assert same["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_two_processes_share_the_shards_and_give_what_one_gives(builder, tmp_path):
+    first, second = builder(process=(0, 2)), builder(process=(1, 2))
+    first.start()
+    first.build()
+    with pytest.raises(TeacherError, match="a process has failed"):
+        first.finish()
+    second.start()
+    second.build()
+    first.finish()
+    cache = TopKCache(first.folder)
+    assert len(cache) == 16 and len(cache._index) == 16
+
+
+def test_stopped_caching_goes_on_where_it_was(builder, monkeypatch):
+    made = builder()
+    made.start()
+    read, calls = made._read, []
+
+    def fail(examples):
+        calls.append(len(examples))
+        if sum(calls) > 7:
+            raise KeyboardInterrupt
+        return read(examples)
+
+    monkeypatch.setattr(made, "_read", fail)
+    with pytest.raises(KeyboardInterrupt):
+        made.build()
+    with pytest.raises(TeacherError, match="unfinished"):
+        TopKCache(made.folder)
+    written = {path: path.stat().st_mtime_ns for path in made.folder.glob("*.parquet")}
+    assert len(written) == 1
+    again = builder()
+    assert not again.start()
+    again.build()
+    again.finish()
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
+    assert builder().start() and len(TopKCache(made.folder)) == 16
+
+
+@pytest.mark.parametrize("change", [{"k": 4}, {"temperature": 2.0}, {"teacher": "another"}, {"path": False}])
+def test_a_cache_made_otherwise_is_not_mixed(builder, change):
+    _build(builder())
+    with pytest.raises(TeacherError, match=next(iter(change))):
+        builder(**change).start()
+
+
+def test_a_cache_of_other_data_is_not_continued(builder, records):
+    builder().start()
+    with pytest.raises(TeacherError, match="data"):
+        builder(records=records[20:40]).start()
+
+
+def test_damage_is_named(builder):
+    meta = _build(builder())
+    folder = builder().folder
+    shard = folder / next(iter(meta["shards"]))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TeacherError, match=rf"{shard.name} is damaged"):
+        TopKCache(folder)
+    shard.unlink()
+    with pytest.raises(TeacherError, match=rf"lacks .*{shard.name}"):
+        TopKCache(folder)
+    again = builder()
+    assert not again.start()
+    again.build()
+    again.finish()
+    assert len(TopKCache(folder)) == 16
+    shard.write_bytes((folder / list(meta["shards"])[2]).read_bytes())
+    with pytest.raises(TeacherError, match="instead of 5"):
+        TopKCache(folder)
+    (folder / "cache.json").write_text("{")
+    with pytest.raises(TeacherError, match=r"cache.json is damaged"):
+        TopKCache(folder)
+    (folder / "cache.json").write_text(json.dumps({**meta, "format": 99}))
+    with pytest.raises(TeacherError, match="format 99"):
+        TopKCache(folder)
+    with pytest.raises(TeacherError, match="no teacher cache"):
+        TopKCache(folder.parent)
+
+
+def test_what_does_not_belong_to_the_training_is_refused(builder):
+    _build(builder(path=False))
+    with pytest.raises(TeacherError, match="temperature 1.0.*uses 2.0"):
+        TopKCache(builder().folder, temperature=2.0)
+    with pytest.raises(TeacherError, match="--path true"):
+        TopKCache(builder().folder, path=True)
+
+
+def test_records_are_linked_by_id_and_tokens(builder, tokenizer, records):
+    """Pain 11."""
+    _build(builder())
+    cache = TopKCache(builder().folder)
+    rows = Dataset.from_list([encode(record, tokenizer) for record in records[:16]])
+    names = [record["id"] for record in records[:16]]
+    linked = cache.link(rows, names, "train", None)
+    for row, record in zip(linked, records, strict=False):
+        places = np.asarray(row["teacher_rows"])
+        target = np.asarray(row["labels"]) != -100
+        assert (places[~target] == -1).all()
+        assert (places[target] % 2**32 == np.arange(target.sum())).all()
+        key = cache._rows[int(places[target][0] // 2**32)]
+        assert key["id"] == record["id"] and key["tokens_hash"] == tokens_hash(row["input_ids"], row["labels"])
+    with pytest.raises(
+        TeacherError, match=r"1 of 17 records of the train data set are not in it \(the first is row 16"
+    ):
+        more = Dataset.from_list([encode(record, tokenizer) for record in records[:17]])
+        cache.link(more, [*names, records[16]["id"]], "train", None)
+    changed = rows.map(lambda row: {"input_ids": [*row["input_ids"][:-1], 3]})
+    with pytest.raises(TeacherError, match="16 of 16 records .* cached with other tokens"):
+        cache.link(changed, names, "train", None)
+    longest = max(len(row["input_ids"]) for row in rows)
+    assert len(cache.link(more, [*names, records[16]["id"]], "train", longest - 1000)) == 17
+
+
+def test_overlong_records_are_left_out_and_said(builder, tokenizer, records):
+    lengths = sorted(len(encode(record, tokenizer)["input_ids"]) for record in records[:16])
+    meta = _build(builder(max_length=lengths[7]))
+    assert meta["left_out"] == sum(length > lengths[7] for length in lengths)
+    cache = TopKCache(builder().folder)
+    rows = Dataset.from_list([encode(record, tokenizer) for record in records[:16]])
+    with pytest.raises(TeacherError, match=f"max_length={lengths[7]}; they are longer"):
+        cache.link(rows, [record["id"] for record in records[:16]], "train", None)
+    with pytest.raises(TeacherError, match="No record has at most"):
+        builder(max_length=2)
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_collator_puts_every_target_at_its_token(builder, tokenizer, records, padding_free):
+    _build(builder())
+    cache = TopKCache(builder().folder)
+    chosen = [records[5], records[2], records[5], records[9]]
+    rows = cache.link(
+        Dataset.from_list([encode(record, tokenizer) for record in chosen]), [r["id"] for r in chosen], "train", None
+    )
+    collator = CacheCollator(
+        pad_token_id=tokenizer.pad_token_id, padding_free=padding_free, cache=cache, path=True
+    )  # fmt: skip
+    batch = collator([dict(row) for row in rows])
+    with cache.targets(batch, path=True) as targets:
+        expected = [
+            cache.row(cache.find(r["id"], e["input_ids"], e["labels"])) for r, e in zip(chosen, rows, strict=True)
+        ]
+        for name in ("ids", "log_probs", "log_tail"):
+            found = getattr(targets.divergence, name)
+            np.testing.assert_array_equal(found, np.concatenate([getattr(row, name) for row in expected]))
+        for matrix, row in zip(targets.similarities, expected, strict=True):
+            steps = len(row.similarities)
+            np.testing.assert_array_equal(matrix[:steps, :steps], row.similarities)
+            assert not matrix[steps:].any() and not matrix[:, steps:].any()
