@@ -4,9 +4,9 @@
     python recipes/bench/ablate_distill.py --seeds 0 1 2
 
 SFT on the records; SFT + KL to the live teacher; the same from its top-k cache; SFT + KL + path consistency. The seed
-sets the student's weights and the order of the data; the teacher is one. The table holds exact answers and correct steps
-on held-out problems, generated greedily, and the KL from teacher to student on the same records (nats a token, forward,
-over the whole vocabulary). Runs that are finished are not repeated. Unknown arguments go to the training runs.
+sets the student's weights and the order of the data; the teacher is one. The table holds exact answers and correct
+steps on held-out problems, generated greedily, and the KL from teacher to student on the same records (nats a token,
+forward, over the whole vocabulary). Finished runs are not repeated. Unknown arguments go to the training runs.
 """
 
 import argparse
@@ -59,8 +59,8 @@ def kl_to_teacher(student: Path, args: argparse.Namespace) -> float:
     records = records.select(range(min(args.test_records, len(records))))
     with tempfile.TemporaryDirectory() as folder:
         settings = DistillKLConfig(
-            folder, kl_weight=1.0, ce_weight=0.0, per_device_eval_batch_size=50, report_to="none", use_cpu=args.use_cpu,
-            disable_tqdm=True, max_length=512, gradient_checkpointing=False, teacher=str(args.teacher), bf16=False,
+            folder, kl_weight=1.0, ce_weight=0.0, per_device_eval_batch_size=50, report_to="none",
+            use_cpu=args.use_cpu, disable_tqdm=True, max_length=512, gradient_checkpointing=False, teacher=str(args.teacher), bf16=False,
         )  # fmt: skip
         model = AutoModelForCausalLM.from_pretrained(student)
         trainer = DistillKLTrainer(
