@@ -30,11 +30,8 @@ def lm_head(model: "PreTrainedModel") -> Iterator[LMHead]:
     head: Any = model.get_output_embeddings()
     if head is None:
         raise ValueError(f"{type(model).__name__} has no LM head.")
-    if hasattr(head, "lora_A") and head.lora_A:
-        raise ValueError(
-            "The LM head carries a LoRA, which the fused loss cannot read. Leave lm_head out of target_modules, or "
-            "train the whole head with modules_to_save=['lm_head']."
-        )
+    if getattr(head, "lora_A", None) and not head.disable_adapters and not head.merged:
+        raise ValueError("The LM head carries a LoRA, which the fused loss cannot read: merge it (merge_and_unload).")
     config = model.config.get_text_config()
     scale = next(
         (

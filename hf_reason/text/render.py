@@ -205,7 +205,9 @@ def step_starts(text: str) -> list[tuple[int, int]]:
     starts = [(0, 1), *((start, number) for number, start in enumerate(found[1:], start=2))]
     if tag:
         blank = len(tail) - len(tail.lstrip("\n"))
-        starts.append((len(head) + len(tag) + blank, max(len(found), 1) + (1 if head.strip() else 0)))
+        thought = head.strip().removeprefix(OPEN_TAG).strip()
+        # an empty thought is no step: its frame belongs to the answer, as in `completion_pieces`
+        starts.append((len(head) + len(tag) + blank, max(len(found), 1) + 1 if thought else 1))
     return starts
 
 

@@ -188,17 +188,24 @@ class DistillKLTrainer(CoTSFTTrainer):
         # since sharded models generate together
         draw = random.Random(f"{self.args.seed} {self.state.global_step}")
         own = [draw.random() < self.args.on_policy_share for _ in range(num_batches)]
-        batches = [self._on_policy(b) if chosen else b for b, chosen in zip(batches, own, strict=False)]
+        for place, batch in enumerate(batches):
+            if own[place]:
+                batches[place] = self._on_policy(batch, draw.getrandbits(32) + self.args.process_index)
         return batches, self._get_num_items_in_batch(batches, device)
 
-    def _on_policy(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _on_policy(self, batch: dict[str, Any], seed: int) -> dict[str, Any]:
         model, args = self.model_wrapped, self.args
         kwargs: Any = args.gradient_checkpointing_kwargs
         model.eval()
         try:
-            with unwrap_model_for_generation(
-                model, self.accelerator, gradient_checkpointing_kwargs=kwargs
-            ) as unwrapped:
+            # seeded by the step and not by what was drawn before, so that a resumed run writes the same
+            with (
+                torch.random.fork_rng(),
+                unwrap_model_for_generation(
+                    model, self.accelerator, gradient_checkpointing_kwargs=kwargs
+                ) as unwrapped,
+            ):
+                torch.manual_seed(seed)
                 return own_completions(
                     unwrapped, batch, self._tokenizer, self.data_collator,
                     max_new_tokens=args.on_policy_max_new_tokens, temperature=args.on_policy_temperature,

@@ -59,8 +59,8 @@ def kl_to_teacher(student: Path, args: argparse.Namespace) -> float:
     records = records.select(range(min(args.test_records, len(records))))
     with tempfile.TemporaryDirectory() as folder:
         settings = DistillKLConfig(
-            folder, kl_weight=1.0, ce_weight=0.0, per_device_eval_batch_size=50, report_to="none",
-            use_cpu=args.use_cpu, disable_tqdm=True, max_length=512, gradient_checkpointing=False, teacher=str(args.teacher), bf16=False,
+            folder, kl_weight=1.0, ce_weight=0.0, per_device_eval_batch_size=50, report_to="none", disable_tqdm=True,
+            use_cpu=args.use_cpu, max_length=512, gradient_checkpointing=False, teacher=str(args.teacher), bf16=False,
         )  # fmt: skip
         model = AutoModelForCausalLM.from_pretrained(student)
         trainer = DistillKLTrainer(
