@@ -1,0 +1,224 @@
+"""Distillation's speed and memory: DistillKLTrainer against TRL's GKD trainer and against SFT without a teacher.
+
+    python recipes/bench/bench_distill.py --threads 2 --json bench.json
+
+A Qwen2-shaped pair with the real vocabulary and random weights; every side trains on the same random rows, in float32,
+with the same batch and AdamW. Each measurement is a process of its own, the sides alternate, and medians are compared:
+
+- GKD: trl.experimental.gkd off-policy (lmbda 0, beta 0), which builds the logits of both models.
+- live: DistillKLTrainer with the same teacher, forward KL alone (kl_weight 1, ce_weight 0).
+- live, CE: the same with the cross-entropy of the records beside it.
+- cache: DistillKLTrainer from a top-k cache of that teacher, with the cross-entropy; no teacher is loaded.
+- SFT: CoTSFTTrainer.
+
+tokens/s: all tokens of a batch by the median step after the first; memory: what the process's peak adds to its state
+before any model is made (on an accelerator, the peak that the allocator saw).
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from rich.console import Console
+from rich.table import Table
+from transformers import Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+
+SIDES = ("GKD", "live", "live, CE", "cache", "SFT")
+# (side, reference): the aims at the default sizes
+AIMS = {("live", "GKD"): "speed >= 1.3, memory <= 0.35", ("cache", "SFT"): "speed >= 0.9"}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--vocab_size", type=int, default=151_936)
+    add("--student", type=int, nargs=2, default=[256, 4], metavar=("WIDTH", "LAYERS"))
+    add("--teacher", type=int, nargs=2, default=[512, 8], metavar=("WIDTH", "LAYERS"))
+    add("--batch", type=int, default=2)
+    add("--tokens", type=int, default=512, help="Tokens of a row.")
+    add("--prompt_tokens", type=int, default=64)
+    add("--steps", type=int, default=4, help="Training steps of a measurement; the first one warms up.")
+    add("--repeats", type=int, default=3, help="Measurements of each side.")
+    add("--k", type=int, default=32)
+    add("--threads", type=int, default=0, help="Threads of torch; 0: its default.")
+    add("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    add("--json", type=Path, help="Write arguments and figures to this file.")
+    add("--measure", choices=SIDES, help=argparse.SUPPRESS)
+    add("--cache", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def build(size: list[int], args: argparse.Namespace, seed: int) -> Qwen2ForCausalLM:
+    torch.manual_seed(seed)
+    width, layers = size
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=args.vocab_size,
+            hidden_size=width,
+            intermediate_size=3 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            num_key_value_heads=max(1, width // 256),
+            tie_word_embeddings=True,
+            max_position_embeddings=args.tokens,
+            eos_token_id=1,
+            pad_token_id=0,
+            bos_token_id=None,
+        )  # fmt: skip
+    )
+
+
+def rows(args: argparse.Namespace) -> Dataset:
+    """Random prompts and chains of steps of 32 tokens, all of one length."""
+    generator = torch.Generator().manual_seed(0)
+    prompt, chain = args.prompt_tokens, args.tokens - args.prompt_tokens
+    found = []
+    for number in range(args.batch * (args.steps + 1)):
+        ids = torch.randint(2, args.vocab_size, (args.tokens,), generator=generator).tolist()
+        ids[-1] = 1
+        steps = [place // 32 + 1 for place in range(chain - 16)]
+        steps += [steps[-1] + 1] * 16
+        found.append(
+            {
+                "id": str(number), "input_ids": ids, "labels": [-100] * prompt + ids[prompt:],
+                "segment_ids": [0] * prompt + [1] * (chain - 16) + [2] * 16, "step_ids": [0] * prompt + steps,
+            }
+        )  # fmt: skip
+    return Dataset.from_list(found)
+
+
+class Clock(TrainerCallback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.started = 0.0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        self.seconds.append(time.perf_counter() - self.started)
+
+
+def tokenizer() -> Any:
+    from hf_reason.text import train_tokenizer
+
+    return train_tokenizer(["步骤1:3+4=7\n<think></think>"], vocab_size=300)
+
+
+def make_cache(args: argparse.Namespace, folder: str) -> str:
+    from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher
+
+    settings = CacheSettings("teacher", "tokenizer", k=args.k, vocab_size=args.vocab_size)
+    teacher = LiveTeacher(build(args.teacher, args, 1).eval(), args.vocab_size)
+    builder = CacheBuilder(folder, {"train": rows(args)}, teacher, tokenizer(), settings, batch_size=args.batch)
+    builder.start()
+    builder.build()
+    builder.finish()
+    return folder
+
+
+def peak_mb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
+    """Speed and memory of one side, in this process."""
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    from hf_reason.teachers import LiveTeacher
+    from hf_reason.teachers.cache import TopKCache
+    from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
+
+    data, clock, tok = rows(args), Clock(), tokenizer()
+    common: dict[str, Any] = {
+        "max_steps": args.steps, "per_device_train_batch_size": args.batch, "report_to": "none", "bf16": False,
+        "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True, "max_length": args.tokens,
+        "logging_strategy": "no", "dataloader_pin_memory": False, "learning_rate": 1e-5,
+    }  # fmt: skip
+    cache = TopKCache(args.cache) if side == "cache" else None
+    if cache is not None:
+        data = cache.link(data, data["id"], "train", None)
+    data = data.remove_columns("id")
+    before = peak_mb()
+    student = build(args.student, args, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        shared: dict[str, Any] = {"train_dataset": data, "processing_class": tok, "callbacks": [clock]}
+        if side == "SFT":
+            trainer: Any = CoTSFTTrainer(student, CoTSFTConfig(folder, **common), **shared)
+        elif side == "GKD":
+
+            def collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+                batch = {name: torch.tensor([e[name] for e in examples]) for name in ("input_ids", "labels")}
+                prompts = batch["input_ids"][:, : args.prompt_tokens]
+                mask = torch.ones_like(batch["input_ids"])
+                return {**batch, "attention_mask": mask, "prompts": prompts,
+                        "prompt_attention_mask": torch.ones_like(prompts)}  # fmt: skip
+
+            settings: Any = GKDConfig(folder, lmbda=0.0, beta=0.0, temperature=1.0, **common)
+            teacher: Any = build(args.teacher, args, 1)
+            trainer = GKDTrainer(student, teacher, settings, data_collator=collate, **shared)
+        else:
+            weights = {"live": (0.0, 1.0)}.get(side, (0.5, 0.5))
+            source: Any = args.cache or LiveTeacher(build(args.teacher, args, 1).eval(), args.vocab_size)
+            settings = DistillKLConfig(folder, ce_weight=weights[0], kl_weight=weights[1], **common)
+            trainer = DistillKLTrainer(student, settings, teacher=source, **shared)
+            if isinstance(source, LiveTeacher):
+                source.model.to(trainer.accelerator.device)
+        trainer.train()
+    step = statistics.median(clock.seconds[1:])
+    return {"tokens/s": args.batch * args.tokens / step, "peak MB": peak_mb() - before}
+
+
+def main() -> None:
+    args = parse()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.measure:
+        print(json.dumps(measure(args.measure, args)))
+        return
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in args.sides}
+    with tempfile.TemporaryDirectory() as folder:
+        if "cache" in args.sides:
+            make_cache(args, folder)
+        for _ in range(args.repeats):
+            for side in args.sides:
+                extra = ["--cache", folder] if side == "cache" else []
+                command = [sys.executable, __file__, *sys.argv[1:], "--measure", side, *extra]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                found[side].append(json.loads(done.stdout.strip().splitlines()[-1]))
+    medians = {
+        side: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for side, runs in found.items()
+    }
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    table = Table(
+        title=f"{args.batch} x {args.tokens} tokens, vocabulary {args.vocab_size}, {device}, "
+        f"{torch.get_num_threads()} thread(s), median of {args.repeats}", title_justify="left",
+    )  # fmt: skip
+    for name in ("", "tokens/s", "peak MB", "speed / GKD", "memory / GKD", "speed / SFT", "aim"):
+        table.add_column(name, justify="right" if name else "left")
+    for side, values in medians.items():
+        cells = [f"{values['tokens/s']:.0f}", f"{values['peak MB']:,.0f}"]
+        for name, other in (("tokens/s", "GKD"), ("peak MB", "GKD"), ("tokens/s", "SFT")):
+            cells.append(f"{values[name] / medians[other][name]:.2f}" if other in medians else "-")
+        table.add_row(side, *cells, next((aim for (ours, _), aim in AIMS.items() if ours == side), ""))
+    Console().print(table)
+    if args.json:
+        settings = {name: value for name, value in vars(args).items() if name not in ("json", "measure", "cache")}
+        args.json.write_text(json.dumps({"arguments": settings, "torch": torch.__version__, "figures": found}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
