@@ -54,6 +54,7 @@ def parse() -> argparse.Namespace:
     add("--json", type=Path, help="Write arguments and figures to this file.")
     add("--measure", choices=SIDES, help=argparse.SUPPRESS)
     add("--cache", help=argparse.SUPPRESS)
+    add("--make_cache", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -116,16 +117,15 @@ def tokenizer() -> Any:
     return train_tokenizer(["步骤1:3+4=7\n<think></think>"], vocab_size=300)
 
 
-def make_cache(args: argparse.Namespace, folder: str) -> str:
+def make_cache(args: argparse.Namespace) -> None:
     from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher
 
     settings = CacheSettings("teacher", "tokenizer", k=args.k, vocab_size=args.vocab_size)
     teacher = LiveTeacher(build(args.teacher, args, 1).eval(), args.vocab_size)
-    builder = CacheBuilder(folder, {"train": rows(args)}, teacher, tokenizer(), settings, batch_size=args.batch)
+    builder = CacheBuilder(args.cache, {"train": rows(args)}, teacher, tokenizer(), settings, batch_size=args.batch)
     builder.start()
     builder.build()
     builder.finish()
-    return folder
 
 
 def peak_mb() -> float:
@@ -186,13 +186,17 @@ def main() -> None:
     args = parse()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.make_cache:
+        make_cache(args)
+        return
     if args.measure:
         print(json.dumps(measure(args.measure, args)))
         return
     found: dict[str, list[dict[str, float]]] = {side: [] for side in args.sides}
     with tempfile.TemporaryDirectory() as folder:
         if "cache" in args.sides:
-            make_cache(args, folder)
+            # in a process of its own, too: a peak counts what the parent held when it started the child
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--make_cache", "--cache", folder], check=True)
         for _ in range(args.repeats):
             for side in args.sides:
                 extra = ["--cache", folder] if side == "cache" else []
@@ -214,9 +218,11 @@ def main() -> None:
         for name, other in (("tokens/s", "GKD"), ("peak MB", "GKD"), ("tokens/s", "SFT")):
             cells.append(f"{values[name] / medians[other][name]:.2f}" if other in medians else "-")
         table.add_row(side, *cells, next((aim for (ours, _), aim in AIMS.items() if ours == side), ""))
-    Console().print(table)
+    Console(width=120).print(table)
     if args.json:
-        settings = {name: value for name, value in vars(args).items() if name not in ("json", "measure", "cache")}
+        settings = {
+            name: value for name, value in vars(args).items() if name not in ("json", "measure", "cache", "make_cache")
+        }
         args.json.write_text(json.dumps({"arguments": settings, "torch": torch.__version__, "figures": found}) + "\n")
 
 
