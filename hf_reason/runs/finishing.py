@@ -21,6 +21,7 @@ _SETTINGS = (
     "learning_rate", "muon_learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "seed",
     "packing", "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "bf16", "optim",
     "thought_weight", "answer_weight", "step_weighting", "label_smoothing_factor", "weight_decay",
+    "teacher", "ce_weight", "kl_weight", "beta", "temperature", "path_weight", "on_policy_share",
 )  # fmt: skip
 
 
@@ -63,6 +64,8 @@ def generation_eval(
 
 def _shown_settings(args: Any) -> dict[str, Any]:
     values = {name: getattr(args, name, None) for name in _SETTINGS}
+    if values["teacher"] and Path(values["teacher"]).exists():
+        values["teacher"] = Path(values["teacher"]).name  # a card is public, the folders of a machine are not
     return {name: getattr(value, "value", value) for name, value in values.items()}
 
 

@@ -55,6 +55,35 @@ def check_losses(device: torch.device) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(*parts, strict=True))
 
 
+def check_divergence(device: torch.device) -> float:
+    """Largest difference between device and CPU of the chunked divergence: loss, values, gradients, in float32."""
+    from hf_reason.losses import LiveTargets, LMHead, TopKTargets, chunked_divergence
+
+    worst = 0.0
+    for beta in (0.0, 0.5, 1.0):
+        for kind in ("live", "top-k"):
+            parts = []
+            for where in (torch.device("cpu"), device):
+                torch.manual_seed(0)
+                hidden, head = torch.randn(96, 64), torch.randn(1000, 64) / 8
+                states, other = torch.randn(96, 32), torch.randn(1000, 32) / 6
+                labels = torch.randint(0, 1000, (96,))
+                full = (states @ other.T).log_softmax(-1)
+                best, ids = full.topk(16)
+                tail = (1 - best.exp().sum(-1)).log()
+                live = LiveTargets(states.to(where), LMHead(other.to(where)))
+                kept = TopKTargets(ids.to(where), best.to(where), tail.to(where))
+                hidden, head = (x.to(where).requires_grad_() for x in (hidden, head))
+                output = chunked_divergence(
+                    hidden, LMHead(head), live if kind == "live" else kept, labels.to(where), beta=beta,
+                    ce_weights=torch.ones(96, device=where), chunk_size=40,
+                )  # fmt: skip
+                output.loss.backward()
+                parts.append([x.detach().cpu() for x in (output.divergence, output.nll, hidden.grad, head.grad)])
+            worst = max(worst, *(float((a - b).abs().max()) for a, b in zip(*parts, strict=True)))
+    return worst
+
+
 def check_generation(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
     """Tokens/s of batched generation in bf16, and whether a left-padded batch equals its rows."""
     from hf_reason.evaluation.generation import pad_left
@@ -131,6 +160,9 @@ def main() -> int:
     difference = check_losses(device)
     print(f"losses against the CPU: largest difference {difference:.2e}")
     failed += ["losses"] if difference > 1e-3 else []
+    difference = check_divergence(device)
+    print(f"chunked divergence against the CPU: largest difference {difference:.2e}")
+    failed += ["divergence"] if difference > 1e-2 else []
     speed, equal = check_generation(device, tokenizer, rows[:32])
     print(f"generation: {speed:.0f} tokens/s in a batch of 32; a batch equals its rows: {equal}")
     failed += [] if equal else ["generation"]
