@@ -79,7 +79,8 @@ def check_divergence(device: torch.device) -> float:
                     ce_weights=torch.ones(96, device=where), chunk_size=40,
                 )  # fmt: skip
                 output.loss.backward()
-                parts.append([x.detach().cpu() for x in (output.divergence, output.nll, hidden.grad, head.grad)])
+                found: tuple[Any, ...] = (output.divergence, output.nll, hidden.grad, head.grad)
+                parts.append([x.detach().cpu() for x in found])
             worst = max(worst, *(float((a - b).abs().max()) for a, b in zip(*parts, strict=True)))
     return worst
 
