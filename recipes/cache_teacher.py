@@ -8,12 +8,11 @@ Writes Parquet next to the data set (`<dataset>-teacher`, or --output_dir). A ru
 At the end it says what a token takes on disk, and how far the KL from the cache is from the one over the vocabulary.
 """
 
-import json
-
 from accelerate import PartialState
 from transformers import AutoTokenizer, HfArgumentParser
 
 from hf_reason import runs
+from hf_reason._options import parsed_option
 from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, ServedTeacher, load_teacher_model
 from hf_reason.text import check_round_trip, ensure_pad_token
 from hf_reason.text.vocabulary import shared_vocabulary
@@ -34,7 +33,7 @@ def main() -> None:
     ensure_pad_token(tokenizer)
     check_round_trip(tokenizer)
     size = shared_vocabulary(tokenizer, teacher_tokenizer)
-    init = json.loads(args.teacher_model_init_kwargs or "{}")
+    init = parsed_option("teacher_model_init_kwargs", args.teacher_model_init_kwargs)
 
     def model(name: str) -> LiveTeacher:
         loaded = load_teacher_model(name, init, args.trust_remote_code).eval()

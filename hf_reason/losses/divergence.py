@@ -292,7 +292,9 @@ def _top_k_divergence(
     # the mass of all other tokens, from those tokens: 1 - sum would be rounding error where it is small
     student.scatter_(1, ids, -torch.inf)
     tail = torch.logsumexp(student, dim=1, keepdim=True)
-    teacher = torch.cat([targets.log_probs[rows], targets.log_tail[rows].unsqueeze(1)], dim=1).to(o.real)
+    # stored ones are float16, which autocast's cat does not take on a CPU
+    stored = (targets.log_probs[rows].to(o.real), targets.log_tail[rows].unsqueeze(1).to(o.real))
+    teacher = torch.cat(stored, dim=1)
     teacher = teacher - torch.logsumexp(teacher, dim=1, keepdim=True)
     # an event without mass would make the divergence infinite or undefined
     tail, teacher = (x.masked_fill(x.isneginf(), _NO_MASS) for x in (tail, teacher))

@@ -1,13 +1,13 @@
 """A model and its tokenizer: loaded by name, or built from scratch with a tokenizer made from the data."""
 
 import importlib.util
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_reason._options import parsed_option
 from hf_reason.text import render, train_tokenizer
 
 if TYPE_CHECKING:
@@ -42,11 +42,7 @@ class ScratchArguments:
     vocab_size: int = field(default=4000, metadata={"help": "Largest vocabulary of a tokenizer trained on the data."})
 
     def __post_init__(self) -> None:
-        if isinstance(self.model_config, str):  # from the command line
-            try:
-                self.model_config = json.loads(self.model_config)
-            except ValueError as error:
-                raise ValueError(f"model_config is not JSON: {error}.") from error
+        self.model_config = parsed_option("model_config", self.model_config)
 
 
 def _texts(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,11 +1,11 @@
 """The student of a distillation: loaded by name, taken out of its teacher, or built from scratch."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_reason._options import parsed_option
 from hf_reason.teachers.cache_format import META, read_meta
 
 from .models import ScratchArguments, load_model_and_tokenizer
@@ -30,11 +30,7 @@ class StudentArguments:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.student_config, str):  # from the command line
-            try:
-                self.student_config = json.loads(self.student_config)
-            except ValueError as error:
-                raise ValueError(f"student_config is not JSON: {error}.") from error
+        self.student_config = parsed_option("student_config", self.student_config)
 
 
 def load_student(

@@ -36,7 +36,7 @@ def shared_vocabulary(
         ValueError: if an id means different tokens, if a token is known to one side only, or if the two split a
             sample text differently. The message names ids and says what to do instead.
     """
-    ours, theirs = _map(student), _map(teacher)
+    ours, theirs = _map(student, teacher), _map(teacher, student)
     if ours != theirs:
         raise ValueError(f"The student's tokenizer is not the {need}'s: {_difference(ours, theirs, need)} {_INSTEAD}")
     split = [tokenizer(_PROBE, add_special_tokens=False)["input_ids"] for tokenizer in (student, teacher)]
@@ -54,11 +54,11 @@ def shared_vocabulary(
     return shared
 
 
-def _map(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
-    """Token to id, without a pad token that was appended to the vocabulary."""
+def _map(tokenizer: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> dict[str, int]:
+    """Token to id, without a pad token that was appended to this vocabulary and not to the other."""
     vocabulary = dict(tokenizer.get_vocab())
     pad = tokenizer.pad_token
-    if pad in vocabulary and vocabulary[pad] == max(vocabulary.values()):
+    if pad in vocabulary and vocabulary[pad] == max(vocabulary.values()) and pad not in other.get_vocab():
         del vocabulary[pad]
     return vocabulary
 

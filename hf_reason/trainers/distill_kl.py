@@ -89,7 +89,9 @@ class DistillKLTrainer(CoTSFTTrainer):
         self._check_student(base)
         if self._cache is not None:
             self._use_cache(self._cache, base)
-        self.teacher: Teacher = self._cache or self._make_teacher(source, base, teacher_tokenizer)
+        self.teacher: Teacher = (
+            self._make_teacher(source, base, teacher_tokenizer) if self._cache is None else self._cache
+        )
         add_distillation(causal_model(base))
         self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
         self._pairs: torch.Tensor | None = None
@@ -139,8 +141,6 @@ class DistillKLTrainer(CoTSFTTrainer):
         return self._live(load_teacher_model(source, init, args.trust_remote_code), tokenizer, student)
 
     def _live(self, model: Any, tokenizer: "PreTrainedTokenizerBase | None", student: Any) -> LiveTeacher:
-        if hasattr(causal_model(student), "hf_device_map") and self.is_deepspeed_enabled:
-            raise ValueError("A student with a device map cannot be trained with DeepSpeed.")
         tokenizer = tokenizer or self.load_teacher_tokenizer(model.config.name_or_path)
         rows = [head.weight.shape[0] for m in (student, model) if (head := causal_model(m).get_output_embeddings())]
         size = shared_vocabulary(self._tokenizer, tokenizer, *(count for count in rows if count))
@@ -230,6 +230,7 @@ class DistillKLTrainer(CoTSFTTrainer):
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0)
         # the Trainer hands one number on to the steps of the accumulation; the other waits here
+        counts = counts / (self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
         self._pairs = counts[1]
         return counts[0]
 
@@ -258,7 +259,7 @@ class DistillKLTrainer(CoTSFTTrainer):
             total, pairs = torch.as_tensor(num_items_in_batch), self._pairs if self._pairs is not None else pairs
             if args.average_tokens_across_devices:
                 # the counts are those of all processes, whose gradients DDP averages
-                scale = float(self.accelerator.num_processes)
+                scale = float(self.accelerator.num_processes // self.get_tp_size())
         unit = weights * (scale / total.to(weights.device).clamp(min=torch.finfo(weights.dtype).tiny))
         device = weights.device
         with self.teacher.targets(inputs, path=path) as targets:

@@ -1,8 +1,9 @@
 """Configuration of `DistillKLTrainer`."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from hf_reason._options import parsed_option
 
 from .cot_sft_config import CoTSFTConfig
 
@@ -84,11 +85,7 @@ class DistillKLConfig(CoTSFTConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.teacher_model_init_kwargs, str):  # from the command line
-            try:
-                self.teacher_model_init_kwargs = json.loads(self.teacher_model_init_kwargs)
-            except ValueError as error:
-                raise ValueError(f"teacher_model_init_kwargs is not JSON: {error}.") from error
+        self.teacher_model_init_kwargs = parsed_option("teacher_model_init_kwargs", self.teacher_model_init_kwargs)
         for name in ("ce_weight", "kl_weight", "path_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")

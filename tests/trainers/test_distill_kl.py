@@ -432,9 +432,26 @@ def test_teacher_in_its_own_precision(tmp_path, tiny_model, tokenizer, records, 
     assert all(0 < loss < 100 for loss in _curve(trainer))
 
 
-def test_four_bit_teacher(tmp_path, tiny_model, tokenizer, records, teacher):
+@pytest.mark.parametrize("source", ["live", "cache"])
+def test_mixed_precision(tmp_path, tiny_model, tokenizer, records, teacher, source):
+    """bf16 autocast stays near float32; the losses themselves are summed in float32."""
+    if source == "cache":
+        teacher = _cache(tmp_path, teacher, tokenizer, records)
+    figures = []
+    for bf16 in (False, True):
+        trainer = _trainer(tmp_path, tiny_model, tokenizer, records[:40], teacher, bf16=bf16, path_weight=1.0)
+        trainer.train()
+        figures.append([*_curve(trainer), *_curve(trainer, "kl"), *_curve(trainer, "path")])
+    assert figures[0] == pytest.approx(figures[1], rel=0.03)
+
+
+def test_four_bit_teacher(tmp_path, tiny_model, tokenizer, records):
     pytest.importorskip("bitsandbytes")
-    teacher.save_pretrained(tmp_path / "teacher")
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "teacher")
     trainer = _trainer(
         tmp_path, tiny_model, tokenizer, records, str(tmp_path / "teacher"),
         teacher_model_init_kwargs={"load_in_4bit": True, "dtype": "float32"},
