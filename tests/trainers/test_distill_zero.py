@@ -1,0 +1,69 @@
+"""Distillation under ZeRO on two CPU processes (pain 14); needs the extra `deepspeed`."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import json, sys
+import torch
+from datasets import Dataset
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from hf_reason.data.record import make_record
+from hf_reason.data.word_problems import generate_word_problems
+from hf_reason.text import render, train_tokenizer
+from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
+
+folder, stage, tied = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "tied"
+rows = [make_record(r["context"], r["steps"], r["answer"], domain="math") for r in generate_word_problems(60)]
+tokenizer = train_tokenizer([text for row in rows for text in render(row).values()], vocab_size=420)
+# no small parameter stays whole, so that a missing gather shows
+zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
+auto = {name: "auto" for name in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")}
+args = DistillKLConfig(
+    folder, max_steps=3, per_device_train_batch_size=4 if stage else 8, learning_rate=1e-2, report_to="none",
+    save_strategy="no", use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, logging_steps=1,
+    max_length=512, path_weight=1.0, max_grad_norm=0.0, optim="sgd", train_sampling_strategy="sequential",
+    deepspeed={"zero_optimization": zero, **auto, "zero_allow_untested_optimizer": True} if stage else None,
+)
+
+def model(seed, width, layers):
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=len(tokenizer) + 8, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=tied,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None))
+
+trainer = DistillKLTrainer(model(0, 16, 2), args, Dataset.from_list(rows), processing_class=tokenizer,
+                           teacher=model(1, 24, 3), teacher_tokenizer=tokenizer)
+trainer.train()
+if trainer.accelerator.is_main_process:
+    curve = [[row[name] for name in ("loss", "kl", "path")] for row in trainer.state.log_history if "loss" in row]
+    print("CURVE", json.dumps([type(trainer.teacher.model).__name__, curve]))
+"""
+
+
+def _run(tmp_path, *arguments, launcher=()):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, *launcher, str(script), str(tmp_path / "out"), *arguments]
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("CURVE"))[6:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["2", "3"])
+@pytest.mark.parametrize("heads", ["tied", "untied"])
+def test_sharded_student_and_teacher_train_as_one_process_does(tmp_path, stage, heads):
+    pytest.importorskip("deepspeed")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    engine, curve = _run(tmp_path, stage, heads, launcher=launcher)
+    plain, expected = _run(tmp_path, "0", heads)
+    assert (engine, plain) == ("DeepSpeedEngine", "Qwen2ForCausalLM")
+    for step, reference in zip(curve, expected, strict=True):
+        assert step == pytest.approx(reference, abs=1e-5)
