@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # The modules of a Llama-shaped layer; anything else (experts, latent attention, three stacks) is refused.
-_ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}
-_FEED_FORWARD = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+_BLOCK = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+_ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_FEED_FORWARD = {"gate_proj", "up_proj", "down_proj"}
 _WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
 
 
@@ -26,12 +27,13 @@ def student_from_teacher(
 
     Layers are copied whole. A narrower student takes evenly spaced rows and columns of every matrix (the uniform
     selection of Xu et al. 2024, arXiv 2311.18823): one choice for the residual width, one for the feed-forward width,
-    whole heads by key/value group, and inside a head whole rotary pairs, so that where the head sizes divide the
-    student's frequencies are those of its dimensions in the teacher. Nothing is rescaled. Embeddings keep their rows:
-    distillation needs the teacher's vocabulary.
+    whole heads by key/value group, and inside a head whole rotary pairs (i, i + d / 2), so that where the head sizes divide the
+    student's frequencies are those of its dimensions in the teacher. The head size stays unless `head_dim` is given.
+    Embeddings keep their rows: distillation needs the teacher's vocabulary. Nothing is rescaled: sums over fewer
+    columns have another variance than the teacher's, which training has to make up for.
 
     Args:
-        teacher: A causal language model of the Llama, Mistral, Qwen2 or Qwen3 shape, or its name.
+        teacher: A causal language model of the Llama, Mistral, Qwen2 or Qwen3 shape, or its name or folder (safetensors only).
         num_hidden_layers: Take this many layers, evenly, the first and the last among them (of one, the first).
         layers: Or these layers, in this order.
         **config_fields: `hidden_size`, `intermediate_size`, `num_attention_heads`, `num_key_value_heads`, `head_dim`.
@@ -40,18 +42,25 @@ def student_from_teacher(
         The student, in the teacher's precision, on the CPU or the teacher's device; it shares no memory with it.
 
     Raises:
-        ValueError: if the teacher is of another shape or quantised, or if a number does not fit.
+        ValueError: if the teacher is of another shape, quantised, adapted or not in memory, or a number does not fit.
     """
-    if isinstance(teacher, str):
-        from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
 
-        teacher = AutoModelForCausalLM.from_pretrained(teacher, use_safetensors=True)
+    if isinstance(teacher, str):
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        _check_precision(AutoConfig.from_pretrained(teacher, trust_remote_code=False))  # before any weight loads
+        teacher = AutoModelForCausalLM.from_pretrained(teacher, use_safetensors=True, trust_remote_code=False)
+    _check_precision(teacher.config, getattr(teacher, "is_quantized", False))
     _check_shape(teacher)
     source = teacher.config
     chosen = _layers(source.num_hidden_layers, num_hidden_layers, layers)
     config = _config(source, chosen, config_fields)
     rows = _Selection(source, config)
-    student = type(teacher)(config).to(teacher.dtype).to(teacher.device)  # type: ignore[arg-type]
+    # made in the teacher's dtype: a cast afterwards would round the rotary frequencies too, which stay float32
+    with no_init_weights():
+        student = type(teacher)._from_config(config, dtype=teacher.dtype).to(teacher.device)
+    student.tie_weights()
     weights = teacher.state_dict()
     with torch.no_grad():
         for name, target in student.state_dict().items():
@@ -64,22 +73,34 @@ def student_from_teacher(
     return student
 
 
-def _check_shape(teacher: "PreTrainedModel") -> None:
-    kind = teacher.config.model_type
-    if getattr(teacher, "is_quantized", False):
+def _check_precision(config: Any, quantized: bool = False) -> None:
+    if quantized or getattr(config, "quantization_config", None):
         raise ValueError("The teacher is quantised: load it in its own precision to take a student out of it.")
+
+
+def _check_shape(teacher: "PreTrainedModel") -> None:
     blocks = getattr(teacher.base_model, "layers", None)
-    fits = blocks is not None and all(
-        hasattr(block, "self_attn")
-        and {name for name, _ in block.self_attn.named_children()} <= _ATTENTION
-        and {name for name, _ in getattr(block, "mlp", block).named_children()} <= _FEED_FORWARD
-        for block in blocks
-    )
-    if not fits:
+    if not blocks or teacher.get_output_embeddings() is None or not all(map(_is_llama_shaped, blocks)):
         raise ValueError(
-            f"A student cannot be taken out of a {kind!r}: this works for models of the Llama, Mistral, Qwen2 and "
-            "Qwen3 shape. Give the student by name or by model_config."
+            f"A student cannot be taken out of a {teacher.config.model_type!r} ({type(teacher).__name__}): this works "
+            "for causal language models of the Llama, Mistral, Qwen2 and Qwen3 shape. Give the student by name or by "
+            "model_config."
         )
+    if any(
+        "lora_" in name or ".base_layer." in name or weight.is_meta for name, weight in teacher.state_dict().items()
+    ):
+        raise ValueError("The teacher's weights are not plain ones: merge adapters, and load it without offloading.")
+
+
+def _is_llama_shaped(block: Any) -> bool:
+    def parts(module: torch.nn.Module) -> set[str]:
+        return {name for name, _ in module.named_children()}
+
+    if parts(block) != _BLOCK:
+        return False
+    return (
+        parts(block.self_attn) - {"q_norm", "k_norm"} == _ATTENTION and parts(block.mlp) - {"act_fn"} == _FEED_FORWARD
+    )
 
 
 def _layers(count: int, number: int | None, layers: Sequence[int] | None) -> list[int]:
@@ -104,13 +125,14 @@ def _config(source: Any, chosen: list[int], fields: dict[str, Any]) -> Any:
         raise ValueError(f"vocab_size must stay the teacher's {source.vocab_size}: distillation compares id by id.")
     config = copy.deepcopy(source)
     config.num_hidden_layers = len(chosen)
-    if getattr(source, "layer_types", None) is not None:
-        config.layer_types = [source.layer_types[layer] for layer in chosen]
+    for name, value in vars(source).items():  # layer_types, SmolLM3's no_rope_layers: an entry for each layer
+        if "layer" in name and isinstance(value, list) and len(value) == source.num_hidden_layers:
+            setattr(config, name, [value[layer] for layer in chosen])
     head = _head_size(source)
     for name in _WIDTHS:
         before = head if name == "head_dim" else getattr(source, name)
         now = fields.get(name, before)
-        if not 1 <= now <= before:
+        if not isinstance(now, int) or not 1 <= now <= before:
             raise ValueError(f"{name}={now}: the teacher has {before}, and a student can only be narrower.")
         # the teacher's head size stays unless another one is asked for, whatever the width
         if name != "head_dim" or hasattr(source, "head_dim") or now * config.num_attention_heads != config.hidden_size:
@@ -125,6 +147,10 @@ def _config(source: Any, chosen: list[int], fields: dict[str, Any]) -> Any:
         )
     if _head_size(config) % 2:
         raise ValueError(f"head_dim={_head_size(config)} must be even: rotary dimensions come in pairs.")
+    try:
+        config.validate()  # Llama wants heads that divide the width, and would only say so when it is saved
+    except Exception as error:
+        raise ValueError(f"A {source.model_type!r} cannot have these sizes: {error}") from error
     return config
 
 
