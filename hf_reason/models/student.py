@@ -27,13 +27,14 @@ def student_from_teacher(
 
     Layers are copied whole. A narrower student takes evenly spaced rows and columns of every matrix (the uniform
     selection of Xu et al. 2024, arXiv 2311.18823): one choice for the residual width, one for the feed-forward width,
-    whole heads by key/value group, and inside a head whole rotary pairs (i, i + d / 2), so that where the head sizes divide the
-    student's frequencies are those of its dimensions in the teacher. The head size stays unless `head_dim` is given.
-    Embeddings keep their rows: distillation needs the teacher's vocabulary. Nothing is rescaled: sums over fewer
-    columns have another variance than the teacher's, which training has to make up for.
+    whole heads by key/value group, and inside a head whole rotary pairs (i, i + d/2), so that where the head sizes
+    divide the student's frequencies are those of its dimensions in the teacher. The head size stays unless `head_dim`
+    is given. Embeddings keep their rows: distillation needs the teacher's vocabulary. Nothing is rescaled: sums over
+    fewer columns have another variance than the teacher's, which training has to make up for.
 
     Args:
-        teacher: A causal language model of the Llama, Mistral, Qwen2 or Qwen3 shape, or its name or folder (safetensors only).
+        teacher: A causal language model of the Llama, Mistral, Qwen2 or Qwen3 shape, or its name or folder
+            (safetensors only).
         num_hidden_layers: Take this many layers, evenly, the first and the last among them (of one, the first).
         layers: Or these layers, in this order.
         **config_fields: `hidden_size`, `intermediate_size`, `num_attention_heads`, `num_key_value_heads`, `head_dim`.
@@ -86,9 +87,8 @@ def _check_shape(teacher: "PreTrainedModel") -> None:
             "for causal language models of the Llama, Mistral, Qwen2 and Qwen3 shape. Give the student by name or by "
             "model_config."
         )
-    if any(
-        "lora_" in name or ".base_layer." in name or weight.is_meta for name, weight in teacher.state_dict().items()
-    ):
+    states = teacher.state_dict().items()
+    if any("lora_" in name or ".base_layer." in name or weight.is_meta for name, weight in states):
         raise ValueError("The teacher's weights are not plain ones: merge adapters, and load it without offloading.")
 
 
@@ -133,7 +133,7 @@ def _config(source: Any, chosen: list[int], fields: dict[str, Any]) -> Any:
         before = head if name == "head_dim" else getattr(source, name)
         now = fields.get(name, before)
         if not isinstance(now, int) or not 1 <= now <= before:
-            raise ValueError(f"{name}={now}: the teacher has {before}, and a student can only be narrower.")
+            raise ValueError(f"{name}={now}: the teacher has {before}; a student takes a whole number from 1 to that.")
         # the teacher's head size stays unless another one is asked for, whatever the width
         if name != "head_dim" or hasattr(source, "head_dim") or now * config.num_attention_heads != config.hidden_size:
             setattr(config, name, now)

@@ -94,6 +94,7 @@ def test_two_processes_train_as_one(tmp_path, dataset, teacher, cache, source):
     assert json.loads((tmp_path / "one" / "evaluation" / "evaluation.json").read_text())["num_records"] == 3
     card = (tmp_path / "one" / "README.md").read_text()
     assert "kl_weight" in card and "teacher" in card
+    assert str(Path(where).parent) not in card  # a card is public
 
 
 def test_killed_run_goes_on_with_a_student_out_of_its_teacher(tmp_path, dataset, teacher, cache):

@@ -31,6 +31,14 @@ def test_an_appended_pad_token_does_not_count(tokenizer):
     ensure_pad_token(padded)
 
 
+def test_a_pad_token_that_both_know_is_a_token_of_both(tokenizer):
+    padded, plain = (_changed(tokenizer, lambda text: text) for _ in range(2))
+    padded.add_special_tokens({"pad_token": "<|a new pad|>"})
+    plain.add_tokens(["<|a new pad|>"])
+    assert shared_vocabulary(padded, plain, len(padded)) == len(padded)
+    assert shared_vocabulary(plain, padded, len(padded)) == len(padded)
+
+
 def test_the_same_ids_with_another_meaning_are_refused(tokenizer):
     """Pain 9: two tokenizers of one family whose special ids mean different things."""
     other = _changed(tokenizer, lambda text: text.replace("<think>", "<reason>").replace("</think>", "</reason>"))

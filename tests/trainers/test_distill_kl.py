@@ -325,6 +325,26 @@ def test_on_policy_batches_are_the_students_own(tmp_path, tiny_model, tokenizer,
     assert loss.item() == pytest.approx(_divergence(*both, 0.0)[mask].mean().item(), abs=1e-5)
 
 
+def test_own_completion_ends_with_its_first_stop_token(tokenizer, records):
+    from types import SimpleNamespace
+
+    from hf_reason.text.collator import CoTCollator
+    from hf_reason.trainers.on_policy import own_completions
+
+    stop, other = tokenizer.eos_token_id, 7
+    collate = CoTCollator(pad_token_id=tokenizer.pad_token_id)
+    batch = collate([encode(record, tokenizer) for record in records[:2]])
+
+    def generate(input_ids, **options):
+        written = torch.tensor([[other, stop, stop, other], [other] * 4])
+        return torch.cat([input_ids, written], dim=1)
+
+    model = SimpleNamespace(generate=generate, generation_config=SimpleNamespace(eos_token_id=stop))
+    own = own_completions(model, batch, tokenizer, collate, max_new_tokens=4, temperature=1.0)
+    targets = [row[row != -100].tolist() for row in own["labels"]]
+    assert targets == [[other, stop], [other] * 4]
+
+
 def test_share_of_on_policy_batches(tmp_path, tiny_model, tokenizer, records, teacher, monkeypatch):
     made = []
     monkeypatch.setattr(
@@ -420,6 +440,17 @@ def test_teacher_behind_a_wrapper_is_called_through_it(tmp_path, tiny_model, tok
     wrapped = LiveTeacher(Wrapper(teacher), len(tokenizer))
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, wrapped, path_weight=1.0)
     assert _loss(trainer, batch) == pytest.approx(expected, abs=1e-6) and len(calls) == 1
+
+
+def test_teacher_has_no_dropout_even_when_it_is_the_student(tmp_path, tiny_model, tokenizer, records, teacher):
+    trainer = _trainer(tmp_path, tiny_model, tokenizer, records, copy.deepcopy(teacher))
+    batch = _batch(trainer)
+    expected = _loss(trainer, batch)
+    for layer in teacher.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    trainer.teacher = LiveTeacher(teacher.train(), len(tokenizer))
+    assert _loss(trainer, batch) == pytest.approx(expected, abs=1e-6)
+    assert teacher.training
 
 
 def test_teacher_in_its_own_precision(tmp_path, tiny_model, tokenizer, records, teacher):
