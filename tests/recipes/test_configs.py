@@ -19,7 +19,7 @@ CONFIGS = sorted((RECIPES / "configs" / "sft_cot").glob("*.yaml"))
 def data_arguments():
     sys.path.insert(0, str(RECIPES))
     try:
-        from sft_cot import DataArguments
+        from hf_reason.runs import DataArguments
     finally:
         sys.path.remove(str(RECIPES))
     return DataArguments
