@@ -13,7 +13,14 @@ from transformers import AutoTokenizer, HfArgumentParser
 
 from hf_reason import runs
 from hf_reason._options import parsed_option
-from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, ServedTeacher, load_teacher_model
+from hf_reason.teachers import (
+    CacheBuilder,
+    CacheSettings,
+    LiveTeacher,
+    ServedTeacher,
+    load_teacher_model,
+    place_teacher_model,
+)
 from hf_reason.text import check_round_trip, ensure_pad_token
 from hf_reason.text.vocabulary import shared_vocabulary
 
@@ -36,10 +43,9 @@ def main() -> None:
     init = parsed_option("teacher_model_init_kwargs", args.teacher_model_init_kwargs)
 
     def model(name: str) -> LiveTeacher:
-        loaded = load_teacher_model(name, init, args.trust_remote_code).eval()
+        loaded = load_teacher_model(name, init, args.trust_remote_code)
         shared_vocabulary(tokenizer, teacher_tokenizer, loaded.get_output_embeddings().weight.shape[0])
-        placed = getattr(loaded, "hf_device_map", None) or getattr(loaded, "is_quantized", False)
-        return LiveTeacher(loaded if placed else loaded.to(state.device), size)  # type: ignore[arg-type]
+        return LiveTeacher(place_teacher_model(loaded, state.device), size)
 
     with state.main_process_first():
         splits = runs.encoded_splits(args, tokenizer)

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "TeacherTargets": ".base",
         "TopKCache": ".cache",
         "load_teacher_model": ".loading",
+        "place_teacher_model": ".loading",
         "prepare_teacher_model": ".loading",
     },
 )

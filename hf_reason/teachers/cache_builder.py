@@ -1,6 +1,7 @@
 """Writing a top-k cache: the teacher reads every record once; what is written is not computed again."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from hf_reason.losses import LiveTargets, LMHead, TopKTargets, chunked_divergence, step_vectors
+from hf_reason.losses.divergence import head_logits
 from hf_reason.text.collator import CoTCollator
 
 from .cache_format import (
@@ -18,10 +20,8 @@ from .cache_format import (
     SETTINGS,
     CachedRow,
     pack_row,
-    read_meta,
     shard_name,
     tokens_hash,
-    unpack_row,
     write_json,
     write_shard,
 )
@@ -124,10 +124,8 @@ class CacheBuilder:
             ]
         return found
 
-    def start(self) -> bool:
-        """Claim the folder (to be called by the main process first); `True` if the cache is there already."""
-        import json
-
+    def start(self) -> None:
+        """Claim the folder; to be called by the main process first."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / SETTINGS
         if path.is_file():
@@ -142,7 +140,6 @@ class CacheBuilder:
                 )
         else:
             write_json(path, self.content)
-        return (self.folder / META).is_file() and all((self.folder / name).is_file() for name, *_ in self.shards())
 
     def build(self) -> None:
         """Write this process's shards; those that are there are kept."""
@@ -289,8 +286,6 @@ def top_k(
     states: torch.Tensor, head: LMHead, settings: CacheSettings
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The k most likely ids `(positions, k)`, their log-probabilities, the log of the other mass `(positions,)`."""
-    from hf_reason.losses.divergence import head_logits
-
     found = []
     for chunk in states.split(max(1, _CHUNK // head.weight.shape[0])):
         logits = head_logits(chunk, head)[:, : settings.vocab_size] / settings.temperature
@@ -300,6 +295,3 @@ def top_k(
         found.append((ids, best, tail))
     ids, best, tail = (torch.cat(parts) for parts in zip(*found, strict=True))
     return ids, best, tail
-
-
-__all__ = ["CacheBuilder", "CacheSettings", "read_meta", "top_k", "unpack_row"]

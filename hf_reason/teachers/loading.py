@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import TeacherError
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
     from transformers import PreTrainedModel
 
@@ -49,7 +50,7 @@ def load_teacher_model(
 def prepare_teacher_model(model: "PreTrainedModel", accelerator: "Accelerator") -> Any:
     """The teacher without gradients, on its device and, where the student is sharded, sharded on its own.
 
-    A quantised model, one with a device map, and one that is on another accelerator already stay where they are.
+    A quantised model, one with a device map, and one that is on an accelerator already stay where they are.
     """
     from accelerate.utils import DistributedType
 
@@ -59,13 +60,19 @@ def prepare_teacher_model(model: "PreTrainedModel", accelerator: "Accelerator") 
 
         # not through accelerator.prepare, which would tie it to the student's optimizer (and fails under ZeRO-3)
         return prepare_deepspeed(model, accelerator)
-    placed = getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
-    if placed or model.device.type not in ("cpu", accelerator.device.type) or (
-        model.device.type == accelerator.device.type and model.device.type != "cpu"
-    ):  # fmt: skip
-        return model
-    if accelerator.distributed_type == DistributedType.FSDP:
+    if accelerator.distributed_type == DistributedType.FSDP and not _is_placed(model):
         from trl.models.utils import prepare_fsdp
 
         return prepare_fsdp(model, accelerator)
-    return model.to(accelerator.device)  # type: ignore[arg-type]
+    return place_teacher_model(model, accelerator.device)
+
+
+def place_teacher_model(model: "PreTrainedModel", device: "torch.device") -> "PreTrainedModel":
+    """The teacher in evaluation mode on `device`, unless it has its place already (see `prepare_teacher_model`)."""
+    model.eval()
+    return model if _is_placed(model) else model.to(device)  # type: ignore[arg-type]
+
+
+def _is_placed(model: "PreTrainedModel") -> bool:
+    mapped = getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
+    return bool(mapped) or model.device.type != "cpu"

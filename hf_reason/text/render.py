@@ -160,7 +160,7 @@ def parse(text: str) -> Parsed:
     opened = head.lstrip().startswith(OPEN_TAG)
     if opened:
         head = head.lstrip()[len(OPEN_TAG) :]
-    if not tag and not opened and not re.match(r"\s*步骤1[:：]", head):
+    if not tag and closes(text):
         return Parsed([], _unescape(text.strip()), True)
     body = "\n" + head.strip()
     positions = _label_spans(body)

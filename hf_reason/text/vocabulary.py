@@ -14,9 +14,7 @@ _INSTEAD = (
 )
 
 
-def shared_vocabulary(
-    student: "PreTrainedTokenizerBase", teacher: "PreTrainedTokenizerBase", *rows: int, need: str = "teacher"
-) -> int:
+def shared_vocabulary(student: "PreTrainedTokenizerBase", teacher: "PreTrainedTokenizerBase", *rows: int) -> int:
     """The number of ids that mean the same to both tokenizers, and exist in every head.
 
     Heads are often padded beyond the tokenizer (151,936 rows here, 152,064 there for one Qwen vocabulary); the ids
@@ -25,9 +23,8 @@ def shared_vocabulary(
 
     Args:
         student: The tokenizer that encodes the data.
-        teacher: The other model's.
+        teacher: The teacher's.
         *rows: Rows of the embeddings or heads.
-        need: What the second tokenizer belongs to, for the message.
 
     Returns:
         The ids below it are shared.
@@ -38,11 +35,11 @@ def shared_vocabulary(
     """
     ours, theirs = _map(student, teacher), _map(teacher, student)
     if ours != theirs:
-        raise ValueError(f"The student's tokenizer is not the {need}'s: {_difference(ours, theirs, need)} {_INSTEAD}")
+        raise ValueError(f"The student's tokenizer is not the teacher's: {_difference(ours, theirs)} {_INSTEAD}")
     split = [tokenizer(_PROBE, add_special_tokens=False)["input_ids"] for tokenizer in (student, teacher)]
     if split[0] != split[1]:
         raise ValueError(
-            f"The student's tokenizer has the {need}'s vocabulary but splits text differently ({len(split[0])} and "
+            f"The student's tokenizer has the teacher's vocabulary but splits text differently ({len(split[0])} and "
             f"{len(split[1])} tokens for a sample): its merges or its pre-tokenizer differ. {_INSTEAD}"
         )
     shared = max(ours.values()) + 1
@@ -63,13 +60,13 @@ def _map(tokenizer: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase")
     return vocabulary
 
 
-def _difference(ours: dict[str, int], theirs: dict[str, int], need: str) -> str:
+def _difference(ours: dict[str, int], theirs: dict[str, int]) -> str:
     names = [{number: token for token, number in vocabulary.items()} for vocabulary in (ours, theirs)]
     ids = sorted(
         number for number in names[0].keys() | names[1].keys() if names[0].get(number) != names[1].get(number)
     )
     shown = "; ".join(
-        f"id {number} is {names[0].get(number)!r} to the student and {names[1].get(number)!r} to the {need}"
+        f"id {number} is {names[0].get(number)!r} to the student and {names[1].get(number)!r} to the teacher"
         for number in ids[:3]
     )
     share = len(ids) / max(len(ours), len(theirs))

@@ -44,7 +44,7 @@ class Comparison:
 @dataclass
 class DistillOutput(ModelOutput):  # type: ignore[misc]
     """`loss` is differentiable; `divergence` and `nll` are `(positions,)`, `path` is `(chains,)`, all without a
-    gradient; `pairs` is the number of chains that have two steps."""
+    gradient."""
 
     loss: torch.Tensor | None = None
     divergence: torch.Tensor | None = None

@@ -1,6 +1,5 @@
 """KL distillation on chains of thought, with path consistency: `CoTSFTTrainer` with a teacher."""
 
-import logging
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,6 @@ from .on_policy import ON_POLICY, own_completions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-logger = logging.getLogger(__name__)
 
 _NOT_FOR_THE_MODEL = {"labels", ON_POLICY, CACHED_SIMILARITIES, *CACHED_COLUMNS, *SPAN_COLUMNS}
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason.teachers.errors import TeacherError
 from hf_reason.teachers.live import LiveTeacher
-from hf_reason.teachers.loading import load_teacher_model
+from hf_reason.teachers.loading import load_teacher_model, place_teacher_model
 from hf_reason.teachers.served import ServedTeacher
 from hf_reason.teachers.served_targets import ServedTargets
 from hf_reason.text.vocabulary import shared_vocabulary
@@ -44,9 +44,8 @@ def connect(url: str, trainer: "DistillKLTrainer", tokenizer: "PreTrainedTokeniz
     reference = None
     if args.teacher_probe:
         init: Any = args.teacher_model_init_kwargs
-        local = load_teacher_model(args.teacher_probe, init, args.trust_remote_code).eval()
-        if not getattr(local, "hf_device_map", None):
-            local.to(trainer.accelerator.device)  # type: ignore[arg-type]
+        local = load_teacher_model(args.teacher_probe, init, args.trust_remote_code)
+        local = place_teacher_model(local, trainer.accelerator.device)
         reference = LiveTeacher(local, size).log_probs
     figures = server.probe(found, reference)  # type: ignore[arg-type]
     logger.info("served teacher %s: parity probe on %d records: %s", url, len(found), figures)
