@@ -38,11 +38,18 @@ class TopKTargets(NamedTuple):
     `ids` and `log_probs` are `(positions, k)`, `log_tail` is `(positions,)`: the logarithm of the mass of all other
     tokens, `-inf` where there is none (it counts as the smallest float32, so a reverse KL stays finite). They are
     brought to a sum of 1, since stored ones are rounded, and belong to the temperature they are used with.
+
+    `tail_ids` `(positions, samples)` are tokens drawn from the rest in proportion to their probability, and
+    `tail_log_prob` `(positions,)` is the mean of their log-probabilities. With them the forward KL is an unbiased
+    estimate of the one over the vocabulary (importance sampling, as in Anshumann et al. 2025, arXiv 2503.16870, but of
+    the rest alone); without them, and for other divergences, the rest is one event.
     """
 
     ids: torch.Tensor
     log_probs: torch.Tensor
     log_tail: torch.Tensor
+    tail_ids: torch.Tensor | None = None
+    tail_log_prob: torch.Tensor | None = None
 
 
 @dataclass
@@ -78,7 +85,9 @@ def chunked_divergence(
 
     It is not multiplied by the squared temperature, as in TRL. With `TopKTargets` both distributions have k + 1
     events, the k tokens and all others together; by the data-processing inequality that is never more than the
-    divergence over the vocabulary. `nll_i` is the cross-entropy of the label at temperature 1 over the whole head.
+    divergence over the vocabulary. If they hold samples of the rest, the forward KL has the expectation of the one
+    over the vocabulary instead (at a single position it may be below 0). `nll_i` is the cross-entropy of the label at
+    temperature 1 over the whole head.
 
     The gradient is made in the forward pass, while the logits of a chunk are there, so that the student's logits
     are computed once for both terms and no logits are kept. That needs the weights to be known beforehand; hence
@@ -289,13 +298,12 @@ def _top_k_divergence(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     ids = targets.ids[rows]
     known = student.gather(1, ids)
+    if o.beta == 0 and targets.tail_ids is not None:
+        return _sampled_divergence(student, known, targets, o, rows, with_gradient)
     # the mass of all other tokens, from those tokens: 1 - sum would be rounding error where it is small
     student.scatter_(1, ids, -torch.inf)
     tail = torch.logsumexp(student, dim=1, keepdim=True)
-    # stored ones are float16, which autocast's cat does not take on a CPU
-    stored = (targets.log_probs[rows].to(o.real), targets.log_tail[rows].unsqueeze(1).to(o.real))
-    teacher = torch.cat(stored, dim=1)
-    teacher = teacher - torch.logsumexp(teacher, dim=1, keepdim=True)
+    teacher, _ = _stored_events(targets, o, rows)
     # an event without mass would make the divergence infinite or undefined
     tail, teacher = (x.masked_fill(x.isneginf(), _NO_MASS) for x in (tail, teacher))
     value, by_event = _event_divergence(torch.cat([known, tail], dim=1), teacher, o.beta, with_gradient)
@@ -304,3 +312,34 @@ def _top_k_divergence(
     # the tail's share is spread over its tokens by their probability within the tail
     gradient = student.sub_(tail).exp_().mul_(by_event[:, -1:])
     return value, gradient.scatter_(1, ids, by_event[:, :-1])
+
+
+def _stored_events(targets: TopKTargets, o: _Options, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the k tokens and the rest `(rows, k + 1)`, normalised, and what was taken off for it."""
+    # stored ones are float16, which autocast's cat does not take on a CPU
+    stored = (targets.log_probs[rows].to(o.real), targets.log_tail[rows].unsqueeze(1).to(o.real))
+    teacher = torch.cat(stored, dim=1)
+    excess = torch.logsumexp(teacher, dim=1, keepdim=True)
+    return teacher - excess, excess
+
+
+def _sampled_divergence(
+    student: torch.Tensor,
+    known: torch.Tensor,
+    targets: TopKTargets,
+    o: _Options,
+    rows: slice,
+    with_gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Forward KL in which each sample of the rest stands for an equal share of its mass."""
+    assert targets.tail_ids is not None and targets.tail_log_prob is not None
+    samples = targets.tail_ids[rows]
+    teacher, excess = _stored_events(targets, o, rows)
+    mass = teacher.exp()
+    of_teacher = targets.tail_log_prob[rows].to(o.real) - excess.squeeze(1)
+    of_student = student.gather(1, samples).clamp(min=_NO_MASS).mean(dim=1)
+    value = (mass[:, :-1] * (teacher[:, :-1] - known)).sum(dim=1) + mass[:, -1] * (of_teacher - of_student)
+    if not with_gradient:
+        return value, None
+    gradient = student.exp_().scatter_add_(1, targets.ids[rows], -mass[:, :-1])
+    return value, gradient.scatter_add_(1, samples, (-mass[:, -1:] / samples.shape[1]).expand_as(samples))

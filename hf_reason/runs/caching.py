@@ -18,6 +18,9 @@ class CacheArguments:
     splits: list[str] = field(default_factory=lambda: ["train", "validation"], metadata={"help": "What is cached."})
     domain: str = field(default="all", metadata={"help": "One domain, or all."})
     k: int = field(default=32, metadata={"help": "Tokens kept of each distribution."})
+    tail_samples: int = field(
+        default=8, metadata={"help": "Tokens drawn from the rest of each, for an unbiased KL. A served teacher: 0."}
+    )
     temperature: float = field(default=1.0, metadata={"help": "That of the training."})
     path: bool = field(default=False, metadata={"help": "Keep the similarities between steps (path_weight)."})
     thinking: bool = field(default=True, metadata={"help": "False: the answers without their thoughts."})
@@ -68,7 +71,7 @@ def cache_summary(meta: Mapping[str, Any], folder: Path, error: Mapping[str, flo
     records = sum(meta["shards"].values())
     lines = [
         f"{records} records, {meta['tokens']} target tokens, {meta['bytes_per_token']:.1f} bytes a token at "
-        f"k={meta['k']} in {len(meta['shards'])} files: {folder}"
+        f"k={meta['k']} and {meta['tail_samples']} samples of the rest in {len(meta['shards'])} files: {folder}"
     ]
     if meta["left_out"]:
         lines.append(f"{meta['left_out']} records over max_length={meta['max_length']} were left out.")

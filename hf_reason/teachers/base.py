@@ -10,7 +10,8 @@ from hf_reason.losses import LiveTargets, TopKTargets
 
 # The columns of a batch that only the teacher or the loss reads, never the model.
 TEACHER_ROWS = "teacher_rows"
-CACHED_COLUMNS = ("teacher_ids", "teacher_log_probs", "teacher_log_tail")
+# In the order of the fields of `TopKTargets`; the last two are there if the cache holds samples of the rest.
+CACHED_COLUMNS = ("teacher_ids", "teacher_log_probs", "teacher_log_tail", "teacher_tail_ids", "teacher_tail_log_prob")
 CACHED_SIMILARITIES = "teacher_similarities"
 
 

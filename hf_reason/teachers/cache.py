@@ -40,6 +40,7 @@ class TopKCache:
         self.folder = Path(folder)
         meta = read_meta(self.folder)
         self.k, self.vocab_size, self.meta = int(meta["k"]), int(meta["vocab_size"]), meta
+        self.samples = int(meta["tail_samples"])
         if temperature != meta["temperature"]:
             raise TeacherError(
                 f"The teacher cache {folder} was made at temperature {meta['temperature']}, the training uses "
@@ -61,7 +62,7 @@ class TopKCache:
 
     def row(self, number: int) -> CachedRow:
         """The targets of one record."""
-        return unpack_row(self._rows[number], self.k)
+        return unpack_row(self._rows[number], self.k, self.samples)
 
     def find(self, name: str, input_ids: list[int], labels: list[int]) -> int:
         """The row of a record's tokens; -1: the record is not there; -2: it is, but with other tokens."""
@@ -121,9 +122,10 @@ class TopKCache:
     def targets(self, batch: Mapping[str, torch.Tensor], *, path: bool) -> Iterator[TeacherTargets]:
         """See `Teacher.targets`; the batch is one of `CacheCollator`'s."""
         mask = scored(batch["labels"])
-        ids, log_probs, log_tail = (batch[name][:, 1:][mask] for name in CACHED_COLUMNS)
+        fields = [batch[name][:, 1:][mask] for name in CACHED_COLUMNS if name in batch]
+        fields = [field if field.is_floating_point() else field.long() for field in fields]
         similarities = batch[CACHED_SIMILARITIES].float() if path else None
-        yield TeacherTargets(TopKTargets(ids.long(), log_probs, log_tail), similarities)
+        yield TeacherTargets(TopKTargets(*fields), similarities)
 
 
 def _open(folder: Path, meta: Mapping[str, Any]) -> "datasets.Dataset":
@@ -163,8 +165,8 @@ class CacheCollator(CoTCollator):
     """`CoTCollator` that adds the teacher's targets.
 
     Adds `teacher_ids` `(batch, time, k)` int32, `teacher_log_probs` `(batch, time, k)` and `teacher_log_tail`
-    `(batch, time)`, float16, at the tokens that are targets and 0 elsewhere; and with `path` the similarities between
-    the steps of each chain, `(chains, steps, steps)`.
+    `(batch, time)`, float16, at the tokens that are targets and 0 elsewhere; the same of the samples of the rest, if
+    the cache holds any; and with `path` the similarities between the steps of each chain, `(chains, steps, steps)`.
     """
 
     cache: TopKCache | None = None
@@ -182,14 +184,15 @@ class CacheCollator(CoTCollator):
             target[: len(numbered)] = numbered
         numbers = places // _PLACES
         found = {int(number): self.cache.row(int(number)) for number in np.unique(numbers[places >= 0])}
-        ids = np.zeros((*shape, self.cache.k), dtype=np.int32)
-        log_probs = np.zeros((*shape, self.cache.k), dtype=np.float16)
-        log_tail = np.zeros(shape, dtype=np.float16)
+        k, samples = self.cache.k, self.cache.samples
+        fields = [((k,), np.int32), ((k,), np.float16), ((), np.float16), ((samples,), np.int32), ((), np.float16)]
+        columns = [np.zeros((*shape, *width), dtype=dtype) for width, dtype in fields]
         for number, row in found.items():
             here = (numbers == number) & (places >= 0)
             inside = places[here] % _PLACES
-            ids[here], log_probs[here], log_tail[here] = row.ids[inside], row.log_probs[inside], row.log_tail[inside]
-        for name, values in zip(CACHED_COLUMNS, (ids, log_probs, log_tail), strict=True):
+            for column, values in zip(columns, row[:-1], strict=True):  # the last field is the record's
+                column[here] = values[inside]
+        for name, values in zip(CACHED_COLUMNS if samples else CACHED_COLUMNS[:3], columns, strict=False):
             batch[name] = torch.from_numpy(values)
         if self.path:
             batch[CACHED_SIMILARITIES] = self._similarities(batch, numbers, found)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 2**24  # logits at a time
-_MEASURED = 64  # records on which the error of the KL is measured
+_MEASURED = 256  # records on which the error of the KL is measured
 
 
 @dataclass
@@ -44,6 +44,7 @@ class CacheSettings:
         teacher: Name of the teacher.
         tokenizer: Name of the tokenizer that encoded the records.
         k: Tokens kept of each distribution.
+        tail_samples: Tokens drawn from the rest of each, which make the forward KL unbiased; a served teacher has 0.
         temperature: Temperature of the distributions.
         path: Whether the similarities between steps are kept.
         max_length: Longer records are left out.
@@ -59,8 +60,11 @@ class CacheSettings:
     max_length: int = 4096
     vocab_size: int = 0
     rows_per_shard: int = 1000
+    tail_samples: int = 8
 
     def __post_init__(self) -> None:
+        if self.tail_samples < 0:
+            raise ValueError(f"tail_samples must be at least 0, got {self.tail_samples}.")
         if not 1 <= self.k <= self.vocab_size:
             raise ValueError(f"k must be between 1 and the vocabulary's {self.vocab_size} ids, got {self.k}.")
         if not self.temperature > 0:
@@ -99,6 +103,8 @@ class CacheBuilder:
                 "A served teacher gives log-probabilities at temperature 1 and no hidden states: use a live teacher "
                 "for path or for another temperature."
             )
+        if isinstance(teacher, ServedTeacher) and settings.tail_samples:
+            raise TeacherError("A served teacher names its most likely tokens only: set tail_samples=0.")
         self.folder, self.teacher, self.settings, self.batch_size = Path(folder), teacher, settings, batch_size
         self.process = process
         self.collator = CoTCollator(pad_token_id=tokenizer.pad_token_id)  # type: ignore[arg-type]
@@ -191,7 +197,9 @@ class CacheBuilder:
         rows = []
         for example, found in zip(examples, teacher.top_k([x["input_ids"] for x in examples]), strict=True):
             target = np.asarray(example["labels"])[1:] != -100
-            rows.append(CachedRow(found.ids[target], found.log_probs[target], found.log_tail[target], None))
+            ids, log_probs, log_tail = (field[target] for field in found)
+            none, mean_of_none = np.zeros((len(ids), 0), dtype=np.int64), np.zeros(len(ids), dtype=np.float16)
+            rows.append(CachedRow(ids, log_probs, log_tail, none, mean_of_none, None))
         return rows
 
     def _batch(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -200,12 +208,12 @@ class CacheBuilder:
 
     def _read_live(self, examples: Sequence[Mapping[str, Any]], teacher: LiveTeacher) -> list[tuple[Any, ...]]:
         batch = self._batch(examples)
+        starts = _sampling_starts(examples)
         with teacher.targets(batch, path=self.settings.path) as targets, torch.no_grad():
             assert isinstance(targets.divergence, LiveTargets)
-            ids, log_probs, log_tail = (x.cpu() for x in top_k(*targets.divergence, self.settings))
+            fields = [x.cpu() for x in top_k(*targets.divergence, self.settings, torch.cat(starts))]
             similarities = targets.similarities
-        counts = [sum(label != -100 for label in example["labels"][1:]) for example in examples]
-        rows = zip(ids.split(counts), log_probs.split(counts), log_tail.split(counts), strict=True)
+        rows = zip(*(field.split([len(start) for start in starts]) for field in fields), strict=True)
         matrices: list[Any] = [None] * len(examples)
         if similarities is not None:
             matrices = self._chains(batch, similarities)
@@ -242,8 +250,11 @@ class CacheBuilder:
             batch = self._batch(examples)
             with self.teacher.targets(batch, path=False) as found, torch.no_grad():
                 live: Any = found.divergence
-                ids, log_probs, log_tail = top_k(live.hidden_states, live.head, settings)
+                starts = torch.cat(_sampling_starts(examples))
+                ids, log_probs, log_tail, *tail = top_k(live.hidden_states, live.head, settings, starts)
                 stored = TopKTargets(ids, log_probs.half(), log_tail.half())
+                if settings.tail_samples:
+                    stored = stored._replace(tail_ids=tail[0], tail_log_prob=tail[1].half())
                 mass += float(log_probs.exp().sum())
                 if student is None:
                     self._add(sums, live.hidden_states, _unsure(live.head), live, stored, batch)
@@ -282,16 +293,55 @@ def _is_complete(path: Path, rows: int) -> bool:
         return False
 
 
+def _sampling_starts(examples: Sequence[Mapping[str, Any]]) -> list[torch.Tensor]:
+    """Where the sampling of each target's tail starts, in [0, 1); the record alone decides, whatever the batches."""
+    starts = []
+    for example in examples:
+        key = tokens_hash(example["input_ids"], example["labels"])
+        count = sum(label != -100 for label in example["labels"][1:])
+        starts.append(torch.from_numpy(np.random.default_rng(list(key)).random(count)))
+    return starts
+
+
 def top_k(
-    states: torch.Tensor, head: LMHead, settings: CacheSettings
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The k most likely ids `(positions, k)`, their log-probabilities, the log of the other mass `(positions,)`."""
-    found = []
-    for chunk in states.split(max(1, _CHUNK // head.weight.shape[0])):
+    states: torch.Tensor, head: LMHead, settings: CacheSettings, starts: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """What a cache keeps of each position.
+
+    The samples of the tail are systematic: its mass, laid out in the order of the ids, is met at equal distances from
+    a random start on, which varies less than independent draws do.
+
+    Args:
+        states: `(positions, width)`.
+        head: The teacher's.
+        settings: k, the number of samples, temperature, vocabulary.
+        starts: `(positions,)` in [0, 1).
+
+    Returns:
+        The k most likely ids `(positions, k)` and their log-probabilities, the log of the other mass `(positions,)`,
+        the sampled ids `(positions, tail_samples)` and the mean of their log-probabilities `(positions,)`.
+    """
+    found, size = [], max(1, _CHUNK // head.weight.shape[0])
+    for chunk, start in zip(states.split(size), starts.to(states.device).split(size), strict=True):
         logits = head_logits(chunk, head)[:, : settings.vocab_size] / settings.temperature
         log_probs = logits.log_softmax(dim=1)
         best, ids = log_probs.topk(settings.k, dim=1)
-        tail = torch.logsumexp(log_probs.scatter_(1, ids, -torch.inf), dim=1)
-        found.append((ids, best, tail))
-    ids, best, tail = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return ids, best, tail
+        rest = log_probs.scatter(1, ids, -torch.inf)
+        tail = torch.logsumexp(rest, dim=1)
+        picked = _systematic(rest - tail.unsqueeze(1), start, settings.tail_samples)
+        # without samples the mean of none; without a tail any token, and its weight is 0
+        mean = log_probs.gather(1, picked).clamp(min=-1e4).sum(dim=1) / max(settings.tail_samples, 1)
+        found.append((ids, best, tail, picked, mean))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def _systematic(log_probs: torch.Tensor, start: torch.Tensor, samples: int) -> torch.Tensor:
+    """Ids `(positions, samples)` by systematic sampling from log-probabilities `(positions, ids)`."""
+    mass = (
+        log_probs.exp()
+        .nan_to_num_(0.0)
+        .cumsum(dim=1, dtype=torch.float32 if log_probs.device.type == "mps" else torch.float64)
+    )
+    points = (start.to(mass.dtype).unsqueeze(1) + torch.arange(samples, device=mass.device)) / max(samples, 1)
+    # the total may be a rounding error below 1, and an id without mass must not be met
+    return torch.searchsorted(mass, points * mass[:, -1:], right=True).clamp_(max=log_probs.shape[1] - 1)

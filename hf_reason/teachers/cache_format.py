@@ -1,9 +1,9 @@
 """The top-k cache on disk: what a row holds, how its bytes are laid out, and how a shard is written.
 
 A row is one record: `id`, `tokens_hash` (of ids and labels), `tokens` (n scored tokens), and for each of them the k
-most likely ids, their log-probabilities and that of all other tokens together; and, with a path, the similarities
-between the record's steps. Numbers are stored as planes of bytes (all low bytes, then all high bytes), which zstd
-packs much better: the high bytes hardly vary.
+most likely ids, their log-probabilities and that of all other tokens together, some ids drawn from those others with
+the mean of their log-probabilities; and, with a path, the similarities between the record's steps. Numbers are stored
+as planes of bytes (all low bytes, then all high bytes), which zstd packs much better: the high bytes hardly vary.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from .errors import TeacherError
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 1
+FORMAT = 2
 META, SETTINGS = "cache.json", "settings.json"
 _ID_BYTES = 3  # up to 16.7 million ids
 
@@ -28,13 +28,15 @@ _ID_BYTES = 3  # up to 16.7 million ids
 class CachedRow(NamedTuple):
     """Targets of one record of n scored tokens: the numpy twin of `TopKTargets`.
 
-    `ids` is `(n, k)` int64, `log_probs` `(n, k)` float16, most likely first, `log_tail` `(n,)` float16;
-    `similarities` is `(steps, steps)` float16, or `None`.
+    `ids` is `(n, k)` int64, `log_probs` `(n, k)` float16, most likely first, `log_tail` `(n,)` float16; `tail_ids` is
+    `(n, samples)` int64, `tail_log_prob` `(n,)` float16; `similarities` is `(steps, steps)` float16, or `None`.
     """
 
     ids: np.ndarray
     log_probs: np.ndarray
     log_tail: np.ndarray
+    tail_ids: np.ndarray
+    tail_log_prob: np.ndarray
     similarities: np.ndarray | None
 
 
@@ -68,12 +70,14 @@ def pack_row(row: CachedRow) -> dict[str, Any]:
         "ids": _planes(row.ids.astype("<i4"), _ID_BYTES),
         "log_probs": _planes(row.log_probs.astype("<f2"), 2),
         "log_tail": _planes(row.log_tail.astype("<f2"), 2),
+        "tail_ids": _planes(row.tail_ids.astype("<i4"), _ID_BYTES),
+        "tail_log_prob": _planes(row.tail_log_prob.astype("<f2"), 2),
         "steps": similarities[0] if similarities else 0,
         "similarities": similarities[1] if similarities else None,
     }
 
 
-def unpack_row(stored: Mapping[str, Any], k: int) -> CachedRow:
+def unpack_row(stored: Mapping[str, Any], k: int, samples: int) -> CachedRow:
     """The inverse of `pack_row`."""
     n, steps = stored["tokens"], stored["steps"]
     similarities = None
@@ -86,6 +90,8 @@ def unpack_row(stored: Mapping[str, Any], k: int) -> CachedRow:
         _from_planes(stored["ids"], _ID_BYTES, "<i4", n * k).reshape(n, k).astype(np.int64),
         _from_planes(stored["log_probs"], 2, "<f2", n * k).reshape(n, k),
         _from_planes(stored["log_tail"], 2, "<f2", n),
+        _from_planes(stored["tail_ids"], _ID_BYTES, "<i4", n * samples).reshape(n, samples).astype(np.int64),
+        _from_planes(stored["tail_log_prob"], 2, "<f2", n),
         similarities,
     )
 
@@ -96,8 +102,8 @@ def schema() -> "pyarrow.Schema":
     return pa.schema(
         [
             ("id", pa.string()), ("tokens_hash", pa.binary(16)), ("tokens", pa.int32()), ("ids", pa.large_binary()),
-            ("log_probs", pa.large_binary()), ("log_tail", pa.large_binary()), ("steps", pa.int32()),
-            ("similarities", pa.large_binary()),
+            ("log_probs", pa.large_binary()), ("log_tail", pa.large_binary()), ("tail_ids", pa.large_binary()),
+            ("tail_log_prob", pa.large_binary()), ("steps", pa.int32()), ("similarities", pa.large_binary()),
         ]
     )  # fmt: skip
 

@@ -186,6 +186,43 @@ def test_rounded_targets_are_normalised(case):
     assert torch.allclose(ours.divergence, exact.divergence, rtol=1e-9)
 
 
+def with_samples(targets, samples, log_probs):
+    return targets._replace(tail_ids=samples, tail_log_prob=log_probs.gather(1, samples).mean(1))
+
+
+def test_samples_of_the_rest_each_stand_for_a_share_of_its_mass(case):
+    temperature, log_probs = 1.5, teacher_log_probs(case, 1.5)
+    targets = top_k(case, 5, temperature)
+    samples = log_probs.topk(9, dim=1).indices[:, [5, 6, 6, 8]]  # one token twice
+    targets = with_samples(targets, samples, log_probs)
+    output = chunked_divergence(
+        case["hidden"], head(case), targets, case["labels"], weights=case["weights"], ce_weights=case["ce_weights"],
+        temperature=temperature, chunk_size=4,
+    )  # fmt: skip
+    logits = student_logits(case)
+    s = (logits / temperature).log_softmax(1)
+    share = (targets.log_tail.exp() / 4).unsqueeze(1)
+    top = targets.log_probs.exp() * (targets.log_probs - s.gather(1, targets.ids))
+    rest = share * (log_probs.gather(1, samples) - s.gather(1, samples))
+    divergence = top.sum(1) + rest.sum(1)
+    assert torch.allclose(output.divergence, divergence, rtol=1e-9)
+    nll = -logits.log_softmax(1).gather(1, case["labels"].clamp(min=0).unsqueeze(1)).squeeze(1) * (case["labels"] >= 0)
+    expected = (case["weights"] * divergence).sum() + (case["ce_weights"] * nll).sum()
+    names = [case[name] for name in ("hidden", "weight", "bias")]
+    for ours, theirs in zip(*(torch.autograd.grad(x, names) for x in (output.loss, expected)), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-12)
+
+
+def test_samples_serve_the_forward_kl_only(case):
+    targets = top_k(case, 5)
+    sampled = with_samples(targets, targets.ids[:, :2], teacher_log_probs(case, 1.0))
+    for beta in (0.5, 1.0):
+        one, other = (
+            chunked_divergence(case["hidden"], head(case), t, case["labels"], beta=beta) for t in (targets, sampled)
+        )
+        assert torch.equal(one.divergence, other.divergence)
+
+
 def test_rows_without_a_target_leave_no_trace(case):
     nothing = torch.zeros(POSITIONS, dtype=torch.float64)
     output = chunked_divergence(

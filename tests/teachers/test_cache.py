@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from datasets import Dataset
 from hf_reason.losses import step_similarities, step_vectors
 from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, TeacherError, TopKCache
 from hf_reason.teachers.cache import CacheCollator
+from hf_reason.teachers.cache_builder import _systematic
 from hf_reason.teachers.cache_format import CachedRow, pack_row, tokens_hash, unpack_row, write_shard
 from hf_reason.text import encode
 
@@ -58,11 +60,14 @@ def test_row_survives_its_bytes():
     below = np.tril(rng.normal(size=(4, 4)).astype(np.float16), -1)
     row = CachedRow(
         rng.integers(0, 2**24, (6, K)), -rng.exponential(3, (6, K)).astype(np.float16),
-        np.array([-1.5, -np.inf, 0, -7, -60, -1e-3], dtype=np.float16), below + below.T + np.eye(4, dtype=np.float16),
+        np.array([-1.5, -np.inf, 0, -7, -60, -1e-3], dtype=np.float16), rng.integers(0, 2**24, (6, 3)),
+        -rng.exponential(3, 6).astype(np.float16), below + below.T + np.eye(4, dtype=np.float16),
     )  # fmt: skip
-    for found, expected in zip(unpack_row(pack_row(row), K), row, strict=True):
+    for found, expected in zip(unpack_row(pack_row(row), K, 3), row, strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert unpack_row(pack_row(row._replace(similarities=None)), K).similarities is None
+    assert unpack_row(pack_row(row._replace(similarities=None)), K, 3).similarities is None
+    none = row._replace(tail_ids=row.tail_ids[:, :0])
+    assert unpack_row(pack_row(none), K, 0).tail_ids.shape == (6, 0)
 
 
 def test_cache_holds_the_teachers_distributions(builder, teacher, tokenizer, records):
@@ -82,6 +87,10 @@ def test_cache_holds_the_teachers_distributions(builder, teacher, tokenizer, rec
         np.testing.assert_allclose(found.log_probs, best.numpy(), rtol=1e-3, atol=1e-3)
         tail = np.log1p(-best.double().exp().sum(-1).clamp(max=1 - 1e-9).numpy())
         np.testing.assert_allclose(found.log_tail, tail, rtol=5e-3, atol=5e-3)
+        assert found.tail_ids.shape == (len(best), 8)
+        assert not any(set(a) & set(b) for a, b in zip(found.ids.tolist(), found.tail_ids.tolist(), strict=True))
+        mean = expected.gather(1, torch.from_numpy(found.tail_ids)).mean(1)
+        np.testing.assert_allclose(found.tail_log_prob, mean, rtol=1e-3)
         vectors, _ = step_vectors(output.hidden_states[-1], torch.tensor([row["step_ids"]]))
         np.testing.assert_allclose(found.similarities, step_similarities(vectors)[0], atol=2e-3)
 
@@ -93,17 +102,47 @@ def test_a_token_takes_at_most_160_bytes_at_32(tmp_path):
     for number in range(40):
         log_probs = -np.sort(rng.exponential(4, (count, 32)), axis=1)
         ids = rng.integers(0, 151_936, (count, 32))
-        row = CachedRow(ids, log_probs, -rng.exponential(3, count), None)
+        tail = rng.integers(0, 151_936, (count, CacheSettings.tail_samples))
+        row = CachedRow(ids, log_probs, -rng.exponential(3, count), tail, -rng.exponential(4, count) - 8, None)
         rows.append({"id": f"{number:016x}", "tokens_hash": rng.bytes(16), **pack_row(row)})
     write_shard(tmp_path / "shard.parquet", rows)
     assert (tmp_path / "shard.parquet").stat().st_size / (40 * count) <= 160
+
+
+def test_tail_is_sampled_in_proportion_to_its_probability():
+    log_probs = torch.tensor([[0.5, 0.0, 0.125, 0.375], [0.0, 1.0, 0.0, 0.0]]).log()
+    starts, met = torch.rand(4000, generator=torch.Generator().manual_seed(0)).double(), torch.zeros(2, 4)
+    for start in starts.split(1):
+        for row, ids in enumerate(_systematic(log_probs, start.expand(2), 3)):
+            met[row] += torch.bincount(ids, minlength=4)
+    assert met[0, 1] == 0 and met[1].tolist() == [0, 12000, 0, 0]
+    assert torch.allclose(met / 12000, log_probs.exp(), atol=0.01)
+    # with as many points, every token of at least a point's share is met
+    assert set(_systematic(log_probs, torch.tensor([0.3, 0.3]), 8)[0].tolist()) == {0, 2, 3}
+
+
+def test_samples_do_not_hang_on_the_batch(builder, tmp_path):
+    folder = builder().folder
+    kept = []
+    for size in (3, 1):
+        made = builder()
+        made.batch_size = size
+        _build(made)
+        cache = TopKCache(folder)
+        kept.append({name: cache.row(number) for (name, _), number in cache._index.items()})
+        shutil.rmtree(folder)
+    for name, row in kept[0].items():
+        np.testing.assert_array_equal(row.tail_ids, kept[1][name].tail_ids)
 
 
 def test_error_of_the_kl_is_reported(builder, teacher):
     made = builder(path=False)
     error = made.error()
     other = LiveTeacher(copy.deepcopy(teacher.model), teacher.vocab_size)
-    assert 0 < error["kl_cache"] < error["kl"] and 0 < error["mass"] < 1 and error["records"] == 12
+    assert error["kl_cache"] > 0 and 0 < error["mass"] < 1 and error["records"] == 12
+    # the rest as one event is a lower bound, and samples of it mend that
+    bare = builder(path=False, tail_samples=0).error()
+    assert bare["kl_cache"] < bare["kl"] and error["relative_error"] < bare["relative_error"] / 5
     assert builder(path=False, k=teacher.vocab_size).error()["relative_error"] < 2e-3
     same = made.error(other)
     assert same["kl"] == pytest.approx(0, abs=1e-6)
@@ -252,7 +291,7 @@ def test_collator_puts_every_target_at_its_token(builder, tokenizer, records, pa
         expected = [
             cache.row(cache.find(r["id"], e["input_ids"], e["labels"])) for r, e in zip(chosen, rows, strict=True)
         ]
-        for name in ("ids", "log_probs", "log_tail"):
+        for name in ("ids", "log_probs", "log_tail", "tail_ids", "tail_log_prob"):
             found = getattr(targets.divergence, name)
             np.testing.assert_array_equal(found, np.concatenate([getattr(row, name) for row in expected]))
         for matrix, row in zip(targets.similarities, expected, strict=True):
