@@ -10,8 +10,10 @@ from hf_reason.data.equations import find_equations
 from hf_reason.data.word_problems import generate_word_problems, word_problem, write_word_problems
 
 
-def test_steps_hold_follow_from_the_problem_and_end_in_the_answer():
-    for row in generate_word_problems(400, seed=1):
+@pytest.mark.parametrize("domain", ["math", "finance"])
+def test_steps_hold_follow_from_the_problem_and_end_in_the_answer(domain):
+    for row in generate_word_problems(400, seed=1, domain=domain):
+        assert row["domain"] == domain
         known = set(re.findall(r"\d+", row["context"])) | {"1"}
         for step in row["steps"]:
             (equation,) = find_equations(step)
@@ -29,6 +31,8 @@ def test_number_of_operations_is_what_was_asked_for():
         assert all(len(word_problem(number, rng)["steps"]) == number for _ in range(50))
     with pytest.raises(ValueError, match="2 to 6"):
         word_problem(7, rng)
+    with pytest.raises(ValueError, match="math, finance"):
+        word_problem(2, rng, domain="legal")
 
 
 def test_problems_differ_and_repeat_with_the_seed(tmp_path):
