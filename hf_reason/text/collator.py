@@ -1,4 +1,4 @@
-"""Batches that keep `segment_ids` and `step_ids` beside the tokens, padded or padding-free."""
+"""Batches that keep the span columns and those that a trainer adds beside the tokens, padded or padding-free."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from .spans import SPAN_COLUMNS
+from .spans import ADDED_COLUMNS, SPAN_COLUMNS
 
 
 @dataclass
 class CoTCollator(DataCollatorForLanguageModeling):
-    """TRL's language-modelling collator that also carries the two span columns.
+    """TRL's language-modelling collator that also carries the columns with a value for each token.
 
-    Input: examples with `input_ids`, optional `labels`, `segment_ids`, `step_ids` and (packed) `seq_lengths`.
-    Output: TRL's batch plus `segment_ids` and `step_ids`, long tensors of the shape of `input_ids`; padding
-    counts as prompt (0). Examples without the span columns (a plain TRL data set) give TRL's batch.
+    Input: examples with `input_ids`, optional `labels`, `segment_ids`, `step_ids`, `domain_ids`, `task_ids`,
+    `choice_ids` and (packed) `seq_lengths`. Output: TRL's batch plus those of them that are there, long tensors of the
+    shape of `input_ids`; padding counts as prompt (0). Examples without them (a plain TRL data set) give TRL's batch.
     """
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
         shape = batch["input_ids"].shape
-        for column in SPAN_COLUMNS:
+        for column in (*SPAN_COLUMNS, *ADDED_COLUMNS):
             if column not in examples[0]:
                 continue
             rows = [list(example[column]) for example in examples]

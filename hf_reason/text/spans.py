@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 PROMPT, THOUGHT, ANSWER = 0, 1, 2
 SPAN_COLUMNS = ("segment_ids", "step_ids")
+# Columns that a trainer may add: the record's domain, its task, and the tokens that a target is compared with.
+DOMAIN_IDS, TASK_IDS, CHOICE_IDS = "domain_ids", "task_ids", "choice_ids"
+ADDED_COLUMNS = (DOMAIN_IDS, TASK_IDS, CHOICE_IDS)
 IGNORE_INDEX = -100
 
 

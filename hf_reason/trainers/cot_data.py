@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.text.spans import SPAN_COLUMNS, encode
+import numpy as np
+
+from hf_reason.text.spans import CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
+
+from .domains import domain_id
+from .order import domain_of_rows
+from .tasks import TaskTable
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -34,16 +40,49 @@ def is_record_dataset(columns: list[str]) -> bool:
     return {"context", "steps", "answer"} <= set(columns) and "input_ids" not in columns
 
 
+@dataclass
+class AddedColumns:
+    """Columns that tell a token's domain and task.
+
+    Attributes:
+        domains: Whether the domain is wanted.
+        tasks: The tasks, if there are any.
+    """
+
+    domains: bool = False
+    tasks: TaskTable | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (DOMAIN_IDS,) * self.domains + (TASK_IDS, CHOICE_IDS) * (self.tasks is not None)
+
+    def of(self, record: Mapping[str, Any], encoded: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """The columns of a record."""
+        columns = {DOMAIN_IDS: [domain_id(record.get("domain"))] * len(encoded["input_ids"])} if self.domains else {}
+        return columns | (self.tasks.columns(record, encoded) if self.tasks is not None else {})
+
+
+def _encode(
+    record: Mapping[str, Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    instructions: Mapping[str, str] | None,
+    added: AddedColumns | None,
+) -> dict[str, list[int]]:
+    encoded = encode(record, tokenizer, instructions=instructions)
+    return encoded | (added.of(record, encoded) if added is not None else {})
+
+
 def encode_records(
     dataset: "Dataset | IterableDataset",
     tokenizer: "PreTrainedTokenizerBase",
     instructions: Mapping[str, str] | None,
     map_kwargs: dict[str, Any],
+    added: "AddedColumns | None" = None,
 ) -> "Dataset | IterableDataset":
-    """Replace the record's columns by the four token columns."""
+    """Replace the record's columns by the four token columns, and those of `added`."""
     return dataset.map(
-        encode,
-        fn_kwargs={"tokenizer": tokenizer, "instructions": instructions},
+        _encode,
+        fn_kwargs={"tokenizer": tokenizer, "instructions": instructions, "added": added},
         remove_columns=list(dataset.column_names or []),
         **map_kwargs,
     )
@@ -87,3 +126,28 @@ def limit_length(
 
 def _has_target(row: dict[str, Any]) -> bool:
     return any(label != -100 for label in row["labels"])
+
+
+def pack_rows(
+    dataset: "Dataset", length: int, strategy: str, seed: int | None, by_domain: bool, map_kwargs: dict[str, Any]
+) -> "Dataset":
+    """Pack whole examples into rows of `length` tokens.
+
+    Args:
+        dataset: Token columns only.
+        length: Tokens of a row.
+        strategy: TRL's name of it.
+        seed: Shuffle before packing; `None` leaves the order.
+        by_domain: Pack each domain apart, so that a sampler can draw rows by domain.
+        map_kwargs: For `map`.
+    """
+    from datasets import concatenate_datasets
+    from trl.data_utils import pack_dataset
+
+    if seed is not None:
+        dataset = dataset.shuffle(seed=seed)
+    if not by_domain:
+        return pack_dataset(dataset, length, strategy, map_kwargs)
+    rows = np.asarray(domain_of_rows(dataset))
+    parts = [dataset.select(np.flatnonzero(rows == key)) for key in np.unique(rows)]
+    return concatenate_datasets([pack_dataset(part, length, strategy, map_kwargs) for part in parts])

@@ -2,24 +2,29 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import DistributedType
 from trl import SFTTrainer
-from trl.data_utils import get_dataset_column_names, pack_dataset
+from trl.data_utils import get_dataset_column_names
 
-from hf_reason.losses import smoothing_term, token_weights
+from hf_reason.losses import token_weights
+from hf_reason.text import spans
 from hf_reason.text.collator import CoTCollator
-from hf_reason.text.spans import ANSWER, IGNORE_INDEX, SPAN_COLUMNS, check_round_trip
+from hf_reason.text.spans import ADDED_COLUMNS, ANSWER, IGNORE_INDEX, SPAN_COLUMNS
 from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
 
-from .cot_data import TOKEN_COLUMNS, encode_records, is_record_dataset, limit_length
+from .cot_data import TOKEN_COLUMNS, AddedColumns, encode_records, is_record_dataset, limit_length, pack_rows
 from .cot_sft_config import CoTSFTConfig
+from .domains import DomainPlan
+from .fused_forward import FusedModel, TokenLoss
+from .mixup import Mix, draw_mix
 from .muon import MuonFactory
+from .order import lengths, plan_of, staged_sampler
 from .sampling import LengthGroupedSampler
+from .tasks import TaskTable, parse_tasks
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -66,6 +71,9 @@ class CoTSFTTrainer(SFTTrainer):
     loss_is_scaled_for_ga: Any = True
     args: CoTSFTConfig  # type: ignore[assignment]
     _added_columns: tuple[str, ...] = ()
+    _domain_plan: DomainPlan | None = None
+    _task_table: TaskTable | None = None
+    _mixed: tuple[int, int] = (0, 0)  # the step, and how many of its batches have been mixed
 
     def __init__(
         self,
@@ -98,6 +106,9 @@ class CoTSFTTrainer(SFTTrainer):
             fit_embeddings(model, processing_class)
         if args.muon_learning_rate is not None:
             kwargs.setdefault("optimizer_cls_and_kwargs", self._muon(args))
+        self._wants_domains = args.samples_domains or args.domain_target != "sampled"
+        if args.tasks:
+            self._task_table = TaskTable(parse_tasks(args.tasks), processing_class, instructions)  # type: ignore[arg-type]
         # TRL would build the full logits for smoothing, and warns so; here it is a term of the fused loss.
         self._smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
         try:
@@ -124,6 +135,18 @@ class CoTSFTTrainer(SFTTrainer):
         align_generation_config(base, self._tokenizer)
         if self._smoothing > 0:
             self._check_smoothing(base)
+        self._check_strategies(base)
+
+    @property
+    def _is_zero3(self) -> bool:
+        return self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
+
+    def _check_strategies(self, model: Any) -> None:
+        classifies = self._task_table is not None and len(self._task_table.choices) > 1
+        if classifies and self._is_zero3:
+            raise ValueError("Classification tasks need rows of the LM head: use ZeRO-2, FSDP or DDP.")
+        if self.args.mixup_alpha > 0 and model.config.model_type == "step_reasoner":
+            raise ValueError("MixUp does not go with StepReasoner: two chains have their steps at different places.")
 
     def _muon(self, args: CoTSFTConfig) -> tuple[type[MuonFactory], dict[str, Any]]:
         if args.distributed_state.distributed_type not in (
@@ -143,7 +166,7 @@ class CoTSFTTrainer(SFTTrainer):
         scaled = [name for name in _SCALED_HEADS if getattr(config, name, None) not in (None, 1.0)]
         if scaled:
             raise ValueError(f"label_smoothing_factor does not work with this model: it sets {', '.join(scaled)}.")
-        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+        if self._is_zero3:
             raise ValueError("label_smoothing_factor needs the whole LM head: use ZeRO-2, FSDP or DDP.")
 
     def _prepare_dataset(
@@ -162,19 +185,25 @@ class CoTSFTTrainer(SFTTrainer):
             logger.info("%s data set: not records, trained as trl.SFTTrainer does", dataset_name)
             if args.is_weighted:
                 raise ValueError(
-                    f"The {dataset_name} data set has columns {columns}, not those of records, so there are no steps "
-                    "to weight. Convert it with hf_reason.data.prepare, or leave the weights at 1."
+                    f"The {dataset_name} data set has columns {columns}, not those of records, so there are no steps, "
+                    "tasks or domains to weight. Convert it with hf_reason.data.prepare, or leave the weights at 1."
                 )
             return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
-        check_round_trip(self._tokenizer)
+        spans.check_round_trip(self._tokenizer)
         is_map = not hasattr(dataset, "_ex_iterable")
+        if not is_map and (self._wants_domains or args.curriculum):
+            raise ValueError(
+                f"The {dataset_name} data set is streamed; domain shares and a curriculum choose among all examples. "
+                "Load it without streaming=True."
+            )
+        added = AddedColumns(self._wants_domains, self._task_table)
 
         def options(what: str) -> dict[str, Any]:
             return {"num_proc": args.dataset_num_proc, "desc": f"{what} {dataset_name} data set"} if is_map else {}
 
         with args.main_process_first(desc="preparing the data set"):
             records = dataset
-            dataset = encode_records(dataset, self._tokenizer, self.instructions, options("Encoding"))
+            dataset = encode_records(dataset, self._tokenizer, self.instructions, options("Encoding"), added)
             dataset = self._add_columns(dataset, records, dataset_name, args, options("Preparing"))
             if args.max_length is not None:
                 dataset, report = limit_length(
@@ -188,18 +217,23 @@ class CoTSFTTrainer(SFTTrainer):
             elif packing:
                 raise ValueError("Packing needs a max_length: the length of a packed row.")
             if packing:
-                dataset = dataset.select_columns([*TOKEN_COLUMNS, *self._added_columns])
-                if args.shuffle_dataset:
-                    dataset = dataset.shuffle(seed=args.seed)
-                dataset = pack_dataset(dataset, args.max_length, args.packing_strategy, options("Packing"))
+                dataset = dataset.select_columns([*TOKEN_COLUMNS, *self._added_columns, *added.names])
+                seed = args.seed if args.shuffle_dataset else None
+                by_domain = self._wants_domains and dataset_name == "train"
+                dataset = pack_rows(
+                    dataset, args.max_length, args.packing_strategy, seed, by_domain, options("Packing")
+                )
             if args.shuffle_dataset:
                 dataset = dataset.shuffle(seed=args.seed)
+        if self._wants_domains and dataset_name == "train":
+            self._domain_plan = plan_of(dataset, args)
+            logger.warning("domains: %s", self._domain_plan)
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
-        names = dict.fromkeys([*columns, *SPAN_COLUMNS, *self._added_columns])
+        names = dict.fromkeys([*columns, *SPAN_COLUMNS, *self._added_columns, *ADDED_COLUMNS])
         self._signature_columns = list(names)  # type: ignore[assignment]
 
     def _add_columns(
@@ -210,18 +244,18 @@ class CoTSFTTrainer(SFTTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.samples_domains or self.args.curriculum:
+            return staged_sampler(dataset, self.args, self._domain_plan if self.args.samples_domains else None)
         if self.args.train_sampling_strategy != "group_by_length" or not hasattr(dataset, "with_format"):
             return super()._get_train_sampler(train_dataset)
-        import pyarrow.compute as pc
-
-        lengths = pc.list_value_length(dataset.with_format("arrow")["input_ids"][:]).to_pylist()
-        return LengthGroupedSampler(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
+        batch_size = self.args.train_batch_size * self.args.world_size
+        return LengthGroupedSampler(lengths(dataset), batch_size, self.args.seed)
 
     def _weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Weights of the targets, `(batch, time - 1)`; `None` where the loss is TRL's plain mean."""
         if not self.args.is_weighted or SPAN_COLUMNS[0] not in batch:
             return None
-        return token_weights(
+        weights = token_weights(
             batch["labels"],
             batch["segment_ids"],
             batch["step_ids"],
@@ -229,6 +263,29 @@ class CoTSFTTrainer(SFTTrainer):
             answer_weight=self.args.answer_weight,
             step_weighting=self.args.step_weighting,
         )[:, 1:]
+        if self._task_table is not None and spans.TASK_IDS in batch:
+            table = torch.tensor(self._task_table.weights, device=weights.device)
+            weights = weights * table[batch[spans.TASK_IDS][:, 1:]]
+        return weights
+
+    def _importance(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Importance weights of the targets, `(batch, time - 1)`, which no divisor contains; `None`: all are 1."""
+        plan, ids = self._domain_plan, batch.get(spans.DOMAIN_IDS)
+        if plan is None or ids is None or self.args.domain_target == "sampled" or not self.model.training:  # type: ignore[union-attr]
+            return None
+        table = torch.zeros(max(plan.weights) + 1, device=ids.device)
+        for key, weight in plan.weights.items():
+            table[key] = weight
+        return table[ids[:, 1:].clamp(max=len(table) - 1)]
+
+    def _mix(self, batch: Mapping[str, torch.Tensor]) -> Mix | None:
+        """MixUp of a training batch; the draw depends on the step, the batch and the process alone."""
+        if self.args.mixup_alpha == 0 or not self.model.training or batch["labels"].shape[0] < 2:  # type: ignore[union-attr]
+            return None
+        step = self.state.global_step
+        self._mixed = (step, self._mixed[1] + 1 if self._mixed[0] == step else 0)
+        seed = f"{self.args.seed} {step} {self._mixed[1]} {self.args.process_index}"
+        return draw_mix(batch, self.args.mixup_alpha, seed)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
         # The divisor of a weighted mean is the sum of weights over all micro-batches and processes.
@@ -249,17 +306,41 @@ class CoTSFTTrainer(SFTTrainer):
     ) -> Any:
         if not self._first_batch_checked:
             self._check_first_batch(inputs)
-        weights = self._weights(inputs)
-        inputs = {name: value for name, value in inputs.items() if name not in SPAN_COLUMNS}
-        if weights is None and self._smoothing == 0:
+        weights, importance, mix = self._weights(inputs), self._importance(inputs), self._mix(inputs)
+        choices = None if self._task_table is None else inputs.get(spans.CHOICE_IDS)
+        inputs = {name: value for name, value in inputs.items() if name not in (*SPAN_COLUMNS, *ADDED_COLUMNS)}
+        if weights is None and self._smoothing == 0 and mix is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if weights is not None and num_items_in_batch is None:
+            # TRL divides by the number of targets; make that the sum of weights
+            targets = (inputs["labels"][:, 1:] != IGNORE_INDEX).sum()
+            weights = weights * (targets / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
         if weights is not None and num_items_in_batch is not None:
             # TRL clamps the divisor at 1; small weights may sum to less, so scale both sides.
             total = torch.as_tensor(num_items_in_batch, device=weights.device)
             num_items_in_batch = total.clamp(min=1)
             weights = weights * (num_items_in_batch / total.clamp(min=torch.finfo(weights.dtype).tiny))
-        reweighted = _ReweightedModel(self, model, weights, num_items_in_batch is None)
-        return super().compute_loss(reweighted, inputs, return_outputs, num_items_in_batch)
+        if weights is not None and importance is not None:
+            weights = weights * importance
+        table = self._task_table
+        loss = TokenLoss(
+            weights=weights, smoothing=self._smoothing, mix=mix,
+            choice_ids=choices if choices is None else choices[:, 1:],
+            choices=torch.tensor(table.choices) if table is not None else None,
+        )  # fmt: skip
+        fused = FusedModel(model, self.accelerator.unwrap_model(self.model), loss)
+        result = super().compute_loss(fused, inputs, return_outputs, num_items_in_batch)
+        if fused.chosen is not None:
+            self._note_choices(fused.chosen)
+        return result
+
+    def _note_choices(self, chosen: torch.Tensor) -> None:
+        """Log how often a classification's label is the likeliest one, given the thought before it."""
+        counts = torch.tensor([int(chosen.sum()), chosen.numel()], device=chosen.device)
+        right, total = self.accelerator.gather_for_metrics(counts.unsqueeze(0)).sum(dim=0).tolist()
+        if total:
+            mode = "train" if self.model.training else "eval"  # type: ignore[union-attr]
+            self._metrics[mode]["choice_accuracy"].append(right / total)
 
     def _check_first_batch(self, inputs: Mapping[str, Any]) -> None:
         """Every completion of the first batch must end in the end-of-turn token, or the model never learns to stop."""
@@ -297,43 +378,3 @@ class CoTSFTTrainer(SFTTrainer):
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
             Path(str(self.args.output_dir), "README.md").write_text(self.model_card, encoding="utf-8")
-
-
-class _ReweightedModel:
-    """Stands for the model in TRL's loss and hands back log-probabilities that carry weights and smoothing."""
-
-    def __init__(self, trainer: CoTSFTTrainer, model: Any, weights: torch.Tensor | None, normalise: bool):
-        self.trainer, self.model, self.weights, self.normalise = trainer, model, weights, normalise
-
-    def __call__(self, **kwargs: Any) -> Any:
-        if not kwargs.get("fused_lm_head"):
-            return self.model(**kwargs)
-        with _last_hidden_state(self.trainer.accelerator.unwrap_model(self.model)) as captured:
-            outputs = self.model(**kwargs)
-        mask, labels = outputs.label_mask, kwargs["labels"][:, 1:]
-        if self.trainer._smoothing > 0:
-            head = self.trainer.accelerator.unwrap_model(self.model).get_output_embeddings()
-            weight = head.weight.full_tensor() if hasattr(head.weight, "full_tensor") else head.weight
-            term = smoothing_term(captured[-1][:, :-1][mask], weight, head.bias, labels[mask])
-            extra = torch.zeros_like(outputs.log_probs).masked_scatter(mask, term.to(outputs.log_probs.dtype))
-            outputs.log_probs = outputs.log_probs - self.trainer._smoothing * extra
-        if self.weights is not None:
-            weights = self.weights
-            if self.normalise:  # TRL divides by the number of targets; make that the sum of weights
-                weights = weights * (mask.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
-            outputs.log_probs = outputs.log_probs * weights
-        return outputs
-
-
-@contextmanager
-def _last_hidden_state(model: Any) -> Any:
-    """Keep what the backbone returns during one forward pass; the fused head does not hand it out."""
-    captured: list[torch.Tensor] = []
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    handle = causal.base_model.register_forward_hook(
-        lambda module, arguments, output: captured.append(output.last_hidden_state)
-    )
-    try:
-        yield captured
-    finally:
-        handle.remove()

@@ -1,9 +1,15 @@
 """Configuration of `CoTSFTTrainer`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from trl import SFTConfig
+
+from hf_reason._options import parsed_option
+
+from .domains import check_shares
+from .tasks import parse_tasks
 
 
 @dataclass
@@ -19,6 +25,32 @@ class CoTSFTConfig(SFTConfig):
             Weight of the answer's tokens in the loss.
         step_weighting (`str`, defaults to `"token"`):
             `"token"`: every token counts alike. `"step"`: every step counts alike, however long it is.
+
+        tasks (`dict` or `str`, *optional*):
+            Several tasks at once: what a record's `task` field says -> `{"kind": "generation" or "classification",
+            "labels": [...], "weight": 1.0}`. A classification has the cross-entropy over its labels only, where their
+            tokens part; records of a task that is not named are generations of weight 1. As JSON on the command line.
+        mixup_alpha (`float`, defaults to `0.0`):
+            MixUp: the chains of a batch are mixed in pairs as embeddings, with a share from Beta(alpha, alpha), and
+            learned with both labels; 0 switches it off.
+
+        > Parameters that control which examples are drawn
+
+        domain_temperature (`float`, *optional*):
+            Draw a domain with n examples in proportion to `n ** (1 / domain_temperature)`: 1 is as in the data, a
+            large one evens the domains out.
+        domain_shares (`dict` or `str`, *optional*):
+            Draw the domains with these shares: `{"finance": 0.5, "math": 0.5}`. As JSON on the command line.
+        domain_target (`str` or `dict`, defaults to `"sampled"`):
+            Which mixture the loss estimates: the one that is drawn, that of the `"data"`, or shares of its own. Unless
+            it is the drawn one, each example's loss carries its importance weight.
+        curriculum (`str`, *optional*):
+            Easy first, by the number of `"steps"` or the `"length"` in tokens; or little data first and then more
+            (`"size"`).
+        curriculum_stages (`int`, defaults to `3`):
+            Stages; stage k of n draws from the first k / n of the examples in that order.
+        curriculum_share (`float`, defaults to `0.5`):
+            Share of the run over which the stages are spread; then the last one, all examples, goes on.
 
         > Parameters that control the data
 
@@ -44,6 +76,24 @@ class CoTSFTConfig(SFTConfig):
         default="token",
         metadata={"help": "Whether every token or every step counts alike.", "choices": ["token", "step"]},
     )
+    tasks: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Loss of each task: {"TASK": {"kind": ..., "labels": [...], "weight": 1.0}}.'}
+    )
+    mixup_alpha: float = field(default=0.0, metadata={"help": "MixUp with a share from Beta(alpha, alpha); 0: off."})
+    domain_temperature: float | None = field(
+        default=None, metadata={"help": "Draw a domain of n examples in proportion to n ** (1 / temperature)."}
+    )
+    domain_shares: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Draw the domains with these shares: {"finance": 0.5, "math": 0.5}.'}
+    )
+    domain_target: dict[str, Any] | str = field(
+        default="sampled", metadata={"help": "Mixture that the loss estimates: sampled, data, or shares as JSON."}
+    )
+    curriculum: str | None = field(
+        default=None, metadata={"help": "Easy first: by steps or length; or little data first: size."}
+    )
+    curriculum_stages: int = field(default=3, metadata={"help": "Stages of the curriculum."})
+    curriculum_share: float = field(default=0.5, metadata={"help": "Share of the run that its stages take."})
     overlong: str = field(
         default="drop",
         metadata={"help": "What happens to examples over max_length.", "choices": ["drop", "truncate", "error"]},
@@ -72,13 +122,58 @@ class CoTSFTConfig(SFTConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.thought_weight == self.answer_weight == 0:
             raise ValueError("thought_weight and answer_weight are both 0, so there is no loss. Set one above 0.")
-        if self.loss_type != "nll" and (self.is_weighted or self.label_smoothing_factor > 0):
+        self._check_strategies()
+        if self.loss_type != "nll" and (self.is_weighted or self.label_smoothing_factor > 0 or self.mixup_alpha > 0):
             raise ValueError(
                 f"loss_type={self.loss_type!r} has its own token weights and cannot be combined with thought_weight, "
-                "answer_weight, step_weighting or label_smoothing_factor. Use loss_type='nll'."
+                "answer_weight, step_weighting, label_smoothing_factor, tasks, domain_target or mixup_alpha. Use "
+                "loss_type='nll'."
             )
+
+    def _check_strategies(self) -> None:
+        self.tasks = parsed_option("tasks", self.tasks)
+        parse_tasks(self.tasks or {})
+        self.domain_shares = parsed_option("domain_shares", self.domain_shares)
+        if isinstance(self.domain_target, str) and self.domain_target not in ("sampled", "data"):
+            self.domain_target = parsed_option("domain_target", self.domain_target) or "sampled"
+        for name in ("domain_shares", "domain_target"):
+            if isinstance(shares := getattr(self, name), dict):
+                check_shares(name, shares)
+        if self.domain_temperature is not None and not self.domain_temperature > 0:
+            raise ValueError(f"domain_temperature must be above 0, got {self.domain_temperature}.")
+        if self.domain_temperature is not None and self.domain_shares is not None:
+            raise ValueError("domain_temperature and domain_shares both say how often a domain is drawn. Give one.")
+        if self.curriculum not in (None, "steps", "length", "size"):
+            raise ValueError(f"curriculum must be steps, length or size, got {self.curriculum!r}.")
+        if self.curriculum_stages < 2 or not 0 < self.curriculum_share <= 1:
+            raise ValueError(
+                "curriculum_stages must be 2 or more and curriculum_share above 0 and at most 1, got "
+                f"{self.curriculum_stages} and {self.curriculum_share}."
+            )
+        if self.curriculum and self.packing:
+            raise ValueError("Packing puts easy and hard examples into one row: set packing=False for a curriculum.")
+        if (self.curriculum or self.samples_domains) and self.train_sampling_strategy == "sequential":
+            raise ValueError(
+                "train_sampling_strategy='sequential' keeps the order of the data, which domain shares and a "
+                "curriculum change. Use 'random' or 'group_by_length'."
+            )
+        if self.mixup_alpha < 0:
+            raise ValueError(f"mixup_alpha must not be negative, got {self.mixup_alpha}.")
+        if self.mixup_alpha > 0 and (self.packing or self.padding_free):
+            raise ValueError(
+                "MixUp mixes the rows of a padded batch; a packed row has no partner of its own length. Set "
+                "packing=False and padding_free=False, or mixup_alpha=0."
+            )
+        if self.mixup_alpha > 0 and self.per_device_train_batch_size < 2:
+            raise ValueError("MixUp pairs the examples of a batch: set per_device_train_batch_size to 2 or more.")
 
     @property
     def is_weighted(self) -> bool:
         """Whether the loss differs from the plain mean over target tokens."""
-        return (self.thought_weight, self.answer_weight, self.step_weighting) != (1.0, 1.0, "token")
+        by_span = (self.thought_weight, self.answer_weight, self.step_weighting) != (1.0, 1.0, "token")
+        return by_span or bool(self.tasks) or self.domain_target != "sampled"
+
+    @property
+    def samples_domains(self) -> bool:
+        """Whether domains are drawn otherwise than they stand in the data."""
+        return self.domain_temperature is not None or self.domain_shares is not None

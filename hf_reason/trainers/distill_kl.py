@@ -14,7 +14,7 @@ from hf_reason.teachers.errors import TeacherError
 from hf_reason.teachers.head import causal_model
 from hf_reason.teachers.live import LiveTeacher
 from hf_reason.teachers.loading import load_teacher_model, prepare_teacher_model
-from hf_reason.text.spans import SPAN_COLUMNS
+from hf_reason.text.spans import ADDED_COLUMNS, SPAN_COLUMNS
 from hf_reason.text.vocabulary import shared_vocabulary
 
 from .cot_sft import CoTSFTTrainer
@@ -25,7 +25,7 @@ from .on_policy import ON_POLICY, own_completions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_NOT_FOR_THE_MODEL = {"labels", ON_POLICY, CACHED_SIMILARITIES, *CACHED_COLUMNS, *SPAN_COLUMNS}
+_NOT_FOR_THE_MODEL = {"labels", ON_POLICY, CACHED_SIMILARITIES, *CACHED_COLUMNS, *SPAN_COLUMNS, *ADDED_COLUMNS}
 
 
 class DistillKLTrainer(CoTSFTTrainer):
@@ -258,6 +258,9 @@ class DistillKLTrainer(CoTSFTTrainer):
                 # the counts are those of all processes, whose gradients DDP averages
                 scale = float(self.accelerator.num_processes // self.get_tp_size())
         unit = weights * (scale / total.to(weights.device).clamp(min=torch.finfo(weights.dtype).tiny))
+        importance = self._importance(inputs)
+        if importance is not None:
+            unit = unit * importance
         device = weights.device
         with self.teacher.targets(inputs, path=path) as targets:
             comparison = Comparison(

@@ -6,6 +6,7 @@ from typing import Any
 from hf_reason._options import parsed_option
 
 from .cot_sft_config import CoTSFTConfig
+from .tasks import parse_tasks
 
 
 @dataclass
@@ -103,6 +104,11 @@ class DistillKLConfig(CoTSFTConfig):
             raise ValueError(
                 "label_smoothing_factor and loss_type do not go with a teacher, whose distribution is the soft "
                 "target. Leave them at 0 and 'nll'."
+            )
+        if self.mixup_alpha > 0 or any(t.kind == "classification" for t in parse_tasks(self.tasks or {}).values()):  # type: ignore[arg-type]
+            raise ValueError(
+                "mixup_alpha and classification tasks change what a target is compared with, which a teacher does not "
+                "know. Use CoTSFTTrainer for them."
             )
         if self.on_policy_share > 0 and (self.packing or self.padding_free):
             raise ValueError(

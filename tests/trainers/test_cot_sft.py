@@ -268,7 +268,7 @@ def test_muon_gets_the_matrices_and_adamw_the_rest(tmp_path, tiny_model, tokeniz
 def test_trl_formats_still_train_and_weights_are_refused_there(tmp_path, tiny_model, tokenizer):
     rows = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "2+2=", "completion": "4"}]
     _trainer(tmp_path, tiny_model, tokenizer, rows).train()
-    with pytest.raises(ValueError, match="no steps to weight"):
+    with pytest.raises(ValueError, match="no steps, tasks or domains to weight"):
         _trainer(tmp_path, tiny_model, tokenizer, rows, step_weighting="step")
     with pytest.raises(ValueError, match="neither records"):
         _trainer(tmp_path, tiny_model, tokenizer, [{"question": "1+1", "answer": "2"}])
