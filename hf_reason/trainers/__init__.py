@@ -10,5 +10,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "DistillKLConfig": ".distill_kl_config",
         "DistillKLTrainer": ".distill_kl",
         "MuonWithAdamW": ".muon",
+        "ReasonerLoRAConfig": ".reasoner_lora_config",
+        "ReasonerLoRATrainer": ".reasoner_lora",
     },
 )

@@ -1,0 +1,146 @@
+"""Several adapters on one base model: which base each belongs to, loading them, and switching at run time."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+BASE_FILE = "base_model.json"
+_WRAPPERS = re.compile(r"^base_model\.model\.|\.(base_layer|original_module)(?=\.)")
+_ADDED = re.compile(r"\.(lora_\w+|modules_to_save|token_adapter|trainable_tokens_\w+)\.")
+
+
+class AdapterError(ValueError):
+    """An adapter that cannot be used. The message says why, and the mend."""
+
+
+def base_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value of each weight of the base model, under the names that it has without adapters.
+
+    Read from the state dict: bitsandbytes rearranges 4-bit weights for some CPUs in a forward pass, and puts them back
+    there; their scales are in it, too.
+    """
+    for name, value in model.state_dict(keep_vars=True).items():
+        if not _ADDED.search(name):
+            yield _WRAPPERS.sub("", name), getattr(value, "ds_tensor", value)
+
+
+def base_fingerprint(model: Any) -> dict[str, Any]:
+    """What tells a base model from another: `hash` of all weights, their `kind`, `model_type` and `name_or_path`.
+
+    With and without adapters it is the same. Under ZeRO-3 and FSDP the hash is that of this process's part.
+    """
+    import xxhash
+
+    digest, kinds = xxhash.xxh3_128(), set()
+    for name, value in sorted(base_weights(model), key=lambda item: item[0]):
+        local: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
+        if name.endswith("weight"):
+            kinds.add("4 bit" if hasattr(value, "quant_state") else str(local.dtype).removeprefix("torch."))
+        digest.update(f"{name} {tuple(local.shape)}".encode())
+        values: Any = local.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(values)
+    config = model.config.get_text_config()
+    return {
+        "hash": digest.hexdigest(),
+        "kind": ", ".join(sorted(kinds)),
+        "model_type": config.model_type,
+        "name_or_path": str(config._name_or_path),
+    }
+
+
+def write_base(folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> None:
+    """Keep the fingerprint beside an adapter. A path of this machine is shortened to its last part."""
+    name = str(fingerprint["name_or_path"])
+    public = {**fingerprint, "name_or_path": Path(name).name if Path(name).exists() else name}
+    partial = Path(folder, BASE_FILE + ".partial")
+    partial.write_text(json.dumps(public, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, Path(folder, BASE_FILE))
+
+
+def check_base(folder: str | os.PathLike[str], model: Any, fingerprint: Mapping[str, Any] | None = None) -> None:
+    """Refuse an adapter that was trained on other weights than the model has.
+
+    An adapter without a fingerprint (made by another tool) is left to PEFT's own check of the shapes. The hashes are
+    compared when both models hold the same kind of weights; between kinds (4 bit and bfloat16) only the model type is.
+
+    Args:
+        folder: The adapter's.
+        model: The model it is meant for.
+        fingerprint: Of that model, if it is known.
+
+    Raises:
+        AdapterError: if the base is another one.
+    """
+    path = Path(folder, BASE_FILE)
+    if not path.is_file():
+        return
+    try:
+        trained = json.loads(path.read_text(encoding="utf-8"))
+        kind, digest, name = trained["kind"], trained["hash"], trained["name_or_path"]
+    except (ValueError, KeyError) as error:
+        raise AdapterError(f"{path} cannot be read ({error}). Restore it, or remove it to go without.") from error
+    here = fingerprint or base_fingerprint(model)
+    if trained["model_type"] != here["model_type"] or (kind == here["kind"] and digest != here["hash"]):
+        raise AdapterError(
+            f"The adapter {folder} belongs to another base model: {name!r} ({trained['model_type']}, {digest}); "
+            f"this is {here['name_or_path']!r} ({here['model_type']}, {here['hash']}). Load that base, or train the "
+            "adapter anew on this one."
+        )
+
+
+def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) -> "PeftModel":
+    """A model with several adapters, the first of them active; `model.set_adapter(name)` changes it.
+
+    Args:
+        model: The base model, or a `PeftModel` that gets more adapters.
+        adapters: Name (one a domain, for instance) -> folder, or name on the Hub.
+
+    Raises:
+        AdapterError: if there are none, a folder is missing, an adapter belongs to another base, or a name is taken.
+    """
+    from peft import PeftModel
+
+    if not adapters:
+        raise AdapterError("There is no adapter to load. Give name -> folder.")
+    fingerprint = base_fingerprint(model)
+    for name, folder in adapters.items():
+        place = os.fspath(folder)
+        if place.startswith((".", "/", "~")) and not Path(place, "adapter_config.json").is_file():
+            raise AdapterError(f"The adapter {name!r}: {place} holds no adapter_config.json. Check the folder.")
+        check_base(place, model, fingerprint)
+        if name in getattr(model, "peft_config", {}):
+            raise AdapterError(f"There is an adapter {name!r} already. Choose another name.")
+        try:
+            if isinstance(model, PeftModel):
+                model.load_adapter(place, adapter_name=name)
+            else:
+                model = PeftModel.from_pretrained(model, place, adapter_name=name)
+        except RuntimeError as error:
+            what = " ".join(str(error).split())[:300]
+            raise AdapterError(f"The adapter {name!r} ({place}) does not fit this model: {what}") from error
+    model.set_adapter(next(iter(adapters)))
+    return model
+
+
+@contextmanager
+def adapter_of(model: "PeftModel", domain: str) -> Iterator[str | None]:
+    """Use a domain's adapter for a while; a domain without one gets the base model. Yields the adapter's name."""
+    before = model.active_adapter
+    if domain not in model.peft_config:
+        with model.disable_adapter():
+            yield None
+        return
+    model.set_adapter(domain)
+    try:
+        yield domain
+    finally:
+        model.set_adapter(before)

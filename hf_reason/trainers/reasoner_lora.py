@@ -1,0 +1,208 @@
+"""LoRA on the layers that reason: `CoTSFTTrainer` that chooses them, and proves that nothing else moved."""
+
+import copy
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_reason.models.adapters import base_fingerprint, check_base, write_base
+from hf_reason.models.layer_stack import LayerStack, parse_layers, reasoning_stack
+from hf_reason.text.spans import encode
+
+from .cot_data import is_record_dataset
+from .cot_sft import CoTSFTTrainer
+from .layer_ranking import choose, format_ranking, rank_layers, save_ranking, saved_layers
+from .reasoner_lora_config import ReasonerLoRAConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+class ReasonerLoRATrainer(CoTSFTTrainer):
+    """`CoTSFTTrainer` that trains a LoRA on the reasoner's layers only.
+
+    Of a StepReasoner they are its reasoner, of a decoder-only model those that `reasoner_layers` names or a ranking
+    finds (`hf_reason.trainers.layer_ranking`; it is printed and kept in `output_dir`, as JSON and as a plot). Before
+    training it prints what is trainable; after training the base's weights are hashed again and compared. The hash
+    lies beside each saved adapter (`base_model.json`), so that `hf_reason.load_adapters` refuses another base.
+
+    Args:
+        model: The base model or its name; 4 bit (QLoRA) or not.
+        args: The configuration.
+        train_dataset: Records.
+        peft_config: Rank, targets, rsLoRA, DoRA, ...; the layers are filled in. Default: PEFT's LoRA of rank 16.
+        **kwargs: Everything else that `CoTSFTTrainer` takes.
+
+    Raises:
+        ValueError: if a layer does not exist, the model carries an adapter already, the config is none of LoRA or
+            names layers itself, or (`train`) if a weight of the base has moved.
+    """
+
+    _tag_names = ["trl", "sft", "hf_reason", "lora"]
+    _name = "Reasoner-LoRA"
+    args: ReasonerLoRAConfig  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel",
+        args: ReasonerLoRAConfig | None = None,
+        train_dataset: "Dataset | IterableDataset | None" = None,
+        eval_dataset: Any = None,
+        processing_class: "PreTrainedTokenizerBase | None" = None,
+        *,
+        peft_config: "LoraConfig | None" = None,
+        **kwargs: Any,
+    ):
+        if args is None:
+            name = model if isinstance(model, str) else model.config.name_or_path or "model"
+            args = ReasonerLoRAConfig(f"{name.split('/')[-1]}-Reasoner-LoRA")
+        if isinstance(model, str):
+            model = _load(model, args, kwargs.pop("quantization_config", None))
+        if hasattr(model, "peft_config"):
+            raise ValueError(
+                "The model carries an adapter already. Merge it first (merge_and_unload), or go on training it with "
+                "CoTSFTTrainer."
+            )
+        self.stack = reasoning_stack(model)
+        config = _lora_config(peft_config, self.stack, model)
+        self._ranking_input = (train_dataset, processing_class, kwargs.get("instructions"))
+        self.reasoner_layers = self._choose_layers(model, args, config)
+        config.layers_to_transform, config.layers_pattern = self.reasoner_layers, self.stack.pattern
+        super().__init__(model, args, train_dataset, eval_dataset, processing_class, peft_config=config, **kwargs)
+        del self._ranking_input
+        unwrapped: Any = self.accelerator.unwrap_model(self.model)
+        self.base = base_fingerprint(unwrapped)
+        if self.is_world_process_zero():
+            print(self.describe_trainable())
+
+    def _choose_layers(self, model: Any, args: ReasonerLoRAConfig, config: "LoraConfig") -> list[int]:
+        everything = list(range(len(self.stack.layers)))
+        if args.reasoner_layers == "all" or (args.reasoner_layers == "auto" and self.stack.pattern == "reasoner"):
+            return everything
+        if args.reasoner_layers != "auto":
+            return parse_layers(args.reasoner_layers, self.stack)
+        settings = {
+            "records": args.ranking_records, "share": args.reasoner_share, "seed": args.seed,
+            "rank": config.r, "targets": sorted(config.target_modules or ()), "base": base_fingerprint(model)["hash"],
+        }  # fmt: skip
+        before = saved_layers(str(args.output_dir), settings)
+        if before is not None:
+            return before
+        return self._rank(model, args, config, settings)
+
+    def _rank(self, model: Any, args: ReasonerLoRAConfig, config: "LoraConfig", settings: dict[str, Any]) -> list[int]:
+        from tqdm.auto import tqdm
+
+        if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
+            raise ValueError("reasoner_layers='auto' reads the whole model, which ZeRO-3 has cut: name the layers.")
+        records, tokenizer, instructions = self._ranking_input
+        if records is None or hasattr(records, "_ex_iterable") or not is_record_dataset(records.column_names):
+            raise ValueError("reasoner_layers='auto' ranks the layers on records at hand: pass some, or name layers.")
+        if tokenizer is None:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(model.config.name_or_path)
+        chosen = records.shuffle(seed=args.seed).select(range(min(args.ranking_records, len(records))))
+        examples: Any = [encode(record, tokenizer, instructions=instructions) for record in chosen]
+        if args.max_length is not None:
+            examples = [example for example in examples if len(example["input_ids"]) <= args.max_length]
+        if not hasattr(model, "hf_device_map") and not getattr(model, "is_quantized", False):
+            model.to(args.device)
+        ranking = rank_layers(
+            model, self.stack, examples, config, device=model.device, process_index=args.process_index,
+            num_processes=args.world_size,
+            progress=lambda items: tqdm(items, desc="Ranking layers", disable=args.disable_tqdm),
+        )  # fmt: skip
+        layers = choose(ranking, args.reasoner_share)
+        if args.process_index == 0:
+            print(f"Layers by what thoughts tell about them ({len(examples)} records):")
+            print(format_ranking(ranking, layers))
+            save_ranking(str(args.output_dir), ranking, layers, settings)
+        return layers
+
+    def describe_trainable(self) -> str:
+        """One line: how many parameters are trained, and in which layers."""
+        trained = total = 0
+        for parameter in self.model.parameters():  # type: ignore[union-attr]
+            count = getattr(parameter, "ds_numel", parameter.numel())
+            # a 4-bit weight holds two values a byte
+            total += 2 * count if hasattr(parameter, "quant_state") else count
+            trained += count if parameter.requires_grad else 0
+        layers = ", ".join(map(str, self.reasoner_layers))
+        return (
+            f"Trainable: {trained:,} of {total:,} parameters ({trained / total:.2%}), LoRA in {self.stack.name} "
+            f"{layers} ({len(self.reasoner_layers)} of {len(self.stack.layers)} layers). Base: {self.base['hash']}"
+        )
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(resume_from_checkpoint, str):
+            check_base(resume_from_checkpoint, self.model, self.base)
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        self.check_base_unmoved()
+        return result
+
+    def check_base_unmoved(self) -> None:
+        """Compare the base's weights with those at the start.
+
+        Raises:
+            ValueError: if one has moved.
+        """
+        unwrapped: Any = self.accelerator.unwrap_model(self.model)
+        now = base_fingerprint(unwrapped)["hash"]
+        if now != self.base["hash"]:
+            raise ValueError(
+                f"A weight of the base model moved in training ({self.base['hash']} before, {now} after). The adapter "
+                "does not belong to the base any more: look for code that changes weights outside the optimizer."
+            )
+        if self.is_world_process_zero():
+            print(f"No weight of the base model moved ({now}).")
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.is_world_process_zero():
+            write_base(Path(output_dir or str(self.args.output_dir)), self.base)
+
+
+def _load(name: str, args: ReasonerLoRAConfig, quantization: Any) -> Any:
+    """The model that a name stands for, as `SFTTrainer` loads it; the layers are chosen before that gets its turn."""
+    from trl.trainer.utils import create_model_from_path
+
+    given: Any = args.model_init_kwargs or {}
+    options = {"trust_remote_code": args.trust_remote_code, **given}
+    if quantization is not None:
+        options["quantization_config"] = quantization
+    if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
+        options["device_map"] = None
+    args.model_init_kwargs = None
+    return create_model_from_path(name, **options)
+
+
+def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "LoraConfig":
+    """A copy of the user's config with its targets as a list of names, which is what PEFT takes beside layers."""
+    from peft import LoraConfig
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
+
+    config = copy.deepcopy(given) if given is not None else LoraConfig(r=16, lora_alpha=32, task_type="CAUSAL_LM")
+    if not isinstance(config, LoraConfig):
+        raise ValueError(f"ReasonerLoRATrainer trains a LoRA; peft_config is a {type(config).__name__}.")
+    if config.layers_to_transform is not None or config.layers_pattern:
+        raise ValueError("Name the layers in reasoner_layers, not in peft_config (layers_to_transform).")
+    if config.modules_to_save:
+        raise ValueError(
+            f"modules_to_save={config.modules_to_save} trains whole modules outside the reasoner. Leave it out, or "
+            "use CoTSFTTrainer with this peft_config."
+        )
+    targets: Any = config.target_modules
+    if isinstance(targets, str) and targets != "all-linear":
+        raise ValueError(
+            f"target_modules={targets!r} is a pattern, which PEFT does not take beside layers. Give names, such as "
+            f"{', '.join(stack.linear_names())}, or 'all-linear'."
+        )
+    if targets is None:
+        targets = DEFAULTS.get(model.config.model_type) or "all-linear"
+    config.target_modules = sorted(stack.linear_names() if targets == "all-linear" else targets)
+    return config
