@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
 from hf_reason.runs import check_model_name, one_line_errors
-from hf_reason.text import encode_prompt, parse
+from hf_reason.text import encode_prompt, parse, saved_instructions
 from hf_reason.text.render import build_prompt, opened_by_prompt
 
 
@@ -23,6 +23,7 @@ class AskArguments:
     model: str = field(metadata={"help": "Folder or Hub name."})
     question: str | None = field(default=None, metadata={"help": "The problem; asked for when missing."})
     task: str = field(default="", metadata={"help": "What is asked of the reasoner."})
+    domain: str = field(default="", metadata={"help": "Its instruction, if the model was trained with some."})
     max_new_tokens: int = field(default=1024, metadata={"help": "Longest output, in tokens."})
     temperature: float | None = field(default=None, metadata={"help": "Sample with it. Default: greedy."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
@@ -45,8 +46,9 @@ def main() -> None:
     question = args.question if args.question is not None else typed_question()
     if not question.strip():
         raise ValueError("There is no question. Pass --question, or type one.")
-    record = {"context": question, "task": args.task}
-    prompt = torch.tensor([encode_prompt(record, tokenizer)], device=model.device)
+    record = {"context": question, "task": args.task, "domain": args.domain}
+    instructions = saved_instructions(args.model)
+    prompt = torch.tensor([encode_prompt(record, tokenizer, instructions=instructions)], device=model.device)
     sampling = (
         {"do_sample": False} if args.temperature is None else {"do_sample": True, "temperature": args.temperature}
     )
@@ -54,7 +56,7 @@ def main() -> None:
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=args.max_new_tokens, **sampling
     )
     text = str(tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
-    parsed = parse(opened_by_prompt(build_prompt(record, tokenizer)) + text)
+    parsed = parse(opened_by_prompt(build_prompt(record, tokenizer, instructions=instructions)) + text)
     console = Console()
     console.print(f"[bold]Question:[/bold] {question}", highlight=False)
     for number, step in enumerate(parsed.steps, start=1):

@@ -16,7 +16,6 @@ from trl import ModelConfig, TrlParser, get_peft_config
 
 from hf_reason import runs
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
-from hf_reason.trainers.launch import check_world_size
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
 
@@ -27,30 +26,14 @@ def main() -> None:
         ModelConfig,
     )  # fmt: skip
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
-    data, student, scratch, evaluation, args, model_args = parsed
-    check_world_size(data.expected_world_size)
-    runs.same_settings_or_refuse(args, data, student, scratch, args, model_args)
-    if runs.is_finished(args.output_dir):
-        print(f"{args.output_dir} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
+    _, student, scratch, _, args, model_args = parsed
+    run = runs.begin(parsed)
+    if run is None:
         return
-    evaluates = args.eval_strategy != "no"
-    train, validation, test = runs.load_splits(data, args, evaluates)
-    model, tokenizer = runs.load_student(student, model_args, scratch, args, train)
-    generation_eval = runs.generation_eval(validation, tokenizer, evaluation, data.thinking) if evaluates else None
-    trainer = DistillKLTrainer(
-        model=model,
-        args=args,
-        train_dataset=runs.as_trained(train, data.thinking),
-        eval_dataset=runs.as_trained(validation, data.thinking),
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_args),
-        generation_eval=generation_eval,
-    )
+    model, tokenizer = runs.load_student(student, model_args, scratch, args, run.train)
+    trainer = DistillKLTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
     runs.train_or_go_on(trainer)
-    runs.finish(
-        trainer, test, evaluation, template=TEMPLATE, data_report=data.report, thinking=data.thinking,
-        base_model=model_args.model_name_or_path, dataset_name=None if data.report else data.dataset,
-    )  # fmt: skip
+    run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from trl import TrlParser
 from hf_reason.data.load import load_cot_sft_dataset
 from hf_reason.evaluation import evaluate_model, format_table, save_report
 from hf_reason.runs import check_model_name, one_line_errors
+from hf_reason.text import load_instructions, saved_instructions
 
 
 @dataclass
@@ -36,6 +37,9 @@ class EvaluateArguments:
     distractors: bool = field(default=False, metadata={"help": "Also measure with noise in the problems."})
     output_dir: str | None = field(default=None, metadata={"help": "Folder for JSON, predictions and plots."})
     dtype: str = field(default="auto", metadata={"help": "Type of the weights: auto, float32, bfloat16, ..."})
+    instructions: str | None = field(
+        default=None, metadata={"help": "YAML of templates, or 'default'. Default: those saved beside each model."}
+    )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
 
 
@@ -58,11 +62,15 @@ def main() -> int:
     settings = {name: getattr(arguments, name) for name in names}
     results: dict[str, dict[str, Any]] = {}
     try:
+        given = load_instructions(arguments.instructions)
         records = load_cot_sft_dataset(arguments.domain, arguments.split, arguments.data)
         records = records.select(range(min(arguments.limit or len(records), len(records))))
         for name in arguments.model:
             model, tokenizer = load(name, arguments, state.device)
-            results[name] = evaluate_model(model, tokenizer, records, return_predictions=True, **settings)
+            own = saved_instructions(name) if arguments.instructions is None else given
+            results[name] = evaluate_model(
+                model, tokenizer, records, instructions=own, return_predictions=True, **settings
+            )
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

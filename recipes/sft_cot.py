@@ -14,37 +14,21 @@ from trl import ModelConfig, TrlParser, get_peft_config
 
 from hf_reason import runs
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
-from hf_reason.trainers.launch import check_world_size
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
 
 
 def main() -> None:
     classes = (runs.DataArguments, runs.ScratchArguments, runs.EvaluationArguments, CoTSFTConfig, ModelConfig)
-    data, scratch, evaluation, args, model_args = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
-    check_world_size(data.expected_world_size)
-    runs.same_settings_or_refuse(args, data, scratch, args, model_args)
-    if runs.is_finished(args.output_dir):
-        print(f"{args.output_dir} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
+    parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
+    _, scratch, _, args, model_args = parsed
+    run = runs.begin(parsed)
+    if run is None:
         return
-    evaluates = args.eval_strategy != "no"
-    train, validation, test = runs.load_splits(data, args, evaluates)
-    model, tokenizer = runs.load_model_and_tokenizer(model_args, scratch, args, train)
-    generation_eval = runs.generation_eval(validation, tokenizer, evaluation, data.thinking) if evaluates else None
-    trainer = CoTSFTTrainer(
-        model=model,
-        args=args,
-        train_dataset=runs.as_trained(train, data.thinking),
-        eval_dataset=runs.as_trained(validation, data.thinking),
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_args),
-        generation_eval=generation_eval,
-    )
+    model, tokenizer = runs.load_model_and_tokenizer(model_args, scratch, args, run.train)
+    trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
     runs.train_or_go_on(trainer)
-    runs.finish(
-        trainer, test, evaluation, template=TEMPLATE, data_report=data.report, thinking=data.thinking,
-        base_model=model_args.model_name_or_path, dataset_name=None if data.report else data.dataset,
-    )  # fmt: skip
+    run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
 
 
 if __name__ == "__main__":

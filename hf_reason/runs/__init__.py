@@ -23,6 +23,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "CacheArguments": ".caching",
         "encoded_splits": ".caching",
         "cache_summary": ".caching",
+        "TrainingRun": ".training",
+        "begin": ".training",
         "one_line_errors": ".errors",
         "run_side_by_side": ".side_by_side",
     },

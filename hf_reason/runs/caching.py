@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_reason.data import DataError, load_cot_sft_dataset
+from hf_reason.text import load_instructions
 
 
 @dataclass
@@ -23,6 +24,9 @@ class CacheArguments:
     )
     temperature: float = field(default=1.0, metadata={"help": "That of the training."})
     path: bool = field(default=False, metadata={"help": "Keep the similarities between steps (path_weight)."})
+    instructions: str | None = field(
+        default=None, metadata={"help": "YAML with a template of each domain, or 'default', as in the training."}
+    )
     thinking: bool = field(default=True, metadata={"help": "False: the answers without their thoughts."})
     max_length: int = field(default=4096, metadata={"help": "Longer records are left out, in tokens."})
     max_records: int | None = field(default=None, metadata={"help": "Only the first records of each split."})
@@ -43,7 +47,7 @@ def encoded_splits(args: CacheArguments, tokenizer: Any) -> dict[str, Any]:
     """The splits that the arguments name, encoded, with the records' ids; only `train` has to be there."""
     from hf_reason.trainers.cot_data import encode_records
 
-    splits = {}
+    splits, instructions = {}, load_instructions(args.instructions)
     for split in args.splits:
         try:
             records = load_cot_sft_dataset(args.domain, split, args.dataset)
@@ -54,7 +58,7 @@ def encoded_splits(args: CacheArguments, tokenizer: Any) -> dict[str, Any]:
         records = records.select(range(min(args.max_records or len(records), len(records))))
         if not args.thinking:
             records = records.map(lambda record: {"steps": []})
-        encoded = encode_records(records, tokenizer, None, {"desc": f"Encoding {split}"})
+        encoded = encode_records(records, tokenizer, instructions, {"desc": f"Encoding {split}"})
         splits[split] = encoded.add_column("id", records["id"])  # type: ignore[call-arg]
     return splits
 

@@ -21,6 +21,9 @@ class DataArguments:
     )
     domain: str = field(default="all", metadata={"help": "One domain, or all."})
     max_train_records: int | None = field(default=None, metadata={"help": "Only the first records of the split."})
+    instructions: str | None = field(
+        default=None, metadata={"help": "YAML with a template of each domain, or 'default' for the built-in ones."}
+    )
     thinking: bool = field(default=True, metadata={"help": "False: train on the answers without their thoughts."})
     expected_world_size: int | None = field(
         default=None, metadata={"help": "Number of processes that must train together; another one is an error."}

@@ -21,6 +21,7 @@ _SETTINGS = (
     "learning_rate", "muon_learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "seed",
     "packing", "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "bf16", "optim",
     "thought_weight", "answer_weight", "step_weighting", "label_smoothing_factor", "weight_decay",
+    "tasks", "mixup_alpha", "domain_temperature", "domain_shares", "domain_target", "curriculum", "reasoner_layers",
     "teacher", "ce_weight", "kl_weight", "beta", "temperature", "path_weight", "on_policy_share",
 )  # fmt: skip
 
@@ -50,12 +51,14 @@ def generation_eval(
     tokenizer: "PreTrainedTokenizerBase",
     arguments: EvaluationArguments,
     thinking: bool = True,
+    instructions: Mapping[str, str] | None = None,
 ) -> Callable[[Any], dict[str, float]]:
     """What `CoTSFTTrainer(generation_eval=...)` calls: the main figures on a few validation records, greedily."""
     chosen = list(records)[: arguments.eval_records]
 
     def evaluate(model: Any) -> dict[str, float]:
-        results = evaluate_model(model, tokenizer, chosen, progress=False, **arguments.generation(thinking))
+        options = arguments.generation(thinking) | {"instructions": instructions, "progress": False}
+        results = evaluate_model(model, tokenizer, chosen, **options)
         # A figure that cannot be had (no checkable step) counts as 0, so that a best checkpoint can be chosen.
         return {name: float(results[name] or 0.0) for name in _LOGGED}
 
@@ -109,6 +112,7 @@ def finish(
             temperature=arguments.eval_temperature,
             distractors=arguments.eval_distractors,
             seed=args.seed,
+            instructions=trainer.instructions,
             return_predictions=True,
             **arguments.generation(thinking),
         )

@@ -16,6 +16,8 @@ _lazy_getattr, _, _lazy_names = lazy_exports(
         "end_token_id": ".tokens",
         "ensure_pad_token": ".tokens",
         "fit_embeddings": ".tokens",
+        "load_instructions": ".instructions",
+        "saved_instructions": ".instructions",
         "train_tokenizer": ".tokenizer_training",
     },
 )

@@ -8,6 +8,7 @@ plain form "问题:...\\n回答:".
 
 import hashlib
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,13 +63,19 @@ def user_text(record: Mapping[str, Any], instructions: Mapping[str, str] | None 
 
     Args:
         record: A record (or anything with `context` and, optionally, `task` and `domain`).
-        instructions: Instruction of each domain; put before the context. Default: none.
+        instructions: Template of each domain, with the fields `{context}`, `{task}` and `{domain}`; without
+            `{context}` the text goes before the context, without `{task}` the task goes behind. `default` is for
+            domains that have none. Default: no instructions.
     """
     if not isinstance(record.get("context"), str):
         raise ValueError(f"The record has no text in the field 'context'; its fields are {', '.join(record)}.")
-    instruction = (instructions or {}).get(record.get("domain") or "", "")
-    task = record.get("task") or ""
-    return instruction + record["context"] + (f"\n{TASK_LABEL}{task}" if task else "")
+    known, domain, task = instructions or {}, record.get("domain") or "", record.get("task") or ""
+    template = known.get(domain, known.get("default", ""))
+    fields = {name for _, name, _, _ in string.Formatter().parse(template)}
+    if "context" not in fields:
+        template += "{context}"
+    text = template.format(context=record["context"], task=task, domain=domain)
+    return text + (f"\n{TASK_LABEL}{task}" if task and "task" not in fields else "")
 
 
 def _apply_template(tokenizer: "PreTrainedTokenizerBase", text: str, thinking: bool) -> str:
@@ -92,7 +99,7 @@ def build_prompt(
     Args:
         record: A record.
         tokenizer: Its chat template is used if it has one.
-        instructions: Instruction of each domain.
+        instructions: Template of each domain (`user_text`).
         thinking: `False` asks for the answer without a thought (hybrid models).
     """
     text = user_text(record, instructions)

@@ -13,6 +13,7 @@ from trl.data_utils import get_dataset_column_names
 from hf_reason.losses import token_weights
 from hf_reason.text import spans
 from hf_reason.text.collator import CoTCollator
+from hf_reason.text.instructions import check_instructions, save_instructions
 from hf_reason.text.spans import ADDED_COLUMNS, ANSWER, IGNORE_INDEX, SPAN_COLUMNS
 from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
 
@@ -54,7 +55,7 @@ class CoTSFTTrainer(SFTTrainer):
         train_dataset: Records, or any format of TRL's.
         eval_dataset: The same, or a dictionary of them.
         processing_class: The tokenizer. A missing or unsafe pad token is replaced (see `ensure_pad_token`).
-        instructions: Instruction of each domain, put before the context.
+        instructions: Template of each domain (`hf_reason.text.render`); saved beside the model.
         generation_eval: Called as `generation_eval(model)` at each evaluation; the numbers it returns are logged as
             `eval_<name>`, so that `metric_for_best_model` can name them. `hf_reason.evaluation.evaluate_model`
             inside a lambda is the usual one.
@@ -90,7 +91,7 @@ class CoTSFTTrainer(SFTTrainer):
         if args is None:
             name = model if isinstance(model, str) else model.config.name_or_path or "model"
             args = CoTSFTConfig(f"{name.split('/')[-1]}-CoT-SFT")
-        self.instructions = instructions
+        self.instructions = check_instructions(instructions or {})
         self.generation_eval = generation_eval
         self.model_card: str | None = None
         self.length_reports: dict[str, Any] = {}
@@ -372,6 +373,11 @@ class CoTSFTTrainer(SFTTrainer):
             # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
             super(SFTTrainer, self).log(dict(generated))
         return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.instructions and self.is_world_process_zero():
+            save_instructions(output_dir or str(self.args.output_dir), self.instructions)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.model_card is None:

@@ -86,7 +86,7 @@ class CoTSFTConfig(SFTConfig):
     domain_shares: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Draw the domains with these shares: {"finance": 0.5, "math": 0.5}.'}
     )
-    domain_target: dict[str, Any] | str = field(
+    domain_target: dict[str, Any] | str | None = field(
         default="sampled", metadata={"help": "Mixture that the loss estimates: sampled, data, or shares as JSON."}
     )
     curriculum: str | None = field(
@@ -134,7 +134,7 @@ class CoTSFTConfig(SFTConfig):
         self.tasks = parsed_option("tasks", self.tasks)
         parse_tasks(self.tasks or {})
         self.domain_shares = parsed_option("domain_shares", self.domain_shares)
-        if isinstance(self.domain_target, str) and self.domain_target not in ("sampled", "data"):
+        if self.domain_target not in ("sampled", "data"):
             self.domain_target = parsed_option("domain_target", self.domain_target) or "sampled"
         for name in ("domain_shares", "domain_target"):
             if isinstance(shares := getattr(self, name), dict):
