@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "TrainingRun": ".training",
         "begin": ".training",
         "one_line_errors": ".errors",
+        "run_in_batches": ".side_by_side",
         "run_side_by_side": ".side_by_side",
     },
 )

@@ -55,3 +55,11 @@ def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]], threads
         log = commands[name][1]
         tail = log.read_text(errors="replace")[-2000:]
         raise RuntimeError(f"{name} failed (exit {code}). The end of {log}:\n{tail}")
+
+
+def run_in_batches(commands: Mapping[str, tuple[Sequence[str], Path]], parallel: int) -> None:
+    """Run many scripts, `parallel` at a time, each on its share of the cores; see `run_side_by_side`."""
+    names = list(commands)
+    for start in range(0, len(names), parallel):
+        batch = {name: commands[name] for name in names[start : start + parallel]}
+        run_side_by_side(batch, threads=max(1, (os.cpu_count() or 1) // parallel))

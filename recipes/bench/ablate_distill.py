@@ -21,7 +21,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reason.data import load_cot_sft_dataset
-from hf_reason.runs import run_side_by_side
+from hf_reason.runs import run_in_batches
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
 
 RECIPES = Path(__file__).parents[1]
@@ -114,17 +114,12 @@ def main() -> None:
         for way in args.ways
     }
     missing = [job for job, output in jobs.items() if not (output / "evaluation" / "evaluation.json").is_file()]
-    for start in range(0, len(missing), args.parallel):
-        batch = missing[start : start + args.parallel]
-        run_side_by_side(
-            {
-                f"{way}, seed {seed}": (
-                    command(args, way, seed, jobs[way, seed], extra), jobs[way, seed].with_suffix(".log"),
-                )
-                for way, seed in batch
-            },
-            threads=max(1, (os.cpu_count() or 1) // args.parallel),
-        )  # fmt: skip
+    commands = {
+        f"{way}, seed {seed}": (command(args, way, seed, output, extra), output.with_suffix(".log"))
+        for way, seed in missing
+        if (output := jobs[way, seed])
+    }
+    run_in_batches(commands, args.parallel)
     seeds = ", ".join(map(str, args.seeds))
     print(f"\n| {args.steps} steps; mean (seeds {seeds}) | " + " | ".join(FIGURES) + " |\n" + "|---" * 5 + "|")
     for way in args.ways:
