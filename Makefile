@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/python recipes/demo.py $(if $(QUESTION),--question "$(QUESTION)") $(if $(STEP_REASONER),--step_reasoner)
 
 test: $(READY)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n logical --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest tests -m slow

@@ -1,4 +1,4 @@
-"""`recipes/lora_reasoner.py` from the command line: alone, on two processes, interrupted and resumed, and its errors."""
+"""`recipes/lora_reasoner.py`: alone, on two processes, interrupted and resumed, and its errors."""
 
 import json
 import os
@@ -67,15 +67,8 @@ def test_alone_and_on_two_processes(tmp_path, dataset, base, monkeypatch, capsys
     assert _run(monkeypatch, _arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8)) == 0
     out = capsys.readouterr().out
     assert "rank  layer" in out and "Trainable: " in out and "No weight of the base model moved" in out
-    for name in (
-        "adapter_model.safetensors",
-        "base_model.json",
-        "instructions.yaml",
-        "reasoner_layers.png",
-        "README.md",
-    ):
-        assert (one / name).is_file(), name
-    assert "finished" not in out
+    written = {"adapter_model.safetensors", "base_model.json", "instructions.yaml", "reasoner_layers.png", "README.md"}
+    assert written <= {path.name for path in one.iterdir()}
     assert _run(monkeypatch, _arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8)) == 0
     assert "is finished: nothing to do" in capsys.readouterr().out
     two = tmp_path / "two"
@@ -114,7 +107,7 @@ def test_interrupted_run_goes_on(tmp_path, dataset, base, monkeypatch, capsys):
         (["--instructions", "no/such.yaml"], "no file no/such.yaml"),
         (["--reasoner_layers", "9"], "no layer '9'"),
         (["--model_name_or_path", "./nothing"], "./nothing"),
-        (["--domain_shares", '{"finance": 1}'], "no record of finance"),
+        (["--domain_shares", '{"law": 1}'], "no domain law"),
         (["--load_in_4bit", "true", "--reasoner_share", "2"], "reasoner_share"),
     ],
 )
