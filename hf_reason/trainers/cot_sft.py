@@ -11,6 +11,7 @@ from trl import SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
 from hf_reason.losses import token_weights
+from hf_reason.models.adapters import base_fingerprint, write_base
 from hf_reason.text import spans
 from hf_reason.text.collator import CoTCollator
 from hf_reason.text.instructions import check_instructions, save_instructions
@@ -74,6 +75,7 @@ class CoTSFTTrainer(SFTTrainer):
     _added_columns: tuple[str, ...] = ()
     _domain_plan: DomainPlan | None = None
     _task_table: TaskTable | None = None
+    base: dict[str, Any] | None = None  # of an adapter: which weights it belongs to
     _mixed: tuple[int, int] = (0, 0)  # the step, and how many of its batches have been mixed
 
     def __init__(
@@ -376,8 +378,13 @@ class CoTSFTTrainer(SFTTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        if self.instructions and self.is_world_process_zero():
-            save_instructions(output_dir or str(self.args.output_dir), self.instructions)
+        folder = output_dir or str(self.args.output_dir)
+        if self.instructions:
+            save_instructions(folder, self.instructions)
+        unwrapped: Any = self.accelerator.unwrap_model(self.model)
+        if hasattr(unwrapped, "peft_config"):
+            self.base = self.base or base_fingerprint(unwrapped)
+            write_base(folder, self.base)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.model_card is None:

@@ -2,10 +2,9 @@
 
 import copy
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.models.adapters import base_fingerprint, check_base, write_base
+from hf_reason.models.adapters import base_fingerprint, check_base
 from hf_reason.models.layer_stack import LayerStack, parse_layers, reasoning_stack
 from hf_reason.text.spans import encode
 
@@ -45,6 +44,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
     _tag_names = ["trl", "sft", "hf_reason", "lora"]
     _name = "Reasoner-LoRA"
     args: ReasonerLoRAConfig  # type: ignore[assignment]
+    base: dict[str, Any]
 
     def __init__(
         self,
@@ -160,11 +160,6 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
             )
         if self.is_world_process_zero():
             print(f"No weight of the base model moved ({now}).")
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.is_world_process_zero():
-            write_base(Path(output_dir or str(self.args.output_dir)), self.base)
 
 
 def _load(name: str, args: ReasonerLoRAConfig, quantization: Any) -> Any:

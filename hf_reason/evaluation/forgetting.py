@@ -1,0 +1,165 @@
+"""What a model forgets over rounds of training: measures, table, plot, and the guard before a model is published."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+HISTORY_FILE = "history.json"
+
+
+class ForgettingError(ValueError):
+    """A model that has forgotten more of an old domain than is allowed. The message says what, and the mend."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """The accuracy after one round.
+
+    Attributes:
+        name: Of the round; the first is the model that the rounds begin with.
+        learned: Domains that it was trained on for the first time.
+        accuracy: Answer accuracy of each domain that was measured, in [0, 1].
+        records: Test records of each.
+    """
+
+    name: str
+    learned: tuple[str, ...]
+    accuracy: dict[str, float]
+    records: dict[str, int]
+
+
+def round_from(name: str, learned: Iterable[str], results: Mapping[str, Any]) -> Round:
+    """A round out of the results of `evaluate_model`; a domain without a figure is left out."""
+    groups = {
+        domain: group for domain, group in results["by_domain"].items() if group.get("answer_accuracy") is not None
+    }
+    return Round(
+        name, tuple(sorted(learned)), {domain: float(group["answer_accuracy"]) for domain, group in groups.items()},
+        {domain: int(group["num_records"]) for domain, group in groups.items()},
+    )  # fmt: skip
+
+
+def forgetting_figures(rounds: Sequence[Round]) -> dict[str, float | None]:
+    """Three figures of a history, over the domains that were learned before the last round.
+
+    With `R[i][j]` the accuracy on domain j after round i, domain j learned in round `l(j)` and T the last round:
+
+    - `backward_transfer`: mean of `R[T][j] - R[l(j)][j]` (Lopez-Paz and Ranzato 2017); below 0 is forgetting.
+    - `forgetting`: mean of `max over i < T of R[i][j], minus R[T][j]` (Chaudhry et al. 2018).
+    - `average_accuracy`: mean of `R[T][j]` over all domains measured.
+
+    `None` where nothing can be said.
+    """
+    last = rounds[-1]
+    old = [
+        (entry.accuracy[domain], max(r.accuracy[domain] for r in rounds[:-1] if domain in r.accuracy), domain)
+        for entry in rounds[:-1]
+        for domain in entry.learned
+        if domain in entry.accuracy and domain in last.accuracy
+    ]
+    mean = lambda values: sum(values) / len(values) if values else None  # noqa: E731
+    return {
+        "backward_transfer": mean([last.accuracy[domain] - then for then, _, domain in old]),
+        "forgetting": mean([best - last.accuracy[domain] for _, best, domain in old]),
+        "average_accuracy": mean(list(last.accuracy.values())),
+    }
+
+
+def check_drops(before: Round, after: Round, domains: Iterable[str], max_drop: float) -> None:
+    """Refuse a model that lost too much.
+
+    Args:
+        before: Accuracy of the model that the round began with.
+        after: Accuracy now.
+        domains: The old ones.
+        max_drop: Points (percent) that the accuracy of one may fall by.
+
+    Raises:
+        ForgettingError: if one fell by more.
+    """
+    fallen = [
+        f"{domain} {100 * before.accuracy[domain]:.1f}% -> {100 * after.accuracy[domain]:.1f}% "
+        f"({after.records[domain]} records)"
+        for domain in sorted(domains)
+        if domain in before.accuracy
+        and domain in after.accuracy
+        and 100 * (before.accuracy[domain] - after.accuracy[domain]) > max_drop + 1e-9
+    ]
+    if fallen:
+        raise ForgettingError(
+            f"The model is not published: it forgot more than max_drop={max_drop:g} points of {'; '.join(fallen)}. It "
+            "stays in the output folder. Raise replay_share, lower learning_rate or the steps and train in another "
+            "output_dir, or raise max_drop and call again."
+        )
+
+
+def format_history(rounds: Sequence[Round]) -> str:
+    """The accuracy of each domain after each round, and the figures of the last."""
+    domains = sorted({domain for entry in rounds for domain in entry.accuracy})
+    width = max(12, *(len(domain) + 2 for domain in domains))
+    lines = [f"{'round':<24}" + "".join(f"{domain:>{width}}" for domain in domains) + "  learned"]
+    for entry in rounds:
+        cells = [f"{100 * entry.accuracy[d]:.1f}%" if d in entry.accuracy else "-" for d in domains]
+        row = f"{entry.name[:23]:<24}" + "".join(f"{cell:>{width}}" for cell in cells)
+        lines.append(f"{row}  {', '.join(entry.learned)}".rstrip())
+    figures = [
+        f"{name.replace('_', ' ')} {100 * value:+.1f} points" if name != "average_accuracy" else
+        f"average accuracy {100 * value:.1f}%"
+        for name, value in forgetting_figures(rounds).items()
+        if value is not None
+    ]  # fmt: skip
+    return "\n".join([*lines, "; ".join(figures)])
+
+
+def history_plot(rounds: Sequence[Round]) -> bytes:
+    """The accuracy of each domain over the rounds, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(5.0, 1.4 * len(rounds) + 2), 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    for domain in sorted({domain for entry in rounds for domain in entry.accuracy}):
+        places = [place for place, entry in enumerate(rounds) if domain in entry.accuracy]
+        values = [100 * rounds[place].accuracy[domain] for place in places]
+        (line,) = axes.plot(places, values, marker="o", label=domain)
+        learned = [place for place in places if domain in rounds[place].learned]
+        axes.plot(learned, [100 * rounds[place].accuracy[domain] for place in learned], linestyle="none", marker="o",
+                  markersize=11, markerfacecolor="none", color=line.get_color())  # fmt: skip
+    axes.set_xticks(range(len(rounds)), [f"round {place}" if place else "before" for place in range(len(rounds))])
+    axes.set_ylim(0, 102)
+    axes.set_ylabel("answer accuracy (%)")
+    axes.set_title("circled: the round that learned the domain", fontsize=9)
+    axes.legend(frameon=False)
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    return stream.getvalue()
+
+
+def save_history(folder: str | os.PathLike[str], rounds: Sequence[Round]) -> None:
+    """Write `history.json` and `history.png`; each appears whole or not at all."""
+    values = {"rounds": [asdict(entry) for entry in rounds], "figures": forgetting_figures(rounds)}
+    text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+    for name, content in ((HISTORY_FILE, text.encode("utf-8")), ("history.png", history_plot(rounds))):
+        partial = Path(folder, name + ".partial")
+        partial.write_bytes(content)
+        os.replace(partial, Path(folder, name))
+
+
+def load_history(folder: str | os.PathLike[str]) -> list[Round]:
+    """The rounds that a model has behind it; none if its folder holds no history.
+
+    Raises:
+        ValueError: if the file is broken.
+    """
+    path = Path(folder, HISTORY_FILE)
+    if not path.is_file():
+        return []
+    try:
+        rounds = json.loads(path.read_text(encoding="utf-8"))["rounds"]
+        return [Round(r["name"], tuple(r["learned"]), r["accuracy"], r["records"]) for r in rounds]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is broken ({error}). Restore it, or remove it to begin a new history.") from error
