@@ -23,19 +23,20 @@ TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
 
 def main() -> None:
     classes = (
-        runs.DataArguments, runs.StudentArguments, runs.ScratchArguments, runs.EvaluationArguments, DistillKLConfig,
-        ModelConfig,
+        runs.DataArguments, runs.StudentArguments, runs.ScratchArguments, runs.LongContextArguments,
+        runs.EvaluationArguments, DistillKLConfig, ModelConfig,
     )  # fmt: skip
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
-    data, student, scratch, evaluation, args, model_args = parsed
+    data, student, scratch, long_context, evaluation, args, model_args = parsed
     check_world_size(data.expected_world_size)
-    runs.same_settings_or_refuse(args, data, student, scratch, args, model_args)
+    runs.same_settings_or_refuse(args, data, student, scratch, long_context, args, model_args)
     if runs.is_finished(args.output_dir):
         print(f"{args.output_dir} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
         return
     evaluates = args.eval_strategy != "no"
     train, validation, test = runs.load_splits(data, args, evaluates)
     model, tokenizer = runs.load_student(student, model_args, scratch, args, train)
+    long_context.apply(model)
     generation_eval = runs.generation_eval(validation, tokenizer, evaluation, data.thinking) if evaluates else None
     trainer = DistillKLTrainer(
         model=model,

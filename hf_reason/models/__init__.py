@@ -9,5 +9,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "StepReasonerForCausalLM": ".step_reasoner",
         "StepReasonerModel": ".step_reasoner",
         "student_from_teacher": ".student",
+        "set_rope_scaling": ".long_context",
+        "set_sliding_window": ".long_context",
     },
 )

@@ -1,9 +1,11 @@
-"""Records to training rows: encode, drop what is too long, pack; the span columns stay aligned throughout."""
+"""Records to training rows: encode, drop or split what is too long, pack; the span columns stay aligned throughout."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hf_reason.text.long_chains import StepTooLong, split_encoded
 from hf_reason.text.spans import SPAN_COLUMNS, encode
 
 if TYPE_CHECKING:
@@ -15,18 +17,31 @@ TOKEN_COLUMNS = ("input_ids", "labels", *SPAN_COLUMNS)
 
 @dataclass
 class LengthReport:
-    """What `max_length` did to a data set. Lengths are in tokens."""
+    """What `max_length` did to a data set. Lengths are in tokens.
+
+    With `overlong="split"`, `pieces` is what the overlong examples became, and `unsplit` how many of them were dropped
+    because one of their steps is too long.
+    """
 
     examples: int
     overlong: int
     overlong_tokens: int
     tokens: int
+    pieces: int = 0
+    unsplit: int = 0
 
     def __str__(self) -> str:
         share = self.overlong_tokens / max(self.tokens, 1)
         return (
             f"{self.overlong} of {self.examples} examples over the limit ({self.overlong_tokens} tokens, {share:.1%})"
         )
+
+    def outcome(self, overlong: str) -> str:
+        """What became of the overlong examples."""
+        if overlong != "split":
+            return {"drop": "dropped", "truncate": "cut at the end"}[overlong]
+        dropped = f"; {self.unsplit} dropped, which have a step that does not fit" if self.unsplit else ""
+        return f"{self.overlong - self.unsplit} split at step boundaries into {self.pieces} pieces{dropped}"
 
 
 def is_record_dataset(columns: list[str]) -> bool:
@@ -50,9 +65,17 @@ def encode_records(
 
 
 def limit_length(
-    dataset: "Dataset | IterableDataset", max_length: int, overlong: str, name: str, map_kwargs: dict[str, Any]
+    dataset: "Dataset | IterableDataset",
+    max_length: int,
+    overlong: str,
+    name: str,
+    map_kwargs: dict[str, Any],
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    overlap_steps: int = 1,
 ) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
     """Apply `max_length` as `overlong` says; a streamed data set gets no report, since it is not read yet.
+
+    `tokenizer` and `overlap_steps` are for `overlong="split"`, which keeps the four token columns only.
 
     Raises:
         ValueError: with `overlong="error"` and an example that is too long, or when no example is left.
@@ -75,6 +98,10 @@ def limit_length(
                 f"{name} data set: every example is longer than max_length={max_length} (shortest {min(lengths)} "
                 "tokens). Raise max_length."
             )
+    if overlong == "split":
+        if tokenizer is None:
+            raise ValueError("overlong='split' needs the tokenizer that the examples were encoded with.")
+        return _split(dataset, max_length, name, map_kwargs, tokenizer, overlap_steps, report)
     if overlong == "truncate":
 
         def cut(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +110,39 @@ def limit_length(
         dataset = dataset.map(cut, **map_kwargs).filter(_has_target, **map_kwargs)
         return dataset, report
     return dataset.filter(lambda row: len(row["input_ids"]) <= max_length, **map_kwargs), report
+
+
+def _split(
+    dataset: "Dataset | IterableDataset",
+    max_length: int,
+    name: str,
+    map_kwargs: dict[str, Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    overlap_steps: int,
+    report: LengthReport | None,
+) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
+    """Every example as its pieces; one with a step that does not fit is left out and counted in the report."""
+
+    def pieces(rows: dict[str, list]) -> dict[str, list]:
+        found: dict[str, list] = {column: [] for column in (*TOKEN_COLUMNS, "part")}
+        for place in range(len(rows["input_ids"])):
+            example = {column: rows[column][place] for column in TOKEN_COLUMNS}
+            with suppress(StepTooLong):
+                for part, piece in enumerate(split_encoded(example, tokenizer, max_length, overlap_steps)):
+                    for column, values in {**piece, "part": part}.items():
+                        found[column].append(values)
+        return found
+
+    dataset = dataset.select_columns(list(TOKEN_COLUMNS)).map(pieces, batched=True, batch_size=100, **map_kwargs)
+    if report is not None:
+        if not len(dataset):
+            raise ValueError(
+                f"{name} data set: no example fits into max_length={max_length}, nor does one of their steps with its "
+                "prompt and overlap. Raise max_length, or lower overlap_steps."
+            )
+        report.unsplit = report.examples - sum(part == 0 for part in dataset["part"])
+        report.pieces = len(dataset) - (report.examples - report.overlong)
+    return dataset.remove_columns("part"), report
 
 
 def _has_target(row: dict[str, Any]) -> bool:
