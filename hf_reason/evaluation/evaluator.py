@@ -12,12 +12,12 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.augment import insert_distractor
 from ..data.record import DataError, cjk_share
+from ..generation.batching import decode_ids, generate_ids, generation_config, model_device
+from ..generation.distributed import once
 from ..text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse, template_hash
 from ..text.spans import prompt_token_ids
 from . import scoring
-from .distributed import once
 from .figures import ScoredOutput, all_figures, answer_accuracy
-from .generation import generate_ids, generation_config, model_device
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class _Run:
         )
 
     def decode(self, ids: Sequence[int]) -> str:
-        # Special tokens stay: some vocabularies mark <think> as special.
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return decode_ids(self.tokenizer, ids)
 
 
 def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
