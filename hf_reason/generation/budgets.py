@@ -5,15 +5,21 @@ others. Ending a thought by writing its closing tag is the budget forcing of Mue
 2501.19393).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase, StoppingCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 from transformers.generation import StoppingCriteriaList
 
-from ..text.render import CLOSE_TAG, OPEN_TAG
+from ..text.render import CLOSE_TAG, OPEN_TAG, opened_by_prompt
 from .batching import decode_ids
 
 # Tokens in which a closing tag is looked for that is no single token of the vocabulary.
@@ -59,6 +65,42 @@ class Frame:
     def least_thought(self) -> int:
         """The smallest budget that leaves a token to think with."""
         return len(self.opening) + 1 + len(self.breaking)
+
+
+def thought_budgets(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    config: GenerationConfig,
+    max_thought_tokens: int,
+    max_answer_tokens: int,
+) -> "Callable[[list[int]], ThoughtBudget]":
+    """`steer` of `generate_ids` for rendered prompts.
+
+    Raises:
+        ValueError: if a prompt closes its thought, or the thought's budget has no room for both tags and a token.
+    """
+    opened = [opened_by_prompt(prompt) for prompt in prompts]
+    if any(CLOSE_TAG in text for text in opened):
+        raise ValueError(
+            "The chat template closes the thought in its generation prompt, so there is nothing to think. Use a "
+            "template whose generation prompt leaves the thought open."
+        )
+    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    made = {text: Frame.of(tokenizer, text, [stop for stop in stops if stop is not None]) for text in set(opened)}
+    least = max((frame.least_thought for frame in made.values()), default=1)
+    if max_thought_tokens < least:
+        raise ValueError(
+            f"max_thought_tokens is {max_thought_tokens}; it must be at least {least}, for the tags and a token "
+            "between them."
+        )
+    if (config.num_beams or 1) > 1:
+        raise ValueError("Beams change places, so their budgets cannot be counted. Leave num_beams out.")
+
+    def steer(numbers: list[int]) -> ThoughtBudget:
+        frames = [made[opened[number]] for number in numbers]
+        return ThoughtBudget(tokenizer, frames, max_thought_tokens, max_answer_tokens)
+
+    return steer
 
 
 @dataclass(frozen=True)
@@ -135,6 +177,8 @@ class ThoughtBudget:
 
     def force(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores [rows, vocabulary] of the next token, with what is ruled out at -inf."""
+        if not any(row.thinks and not row.done for row in self.rows):
+            return scores
         likeliest, scores = scores.argmax(dim=-1).tolist(), scores.clone()
         for row, best, values in zip(self.rows, likeliest, scores, strict=True):
             if row.done or not row.thinks:

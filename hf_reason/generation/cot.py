@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
 from ..text.spans import prompt_token_ids
 from .batching import decode_ids, generate_ids, generation_config
-from .budgets import Frame, ThoughtBudget, Written
+from .budgets import Written, thought_budgets
 from .voting import Vote, count_votes
 
 
@@ -121,28 +121,7 @@ def generate_cot(
         temperature=temperature,
         generation_kwargs=settings,
     )
-    if (config.num_beams or 1) > 1:
-        raise ValueError("Beams change places, so their budgets cannot be counted. Leave num_beams out.")
     texts = [build_prompt(row, tokenizer, instructions=instructions) for row in rows]
-    opened = [opened_by_prompt(text) for text in texts]
-    if any(CLOSE_TAG in text for text in opened):
-        raise ValueError(
-            "The chat template closes the thought in its generation prompt, so there is nothing to think. Use a "
-            "template whose generation prompt leaves the thought open."
-        )
-    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    stops = [stop for stop in stops if stop is not None]
-    frames = [Frame.of(tokenizer, text, stops) for text in opened]
-    least = max((frame.least_thought for frame in frames), default=1)
-    if max_thought_tokens < least:
-        raise ValueError(
-            f"max_thought_tokens is {max_thought_tokens}; it must be at least {least}, for the tags and a token "
-            "between them."
-        )
-
-    def steer(numbers: list[int]) -> ThoughtBudget:
-        return ThoughtBudget(tokenizer, [frames[number] for number in numbers], max_thought_tokens, max_answer_tokens)
-
     written = generate_ids(
         model,
         [prompt_token_ids(text, tokenizer) for text in texts],
@@ -151,11 +130,11 @@ def generate_cot(
         num_samples=num_votes,
         seed=seed,
         progress=progress,
-        steer=steer,
+        steer=thought_budgets(tokenizer, texts, config, max_thought_tokens, max_answer_tokens),
     )
     return [
-        _elect([_output(tokenizer, text, start, sample) for sample in samples])
-        for text, start, samples in zip(texts, opened, written, strict=True)
+        _elect([_output(tokenizer, text, sample) for sample in samples])
+        for text, samples in zip(texts, written, strict=True)
     ]
 
 
@@ -170,8 +149,8 @@ def _rows(prompts: Any) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _output(tokenizer: PreTrainedTokenizerBase, prompt: str, opened: str, written: Written) -> CoTOutput:
-    text = opened + decode_ids(tokenizer, written.ids)
+def _output(tokenizer: PreTrainedTokenizerBase, prompt: str, written: Written) -> CoTOutput:
+    text = opened_by_prompt(prompt) + decode_ids(tokenizer, written.ids)
     parsed = parse(text)
     return CoTOutput(
         prompt=prompt,

@@ -8,7 +8,7 @@ from chat_templates import R1_PREFILL_TEMPLATE
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reason import generate_cot
+from hf_reason import evaluate_model, generate_cot
 from hf_reason.text import build_prompt, encode, encode_prompt, end_token_id, render
 from hf_reason.text.spans import prompt_token_ids
 
@@ -284,3 +284,17 @@ def test_templates_and_vocabularies_that_do_not_fit(tiny_model, tokenizer):
 
 def test_no_prompts_no_outputs(tiny_model, tokenizer):
     assert generate_cot(tiny_model, tokenizer, []) == []
+
+
+def test_evaluation_with_a_budget_is_generate_cot(tokenizer, records):
+    """And its close-rate does not count what was closed by force."""
+    model = _random_model(tokenizer)
+    options = {"max_new_tokens": 26, "progress": False, "return_predictions": True}
+    results = evaluate_model(model, tokenizer, records[:4], max_thought_tokens=20, **options)
+    outputs = generate_cot(model, tokenizer, records[:4], max_thought_tokens=20, max_answer_tokens=6)
+    assert [(row["steps"], row["answer"]) for row in results["predictions"]] == [(o.steps, o.answer) for o in outputs]
+    assert [row["thought_tokens"] for row in results["predictions"]] == [o.thought_tokens for o in outputs]
+    assert all(output.forced for output in outputs) and results["close_rate"] == 0
+    assert results["generation"]["max_thought_tokens"] == 20
+    with pytest.raises(ValueError, match="raise max_new_tokens, or leave the thought's budget out"):
+        evaluate_model(model, tokenizer, records[:4], max_thought_tokens=26, **options)
