@@ -267,12 +267,13 @@ class CoTSFTTrainer(SFTTrainer):
     def _check_first_batch(self, inputs: Mapping[str, Any]) -> None:
         """Every answer of the first batch must end in the end-of-turn token, or the model never learns to stop.
 
-        Only the last piece of a split chain has an answer.
+        Only the last piece of a split chain has one; a batch without any is passed over.
         """
         self._first_batch_checked = True
         if SPAN_COLUMNS[0] not in inputs or self.args.overlong == "truncate":
             return
         labels, answer = inputs["labels"], inputs["segment_ids"] == ANSWER
+        self._first_batch_checked = bool(answer.any())
         followed = torch.zeros_like(answer)
         followed[:, :-1] = answer[:, 1:]
         last = labels[answer & ~followed]

@@ -162,6 +162,24 @@ def test_an_output_that_would_end_within_the_thought_gets_its_answer(scripted, t
     assert (output.answer, output.ended) == ("", True)
 
 
+def test_sampling_never_draws_a_stop_token_in_the_thought(scripted, tokenizer):
+    """Here it is nearly as likely as the likeliest token."""
+    model = scripted("个")
+    plain = model.forward
+
+    def nearly(**inputs):
+        output = plain(**inputs)
+        output.logits[:, -1, tokenizer.eos_token_id] = model.scale * (1 - 1e-5)
+        return output
+
+    model.forward = nearly
+    options = {"max_thought_tokens": 20, "max_answer_tokens": 20, "temperature": 1.0}
+    (output,) = _ask(model, tokenizer, num_votes=8, **options)
+    assert {chain.thought_tokens for chain in output.chains} == {20}
+    assert {chain.closed_by for chain in output.chains} == {"budget"}
+    assert all(chain.ended and chain.answer_tokens < 20 for chain in output.chains)
+
+
 def test_a_thought_that_nobody_opened_is_opened(scripted, tokenizer):
     """A model that answers at once is made to think; the prompt stays the one builder's."""
     (output,) = _ask(scripted("个"), tokenizer, max_thought_tokens=9, max_answer_tokens=2)

@@ -101,6 +101,17 @@ def test_a_last_piece_without_the_end_of_turn_is_still_refused(tmp_path, tiny_mo
         _trainer(tmp_path, tiny_model, tokenizer, cut, max_length=limit).train()
 
 
+def test_a_first_batch_without_answers_is_passed_over(tmp_path, tiny_model, tokenizer, records):
+    limit = _limit(records, tokenizer)
+    pieces = [piece for record in records for piece in split_record(record, tokenizer, limit)]
+    cut = [{name: values[:-1] for name, values in piece.items()} for piece in pieces if 2 in piece["segment_ids"]]
+    trainer = _trainer(tmp_path, tiny_model, tokenizer, pieces, max_length=limit)
+    trainer._check_first_batch(trainer.data_collator([p for p in pieces if 2 not in p["segment_ids"]][:4]))
+    assert not trainer._first_batch_checked
+    with pytest.raises(ValueError, match="does not end in the end-of-turn token"):
+        trainer._check_first_batch(trainer.data_collator(cut[:4]))
+
+
 def test_streamed_records_are_split_too(tmp_path, tiny_model, tokenizer, records):
     limit = _limit(records, tokenizer)
     stream = IterableDataset.from_generator(lambda: iter(records))
