@@ -11,7 +11,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "ask.py"
 def test_budgets_and_votes_are_shown(tmp_path, tiny_model, tokenizer):
     tiny_model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    options = "--max_thought_tokens 12 --max_answer_tokens 4 --num_votes 3 --temperature 1.0".split()
+    options = ["--max_thought_tokens", "12", "--max_answer_tokens", "4", "--num_votes", "3", "--temperature", "1.0"]
     command = [sys.executable, str(RECIPE), "--model", str(tmp_path), "--question", "1+1=[?]", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=150)
     assert done.returncode == 0, done.stderr[-3000:]
