@@ -102,13 +102,18 @@ def test_decoding_with_the_cut_cache_equals_the_whole_text():
     assert [layer.keys.shape[2] for layer in cache.layers] == [WINDOW - 1, LENGTH, LENGTH]
 
 
-def test_step_reasoner_slides_in_its_encoder(text_model, tokenizer):
+def test_step_reasoner_slides_in_its_encoder_and_stretches(text_model, tokenizer, tmp_path):
     model = text_model()
     ids = tokenizer("小明有12个苹果,又买来25个,卖出8个。现在有多少个苹果?", return_tensors="pt")["input_ids"]
     before = _logits(model, ids)
     set_sliding_window(model, WINDOW)
     assert model.config.layer_types == ["sliding_attention", *["full_attention"] * 5]
-    assert not torch.allclose(before, _logits(model, ids))
+    slid = _logits(model, ids)
+    assert not torch.allclose(before, slid)
+    set_rope_scaling(model, 4)
+    assert not torch.allclose(slid, _logits(model, ids))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(_logits(AutoModelForCausalLM.from_pretrained(tmp_path).eval(), ids), _logits(model, ids))
     with pytest.raises(ValueError, match="the layers that can slide are 0 to 1"):
         set_sliding_window(model, WINDOW, [2])
 
