@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "load_adapters": ".models",
         "load_cot_sft_dataset": ".data",
         "evaluate_model": ".evaluation",
+        "generate_cot": ".generation",
         "render": ".text",
         "parse": ".text",
         "encode": ".text",

@@ -1,6 +1,7 @@
 """Ask a trained model one question and see its steps.
 
 python recipes/ask.py --model outputs/demo/cot --question "小明有12个苹果,又买来5个,卖出8个。现在有多少个苹果?"
+python recipes/ask.py --model outputs/demo/cot --max_thought_tokens 256 --num_votes 8 --temperature 0.7
 """
 
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
+from hf_reason import generate_cot
+from hf_reason.generation import CoTOutput
 from hf_reason.runs import check_model_name, one_line_errors
-from hf_reason.text import encode_prompt, parse, saved_instructions
-from hf_reason.text.render import build_prompt, opened_by_prompt
+from hf_reason.text import saved_instructions
 
 
 @dataclass
@@ -24,8 +26,11 @@ class AskArguments:
     question: str | None = field(default=None, metadata={"help": "The problem; asked for when missing."})
     task: str = field(default="", metadata={"help": "What is asked of the reasoner."})
     domain: str = field(default="", metadata={"help": "Its instruction, if the model was trained with some."})
-    max_new_tokens: int = field(default=1024, metadata={"help": "Longest output, in tokens."})
+    max_thought_tokens: int = field(default=1024, metadata={"help": "A longer thought is closed by force."})
+    max_answer_tokens: int = field(default=256, metadata={"help": "Longest answer, in tokens."})
+    num_votes: int = field(default=1, metadata={"help": "Sample so many chains; the most frequent answer wins."})
     temperature: float | None = field(default=None, metadata={"help": "Sample with it. Default: greedy."})
+    seed: int = field(default=0, metadata={"help": "Of the sampling."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that comes with the model."})
 
 
@@ -34,6 +39,21 @@ def typed_question() -> str:
         return input("Question: ")
     except EOFError:
         return ""
+
+
+def show(question: str, output: CoTOutput) -> None:
+    console = Console()
+    console.print(f"[bold]Question:[/bold] {question}", highlight=False)
+    for number, step in enumerate(output.steps, start=1):
+        console.print(f"  {number}. {step}", highlight=False, markup=False)
+    if output.forced:
+        why = {"budget": "its tokens were used up", "stop": "the model stopped within it"}[output.closed_by]
+        console.print(f"  (the thought was closed by force: {why})", highlight=False)
+    for vote in output.votes:
+        console.print(f"  {vote.count} of {len(output.chains)} chains: {vote.answer}", highlight=False, markup=False)
+    cut = "" if output.ended else " ... (cut: max_answer_tokens)"
+    console.print("[bold]Answer:[/bold]", end=" ")
+    console.print((output.answer or "(none)") + cut, highlight=False, markup=False)
 
 
 def main() -> None:
@@ -46,23 +66,11 @@ def main() -> None:
     question = args.question if args.question is not None else typed_question()
     if not question.strip():
         raise ValueError("There is no question. Pass --question, or type one.")
+    names = ("max_thought_tokens", "max_answer_tokens", "num_votes", "temperature", "seed")
+    options = {name: getattr(args, name) for name in names}
     record = {"context": question, "task": args.task, "domain": args.domain}
-    instructions = saved_instructions(args.model)
-    prompt = torch.tensor([encode_prompt(record, tokenizer, instructions=instructions)], device=model.device)
-    sampling = (
-        {"do_sample": False} if args.temperature is None else {"do_sample": True, "temperature": args.temperature}
-    )
-    output = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=args.max_new_tokens, **sampling
-    )
-    text = str(tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
-    parsed = parse(opened_by_prompt(build_prompt(record, tokenizer, instructions=instructions)) + text)
-    console = Console()
-    console.print(f"[bold]Question:[/bold] {question}", highlight=False)
-    for number, step in enumerate(parsed.steps, start=1):
-        console.print(f"  {number}. {step}", highlight=False, markup=False)
-    answer = parsed.answer if parsed.closed else f"(none: the thought was not closed in {args.max_new_tokens} tokens)"
-    console.print(f"[bold]Answer:[/bold] {answer}", highlight=False)
+    (output,) = generate_cot(model, tokenizer, record, instructions=saved_instructions(args.model), **options)
+    show(question, output)
 
 
 if __name__ == "__main__":

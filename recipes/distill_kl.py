@@ -22,15 +22,16 @@ TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
 
 def main() -> None:
     classes = (
-        runs.DataArguments, runs.StudentArguments, runs.ScratchArguments, runs.EvaluationArguments, DistillKLConfig,
-        ModelConfig,
+        runs.DataArguments, runs.StudentArguments, runs.ScratchArguments, runs.LongContextArguments,
+        runs.EvaluationArguments, DistillKLConfig, ModelConfig,
     )  # fmt: skip
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
-    _, student, scratch, _, args, model_args = parsed
+    _, student, scratch, long_context, _, args, model_args = parsed
     run = runs.begin(parsed)
     if run is None:
         return
     model, tokenizer = runs.load_student(student, model_args, scratch, args, run.train)
+    long_context.apply(model)
     trainer = DistillKLTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
     runs.train_or_go_on(trainer)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)

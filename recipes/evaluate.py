@@ -30,6 +30,7 @@ class EvaluateArguments:
     split: str = field(default="test", metadata={"help": "Split of the data."})
     limit: int | None = field(default=None, metadata={"help": "Only the first records of the split."})
     max_new_tokens: int = field(default=2048, metadata={"help": "Longest output, in tokens."})
+    max_thought_tokens: int | None = field(default=None, metadata={"help": "Of them for the thought, then closed."})
     batch_size: int = field(default=16, metadata={"help": "Sequences generated at once, on each process."})
     num_samples: int = field(default=1, metadata={"help": "Outputs a record; more than one are sampled."})
     temperature: float | None = field(default=None, metadata={"help": "Sample with it. Default: greedy."})
@@ -58,7 +59,7 @@ def main() -> int:
     kind: Any = EvaluateArguments
     (arguments,) = TrlParser(kind, description=__doc__).parse_args_and_config()
     state = PartialState(cpu=not torch.accelerator.is_available())
-    names = ("max_new_tokens", "batch_size", "num_samples", "temperature", "seed", "distractors")
+    names = "max_new_tokens", "max_thought_tokens", "batch_size", "num_samples", "temperature", "seed", "distractors"
     settings = {name: getattr(arguments, name) for name in names}
     results: dict[str, dict[str, Any]] = {}
     try:

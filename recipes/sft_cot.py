@@ -19,13 +19,17 @@ TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
 
 
 def main() -> None:
-    classes = (runs.DataArguments, runs.ScratchArguments, runs.EvaluationArguments, CoTSFTConfig, ModelConfig)
+    classes = (
+        runs.DataArguments, runs.ScratchArguments, runs.LongContextArguments, runs.EvaluationArguments, CoTSFTConfig,
+        ModelConfig,
+    )  # fmt: skip
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
-    _, scratch, _, args, model_args = parsed
+    _, scratch, long_context, _, args, model_args = parsed
     run = runs.begin(parsed)
     if run is None:
         return
     model, tokenizer = runs.load_model_and_tokenizer(model_args, scratch, args, run.train)
+    long_context.apply(model)
     trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
     runs.train_or_go_on(trainer)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)

@@ -11,7 +11,7 @@ _lazy_getattr, _, _lazy_names = lazy_exports(
     __name__,
     {
         "evaluate_model": ".evaluator",
-        "generate_ids": ".generation",
+        "generate_ids": "..generation",
         "format_table": ".report",
         "save_report": ".report",
     },

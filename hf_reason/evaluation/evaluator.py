@@ -12,12 +12,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.augment import insert_distractor
 from ..data.record import DataError, cjk_share
+from ..generation.batching import decode_ids, generate_ids, generation_config, model_device
+from ..generation.budgets import thought_budgets
+from ..generation.distributed import once
 from ..text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse, template_hash
 from ..text.spans import prompt_token_ids
 from . import scoring
-from .distributed import once
 from .figures import ScoredOutput, all_figures, answer_accuracy
-from .generation import generate_ids, generation_config, model_device
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,19 @@ class _Run:
     instructions: Mapping[str, str] | None
     thinking: bool
     progress: bool
+    max_thought_tokens: int | None
 
     def prompts(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
         options: dict[str, Any] = {"instructions": self.instructions, "thinking": self.thinking}
         return [build_prompt(record, self.tokenizer, **options) for record in records]
 
-    def generate(self, prompts: Sequence[str]) -> list[list[list[int]]]:
-        return generate_ids(
+    def generate(self, prompts: Sequence[str]) -> list[list[tuple[list[int], bool]]]:
+        """The outputs of each prompt: their tokens, and whether the thought was closed by force."""
+        steer, thought = None, self.max_thought_tokens
+        if thought is not None:
+            rest = self.config.max_new_tokens - thought
+            steer = thought_budgets(self.tokenizer, prompts, self.config, thought, rest)
+        outputs = generate_ids(
             self.model,
             [prompt_token_ids(prompt, self.tokenizer) for prompt in prompts],
             self.config,
@@ -47,11 +54,14 @@ class _Run:
             num_samples=self.num_samples,
             seed=self.seed,
             progress=self.progress and bool(prompts),
+            steer=steer,
         )
+        if steer is None:
+            return [[(ids, False) for ids in samples] for samples in outputs]
+        return [[(written.ids, written.closed_by != "model") for written in samples] for samples in outputs]
 
     def decode(self, ids: Sequence[int]) -> str:
-        # Special tokens stay: some vocabularies mark <think> as special.
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return decode_ids(self.tokenizer, ids)
 
 
 def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -82,8 +92,11 @@ def _thought_tokens(run: _Run, ids: Sequence[int], text: str, opened: str) -> in
     return low
 
 
-def _prediction(run: _Run, record: Mapping[str, Any], prompt: str, ids: Sequence[int], sample: int) -> dict[str, Any]:
+def _prediction(
+    run: _Run, record: Mapping[str, Any], prompt: str, output: tuple[list[int], bool], sample: int
+) -> dict[str, Any]:
     """One output, taken apart."""
+    ids, forced = output
     text = run.decode(ids)
     # What the prompt has opened belongs to the output: else a thought that was cut looks like an answer.
     opened = opened_by_prompt(prompt)
@@ -96,7 +109,7 @@ def _prediction(run: _Run, record: Mapping[str, Any], prompt: str, ids: Sequence
         "steps": parsed.steps,
         "answer": parsed.answer,
         "reference": record["answer"],
-        "closed": scoring.is_closed(opened + text),
+        "closed": scoring.is_closed(opened + text) and not forced,
         "correct": scoring.answer_correct(parsed.answer, record["answer"]),
         "num_tokens": len(ids),
         "thought_tokens": _thought_tokens(run, ids, text, opened),
@@ -125,12 +138,15 @@ def _scored(number: int, record: Mapping[str, Any], prediction: Mapping[str, Any
 
 
 def _judge(
-    run: _Run, records: Sequence[Mapping[str, Any]], prompts: Sequence[str], outputs: Sequence[Sequence[Sequence[int]]]
+    run: _Run,
+    records: Sequence[Mapping[str, Any]],
+    prompts: Sequence[str],
+    outputs: Sequence[Sequence[tuple[list[int], bool]]],
 ) -> tuple[list[dict[str, Any]], list[ScoredOutput]]:
     predictions, scored = [], []
     for number, (record, prompt, samples) in enumerate(zip(records, prompts, outputs, strict=True)):
-        for sample, ids in enumerate(samples):
-            prediction = _prediction(run, record, prompt, ids, sample)
+        for sample, output in enumerate(samples):
+            prediction = _prediction(run, record, prompt, output, sample)
             predictions.append(prediction)
             scored.append(_scored(number, record, prediction))
     return predictions, scored
@@ -142,7 +158,8 @@ def _settings(run: _Run) -> dict[str, Any]:
     settings = {**(own.to_diff_dict() if own is not None else {}), **run.config.to_diff_dict()}
     for name in ("transformers_version", "_from_model_config"):
         settings.pop(name, None)
-    return {**dict(sorted(settings.items())), "batch_size": run.batch_size, "thinking": run.thinking}
+    budget = {} if run.max_thought_tokens is None else {"max_thought_tokens": run.max_thought_tokens}
+    return {**dict(sorted(settings.items())), **budget, "batch_size": run.batch_size, "thinking": run.thinking}
 
 
 def evaluate_model(
@@ -151,6 +168,7 @@ def evaluate_model(
     records: Iterable[Mapping[str, Any]],
     *,
     max_new_tokens: int = 512,
+    max_thought_tokens: int | None = None,
     batch_size: int = 16,
     num_samples: int = 1,
     temperature: float | None = None,
@@ -172,6 +190,9 @@ def evaluate_model(
         tokenizer: Its tokenizer; prompts are those of `hf_reason.text.encode_prompt`.
         records: Records; `context`, `steps` and `answer` are needed, the other fields are used when there.
         max_new_tokens: Longest output, in tokens.
+        max_thought_tokens: So many of them for the thought, which is then closed by force (see
+            `hf_reason.generation.generate_cot`), and the rest for the answer. The close-rate counts thoughts that the
+            model closed itself.
         batch_size: Sequences generated at once.
         num_samples: Outputs a record. More than one are sampled.
         temperature: Samples with it; `None` decodes greedily, or with the model's own temperature when
@@ -202,6 +223,11 @@ def evaluate_model(
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size), ("num_samples", num_samples)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
+    if max_thought_tokens is not None and (max_thought_tokens >= max_new_tokens or not thinking):
+        raise ValueError(
+            f"max_thought_tokens={max_thought_tokens} is a part of max_new_tokens={max_new_tokens} and needs "
+            f"thinking=True (it is {thinking}): raise max_new_tokens, or leave the thought's budget out."
+        )
     config = generation_config(
         model,
         tokenizer,
@@ -210,7 +236,9 @@ def evaluate_model(
         temperature=temperature,
         generation_kwargs=generation_kwargs,
     )
-    run = _Run(model, tokenizer, config, batch_size, num_samples, seed, instructions, thinking, progress)
+    run = _Run(
+        model, tokenizer, config, batch_size, num_samples, seed, instructions, thinking, progress, max_thought_tokens
+    )
     prompts = run.prompts(rows)
     outputs = run.generate(prompts)
     noisy_rows = [insert_distractor(row, seed) for row in rows] if distractors else []

@@ -11,5 +11,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "student_from_teacher": ".student",
         "adapter_of": ".adapters",
         "load_adapters": ".adapters",
+        "set_rope_scaling": ".long_context",
+        "set_sliding_window": ".long_context",
     },
 )

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "DataArguments": ".datasets",
         "load_splits": ".datasets",
         "as_trained": ".datasets",
+        "LongContextArguments": ".long_context",
         "StudentArguments": ".students",
         "load_student": ".students",
         "CacheArguments": ".caching",

@@ -11,6 +11,7 @@ _lazy_getattr, _, _lazy_names = lazy_exports(
         "encode": ".spans",
         "encode_prompt": ".spans",
         "check_round_trip": ".spans",
+        "split_record": ".long_chains",
         "CoTCollator": ".collator",
         "align_generation_config": ".tokens",
         "end_token_id": ".tokens",

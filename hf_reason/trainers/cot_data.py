@@ -1,12 +1,14 @@
-"""Records to training rows: encode, drop what is too long, pack; the span columns stay aligned throughout."""
+"""Records to training rows: encode, drop or split what is too long, pack; the span columns stay aligned throughout."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_reason.text.spans import CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
+from hf_reason.text.long_chains import StepTooLong, split_encoded
+from hf_reason.text.spans import ADDED_COLUMNS, ANSWER, CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
 
 from .domains import domain_id
 from .order import domain_of_rows
@@ -21,18 +23,31 @@ TOKEN_COLUMNS = ("input_ids", "labels", *SPAN_COLUMNS)
 
 @dataclass
 class LengthReport:
-    """What `max_length` did to a data set. Lengths are in tokens."""
+    """What `max_length` did to a data set. Lengths are in tokens.
+
+    With `overlong="split"`, `pieces` is what the overlong examples became, and `unsplit` how many of them were dropped
+    because one of their steps is too long.
+    """
 
     examples: int
     overlong: int
     overlong_tokens: int
     tokens: int
+    pieces: int = 0
+    unsplit: int = 0
 
     def __str__(self) -> str:
         share = self.overlong_tokens / max(self.tokens, 1)
         return (
             f"{self.overlong} of {self.examples} examples over the limit ({self.overlong_tokens} tokens, {share:.1%})"
         )
+
+    def outcome(self, overlong: str) -> str:
+        """What became of the overlong examples."""
+        if overlong != "split":
+            return {"drop": "dropped", "truncate": "cut at the end"}[overlong]
+        dropped = f"; {self.unsplit} dropped, which have a step that does not fit" if self.unsplit else ""
+        return f"{self.overlong - self.unsplit} split at step boundaries into {self.pieces} pieces{dropped}"
 
 
 def is_record_dataset(columns: list[str]) -> bool:
@@ -89,9 +104,17 @@ def encode_records(
 
 
 def limit_length(
-    dataset: "Dataset | IterableDataset", max_length: int, overlong: str, name: str, map_kwargs: dict[str, Any]
+    dataset: "Dataset | IterableDataset",
+    max_length: int,
+    overlong: str,
+    name: str,
+    map_kwargs: dict[str, Any],
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    overlap_steps: int = 1,
 ) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
     """Apply `max_length` as `overlong` says; a streamed data set gets no report, since it is not read yet.
+
+    `tokenizer` and `overlap_steps` are for `overlong="split"`, which keeps the four token columns only.
 
     Raises:
         ValueError: with `overlong="error"` and an example that is too long, or when no example is left.
@@ -114,6 +137,10 @@ def limit_length(
                 f"{name} data set: every example is longer than max_length={max_length} (shortest {min(lengths)} "
                 "tokens). Raise max_length."
             )
+    if overlong == "split":
+        if tokenizer is None:
+            raise ValueError("overlong='split' needs the tokenizer that the examples were encoded with.")
+        return _split(dataset, max_length, name, map_kwargs, tokenizer, overlap_steps, report)
     if overlong == "truncate":
 
         def cut(row: dict[str, Any]) -> dict[str, Any]:
@@ -122,6 +149,50 @@ def limit_length(
         dataset = dataset.map(cut, **map_kwargs).filter(_has_target, **map_kwargs)
         return dataset, report
     return dataset.filter(lambda row: len(row["input_ids"]) <= max_length, **map_kwargs), report
+
+
+def _split(
+    dataset: "Dataset | IterableDataset",
+    max_length: int,
+    name: str,
+    map_kwargs: dict[str, Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    overlap_steps: int,
+    report: LengthReport | None,
+) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
+    """Every example as its pieces; one with a step that does not fit is left out and counted in the report."""
+
+    more = [column for column in ADDED_COLUMNS if column in (dataset.column_names or ())]
+
+    def pieces(rows: dict[str, list]) -> dict[str, list]:
+        found: dict[str, list] = {column: [] for column in (*TOKEN_COLUMNS, *more, "part")}
+        for place in range(len(rows["input_ids"])):
+            example = {column: rows[column][place] for column in TOKEN_COLUMNS}
+            with suppress(StepTooLong):
+                for part, piece in enumerate(split_encoded(example, tokenizer, max_length, overlap_steps)):
+                    added = {column: _of_piece(column, rows[column][place], piece["segment_ids"]) for column in more}
+                    for column, values in {**piece, **added, "part": part}.items():
+                        found[column].append(values)
+        return found
+
+    dataset = dataset.select_columns([*TOKEN_COLUMNS, *more]).map(pieces, batched=True, batch_size=100, **map_kwargs)
+    if report is not None:
+        if not len(dataset):
+            raise ValueError(
+                f"{name} data set: no example fits into max_length={max_length}, nor does one of their steps with its "
+                "prompt and overlap. Raise max_length, or lower overlap_steps."
+            )
+        report.unsplit = report.examples - sum(part == 0 for part in dataset["part"])
+        report.pieces = len(dataset) - (report.examples - report.overlong)
+    return dataset.remove_columns("part"), report
+
+
+def _of_piece(column: str, values: list[int], segments: list[int]) -> list[int]:
+    """An added column of a piece: domain and task are those of the record, choices belong to the answer."""
+    if column != CHOICE_IDS:
+        return [values[0]] * len(segments)
+    answer = segments.count(ANSWER)
+    return [0] * (len(segments) - answer) + values[len(values) - answer :]
 
 
 def _has_target(row: dict[str, Any]) -> bool:

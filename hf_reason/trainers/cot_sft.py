@@ -210,13 +210,16 @@ class CoTSFTTrainer(SFTTrainer):
             dataset = self._add_columns(dataset, records, dataset_name, args, options("Preparing"))
             if args.max_length is not None:
                 dataset, report = limit_length(
-                    dataset, args.max_length, args.overlong, dataset_name, options("Limiting")
-                )
+                    dataset, args.max_length, args.overlong, dataset_name, options("Limiting"), self._tokenizer,
+                    args.overlap_steps,
+                )  # fmt: skip
                 if report is not None:
                     self.length_reports[dataset_name] = report
                     if report.overlong:
-                        logger.warning("%s data set: %s, max_length=%d: %s", dataset_name, report, args.max_length,
-                                       {"drop": "dropped", "truncate": "cut at the end"}[args.overlong])  # fmt: skip
+                        outcome = report.outcome(args.overlong)
+                        logger.warning(
+                            "%s data set: %s, max_length=%d: %s", dataset_name, report, args.max_length, outcome
+                        )
             elif packing:
                 raise ValueError("Packing needs a max_length: the length of a packed row.")
             if packing:
@@ -346,11 +349,15 @@ class CoTSFTTrainer(SFTTrainer):
             self._metrics[mode]["choice_accuracy"].append(right / total)
 
     def _check_first_batch(self, inputs: Mapping[str, Any]) -> None:
-        """Every completion of the first batch must end in the end-of-turn token, or the model never learns to stop."""
+        """Every answer of the first batch must end in the end-of-turn token, or the model never learns to stop.
+
+        Only the last piece of a split chain has one; a batch without any is passed over.
+        """
         self._first_batch_checked = True
         if SPAN_COLUMNS[0] not in inputs or self.args.overlong == "truncate":
             return
         labels, answer = inputs["labels"], inputs["segment_ids"] == ANSWER
+        self._first_batch_checked = bool(answer.any())
         followed = torch.zeros_like(answer)
         followed[:, :-1] = answer[:, 1:]
         last = labels[answer & ~followed]

@@ -11,6 +11,8 @@ from hf_reason._options import parsed_option
 from .domains import check_shares
 from .tasks import parse_tasks
 
+_OVERLONG = ("drop", "split", "truncate", "error")
+
 
 @dataclass
 class CoTSFTConfig(SFTConfig):
@@ -55,8 +57,11 @@ class CoTSFTConfig(SFTConfig):
         > Parameters that control the data
 
         overlong (`str`, defaults to `"drop"`):
-            What happens to an example longer than `max_length`: `"drop"` (counted and printed), `"truncate"` (cut at
-            the end; the model may not learn to close its thought) or `"error"`.
+            What happens to an example longer than `max_length`: `"drop"` (counted and printed), `"split"` (into
+            pieces of whole steps, each with the prompt; see `hf_reason.text.split_record`), `"truncate"` (cut at the
+            end; the model may not learn to close its thought) or `"error"`.
+        overlap_steps (`int`, defaults to `1`):
+            With `overlong="split"`: steps before a piece that it has as context, without a loss on them.
 
         > Parameters that control the optimizer
 
@@ -96,7 +101,10 @@ class CoTSFTConfig(SFTConfig):
     curriculum_share: float = field(default=0.5, metadata={"help": "Share of the run that its stages take."})
     overlong: str = field(
         default="drop",
-        metadata={"help": "What happens to examples over max_length.", "choices": ["drop", "truncate", "error"]},
+        metadata={"help": "What happens to examples over max_length.", "choices": list(_OVERLONG)},
+    )
+    overlap_steps: int = field(
+        default=1, metadata={"help": "Steps of context that a piece of a split chain has before its own."}
     )
     muon_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of Muon for the layers' matrices. Unset: no Muon."}
@@ -114,12 +122,14 @@ class CoTSFTConfig(SFTConfig):
             raise ValueError(
                 f"packing_strategy={self.packing_strategy!r} cuts chains in two. Use 'bfd': it packs whole examples."
             )
-        for name, known in (("step_weighting", ("token", "step")), ("overlong", ("drop", "truncate", "error"))):
+        for name, known in (("step_weighting", ("token", "step")), ("overlong", _OVERLONG)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
-        for name in ("thought_weight", "answer_weight"):
+        for name in ("thought_weight", "answer_weight", "overlap_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.overlong == "split" and self.max_length is None:
+            raise ValueError("overlong='split' needs a max_length: the length of the longest piece.")
         if self.thought_weight == self.answer_weight == 0:
             raise ValueError("thought_weight and answer_weight are both 0, so there is no loss. Set one above 0.")
         self._check_strategies()

@@ -77,6 +77,11 @@ class DistillKLTrainer(CoTSFTTrainer):
                 raise ValueError(
                     "on_policy_share needs a teacher that reads new text; a cache holds the records only."
                 )
+            if args.overlong == "split":
+                raise ValueError(
+                    "overlong='split' makes new examples of the records, which a cache holds whole. Use "
+                    "overlong='drop', or a teacher that runs."
+                )
             if args.path_weight > 0 and args.overlong == "truncate":
                 raise ValueError("overlong='truncate' cuts steps that the cache holds whole. Use overlong='drop'.")
             if kwargs.get("data_collator") is not None:

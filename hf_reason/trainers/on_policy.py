@@ -15,10 +15,12 @@ ON_POLICY = "on_policy"
 
 
 def prompts_of(batch: Mapping[str, torch.Tensor]) -> list[list[int]]:
-    """The prompt of each row of a padded batch: what precedes the first target."""
+    """The prompt of each row of a padded batch: what precedes the first step (without span columns, target)."""
     found = []
-    for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
-        targets = (labels != IGNORE_INDEX).nonzero()
+    # a piece of a split chain has steps that are no targets; the student writes its own from the first on
+    written = batch["segment_ids"] != PROMPT if "segment_ids" in batch else batch["labels"] != IGNORE_INDEX
+    for ids, inside in zip(batch["input_ids"], written, strict=True):
+        targets = inside.nonzero()
         found.append(ids[: int(targets[0]) if len(targets) else len(ids)].tolist())
     return found
 

@@ -87,7 +87,7 @@ def check_divergence(device: torch.device) -> float:
 
 def check_generation(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
     """Tokens/s of batched generation in bf16, and whether a left-padded batch equals its rows."""
-    from hf_reason.evaluation.generation import pad_left
+    from hf_reason.generation.batching import pad_left
 
     model: Any = model_for(tokenizer)
     model = model.to(device, torch.bfloat16 if device.type != "cpu" else torch.float32).eval()
@@ -108,7 +108,7 @@ def check_step_reasoner(device: torch.device, tokenizer, rows: list[dict]) -> tu
     """StepReasoner in float32: the largest difference of its logits between the device and the CPU, relative to the
     largest logit, and whether a left-padded batch writes the same with and without a cache."""
     from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
-    from hf_reason.evaluation.generation import pad_left
+    from hf_reason.generation.batching import pad_left
 
     torch.manual_seed(0)
     config = StepReasonerConfig(

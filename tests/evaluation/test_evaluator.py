@@ -14,7 +14,7 @@ from hf_reason.data.augment import insert_distractor
 from hf_reason.data.record import DataError, make_record
 from hf_reason.evaluation import evaluate_model
 from hf_reason.evaluation.figures import steps_label
-from hf_reason.evaluation.generation import generation_config, stop_ids, trim_output
+from hf_reason.generation.batching import generation_config, stop_ids, trim_output
 from hf_reason.text import build_prompt, encode_prompt, template_hash
 
 PROBLEMS = [

@@ -164,3 +164,15 @@ def test_bad_tasks_are_refused(tmp_path, tasks, message):
 def test_a_teacher_refuses_what_it_cannot_score(tmp_path, options):
     with pytest.raises(ValueError, match="a teacher does not know"):
         DistillKLConfig(str(tmp_path), teacher="x", use_cpu=True, bf16=False, **options)
+
+
+def test_split_chains_keep_their_columns(tmp_path, tiny_model, tokenizer):
+    """A chain that is cut at its steps: the task on every piece, the choices on the one with the answer."""
+    long = _record(1, "不对", [f"{n}+{n}={2 * n}" for n in range(3, 9)])
+    whole = _trainer(tmp_path, tiny_model, tokenizer, [long])
+    pieces = _trainer(tmp_path, tiny_model, tokenizer, [long], overlong="split", max_length=80)
+    (row,), rows = list(whole.train_dataset), list(pieces.train_dataset)
+    assert len(rows) > 1 and all(set(piece["task_ids"]) == {1} for piece in rows)
+    assert all(not any(piece["choice_ids"]) for piece in rows[:-1])
+    answer = sum(segment == ANSWER for segment in row["segment_ids"])
+    assert rows[-1]["choice_ids"][-answer:] == row["choice_ids"][-answer:] and any(rows[-1]["choice_ids"])

@@ -1,4 +1,4 @@
-"""The few collective operations that evaluation needs; with one process they do nothing."""
+"""The few collective operations that generation and evaluation need; with one process they do nothing."""
 
 import os
 from collections.abc import Callable

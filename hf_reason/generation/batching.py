@@ -1,8 +1,8 @@
 """Batched generation from token ids: left-padded here, sorted by length, sharded over the processes of a launch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -116,6 +116,21 @@ def trim_output(ids: Sequence[int], stops: Sequence[int], pad_id: int) -> list[i
     return list(ids[:end])
 
 
+def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of output tokens. Special tokens stay: some vocabularies mark `<think>` as special."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+class Steering(Protocol):
+    """What steers one batch while it is generated, and takes its outputs apart."""
+
+    def generate_kwargs(self) -> dict[str, Any]:
+        """More arguments of `generate`."""
+
+    def result(self, row: int, ids: list[int]) -> Any:
+        """What stands for the output of a row; `ids` are its new tokens with what stands behind their end."""
+
+
 def _batch_rng(device: torch.device, seed: int, batch: int) -> Any:
     """A generator state of the batch's own, so that it draws the same on whichever process it runs."""
     devices = [device] if device.type == "cuda" else []
@@ -139,7 +154,8 @@ def generate_ids(
     num_samples: int = 1,
     seed: int = 0,
     progress: bool = False,
-) -> list[list[list[int]]]:
+    steer: Callable[[list[int]], Steering] | None = None,
+) -> list[list[Any]]:
     """Generate `num_samples` continuations of each prompt.
 
     The prompts are sorted by length, cut into batches of `batch_size` sequences and padded on the left. Under a
@@ -154,9 +170,11 @@ def generate_ids(
         num_samples: Continuations a prompt.
         seed: Of the sampling; the process's own random state is left as it was.
         progress: Show a bar (on the first process).
+        steer: Called with the numbers of the prompts of a batch, for what steers it.
 
     Returns:
-        Token ids [prompt][sample][token], in the order of the prompts, without stop ids and padding.
+        Token ids [prompt][sample][token], in the order of the prompts, without stop ids and padding; with `steer`,
+        what its `result` gives in place of the ids.
     """
     from tqdm.auto import tqdm
 
@@ -176,12 +194,18 @@ def generate_ids(
             number = min(turn * world + rank, len(batches) - 1)
             batch = batches[number]
             ids, mask = pad_left([prompts[row] for row, _ in batch], config.pad_token_id)
+            steering = steer([row for row, _ in batch]) if steer else None
             with _batch_rng(device, seed, number) if config.do_sample else nullcontext():
                 written = model.generate(
-                    input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    generation_config=config,
+                    **(steering.generate_kwargs() if steering else {}),
                 )
             written = getattr(written, "sequences", written)
-            for job, row in zip(batch, written[:, ids.shape[1] :].tolist(), strict=True):
-                outputs[job] = trim_output(row, stops, config.pad_token_id)
+            for place, (job, row) in enumerate(zip(batch, written[:, ids.shape[1] :].tolist(), strict=True)):
+                outputs[job] = (
+                    steering.result(place, row) if steering else trim_output(row, stops, config.pad_token_id)
+                )
     everything = dict(gather(list(outputs.items())))
     return [[everything[row, sample] for sample in range(num_samples)] for row in range(len(prompts))]

@@ -1,0 +1,172 @@
+"""Two-stage generation of a chain of thought: the thought within its budget, then the answer from the thought.
+
+for output in generate_cot(model, tokenizer, ["小明有12个苹果,又买来25个。现在有多少个?"], max_thought_tokens=256):
+    print(output.steps, output.answer)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
+from ..text.spans import prompt_token_ids
+from .batching import decode_ids, generate_ids, generation_config
+from .budgets import Written, thought_budgets
+from .voting import Vote, count_votes
+
+
+@dataclass(frozen=True)
+class CoTOutput:
+    """A chain of thought with its answer.
+
+    Attributes:
+        prompt: What the model was given, as text.
+        thought: The text between the tags.
+        steps: The thought's steps, without their labels.
+        answer: The text behind the thought.
+        closed_by: Who closed the thought: "model"; "budget", when `max_thought_tokens` were used up; "stop", when the
+            model was about to end its output without an answer.
+        thought_tokens: Tokens of the thought, both tags included (the opening one unless the prompt has written it).
+        answer_tokens: Tokens behind `</think>`, without the stop token.
+        ended: Whether the model ended the answer; `False` where `max_answer_tokens` did.
+        votes: With several votes, the different answers and their shares, the winner first.
+        chains: With several votes, all the chains, in the order in which they were sampled.
+    """
+
+    prompt: str
+    thought: str
+    steps: list[str]
+    answer: str
+    closed_by: str
+    thought_tokens: int
+    answer_tokens: int
+    ended: bool
+    votes: list[Vote] = field(default_factory=list)
+    chains: "list[CoTOutput]" = field(default_factory=list)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the thought was closed by force."""
+        return self.closed_by != "model"
+
+
+def generate_cot(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: "str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]",
+    *,
+    max_thought_tokens: int = 1024,
+    max_answer_tokens: int = 256,
+    num_votes: int = 1,
+    temperature: float | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    instructions: Mapping[str, str] | None = None,
+    generation_kwargs: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> list[CoTOutput]:
+    """Think, then answer; each within its own budget.
+
+    Both stages are one sequence of one call of `generate`: the cache is used throughout, a row whose thought is closed
+    goes on with its answer at once, and whatever reads the prompt (a router, an encoder) reads it once. Where the
+    chat template has not opened the thought, `<think>` is written for the model; `ThoughtBudget` says when a thought
+    is closed by force. Where nothing is forced, greedy output is that of plain `generate`.
+
+    Under a distributed launch every process must call this with the same prompts; all get all outputs.
+
+    Args:
+        model: A causal language model with `generate`, on its device: decoder-only, StepReasoner, with adapters.
+        tokenizer: The model's.
+        prompts: Questions, or records (`context`, and optionally `task` and `domain`); a single one is taken as a list
+            of one.
+        max_thought_tokens: Most tokens of the thought, both tags included.
+        max_answer_tokens: Most tokens of the answer, the stop token included.
+        num_votes: Chains sampled for each prompt; the answer that most of them give wins, of equally many the one that
+            was given first. The output is the first chain that gave it.
+        temperature: Samples with it. `None` is greedy or, with several votes, the model's own temperature.
+        seed: Of the sampling.
+        batch_size: Sequences generated at once.
+        instructions: Instruction of each domain, as in training.
+        generation_kwargs: More settings of transformers' `GenerationConfig`, for example `top_p`.
+        progress: Show a bar.
+
+    Returns:
+        An output for each prompt, in their order.
+
+    Raises:
+        ValueError: for an empty question, a budget that leaves no room, several votes without sampling, beam search,
+            a chat template that closes the thought in its generation prompt, or a vocabulary without the tags.
+    """
+    rows = _rows(prompts)
+    for name, value in (
+        ("max_answer_tokens", max_answer_tokens),
+        ("num_votes", num_votes),
+        ("batch_size", batch_size),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1.")
+    settings = dict(generation_kwargs or {})
+    if num_votes > 1 and (temperature == 0 or settings.get("do_sample") is False):
+        raise ValueError(
+            f"num_votes={num_votes} without sampling gives {num_votes} equal chains. Set a temperature above 0, or "
+            "num_votes=1."
+        )
+    config = generation_config(
+        model,
+        tokenizer,
+        max_new_tokens=max_thought_tokens + max_answer_tokens,
+        num_samples=num_votes,
+        temperature=temperature,
+        generation_kwargs=settings,
+    )
+    texts = [build_prompt(row, tokenizer, instructions=instructions) for row in rows]
+    written = generate_ids(
+        model,
+        [prompt_token_ids(text, tokenizer) for text in texts],
+        config,
+        batch_size=batch_size,
+        num_samples=num_votes,
+        seed=seed,
+        progress=progress,
+        steer=thought_budgets(tokenizer, texts, config, max_thought_tokens, max_answer_tokens),
+    )
+    return [
+        _elect([_output(tokenizer, text, sample) for sample in samples])
+        for text, samples in zip(texts, written, strict=True)
+    ]
+
+
+def _rows(prompts: Any) -> list[Mapping[str, Any]]:
+    given = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
+    rows = [{"context": prompt} if isinstance(prompt, str) else prompt for prompt in given]
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping) or not isinstance(row.get("context"), str):
+            raise ValueError(f"prompts[{number}] is neither a question nor a record with a 'context'.")
+        if not row["context"].strip():
+            raise ValueError(f"prompts[{number}] is empty: there is no question.")
+    return rows
+
+
+def _output(tokenizer: PreTrainedTokenizerBase, prompt: str, written: Written) -> CoTOutput:
+    text = opened_by_prompt(prompt) + decode_ids(tokenizer, written.ids)
+    parsed = parse(text)
+    return CoTOutput(
+        prompt=prompt,
+        thought=text.partition(CLOSE_TAG)[0].lstrip().removeprefix(OPEN_TAG).strip(),
+        steps=parsed.steps,
+        answer=parsed.answer,
+        closed_by=written.closed_by,
+        thought_tokens=written.thought_tokens,
+        answer_tokens=len(written.ids) - written.thought_tokens,
+        ended=written.ended,
+    )
+
+
+def _elect(chains: list[CoTOutput]) -> CoTOutput:
+    if len(chains) == 1:
+        return chains[0]
+    votes = count_votes([chain.answer for chain in chains])
+    winner = chains[votes[0].chains[0] if votes else 0]
+    return CoTOutput(**{**vars(winner), "votes": votes, "chains": chains})
