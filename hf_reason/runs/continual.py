@@ -199,7 +199,7 @@ def _push(args: "CoTSFTConfig") -> None:
     output, api = Path(str(args.output_dir)), HfApi(token=args.hub_token)
     _note_local_base(output)
     name = api.create_repo(args.hub_model_id or output.name, private=args.hub_private_repo, exist_ok=True).repo_id
-    api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=["checkpoint-*", "*.partial", "*.tmp"])
+    api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=["_*", "checkpoint-*", "*.partial", "*.tmp"])
 
 
 def _note_local_base(output: str | Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hf_reason.trainers import CoTSFTConfig
 
-NEW_DATA = "new_data"
+NEW_DATA = "_new_data"  # the Trainer pushes no name that begins so: feedback is not the public's
 
 
 @dataclass(frozen=True)
