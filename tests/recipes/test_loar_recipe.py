@@ -82,7 +82,7 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, mo
     again = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     for name in ("template_hash", "answer_accuracy", "reasoning_length"):
         assert again[name] == figures[name]  # evaluate.py has found the adapter
-    assert _run(monkeypatch, ["--model", str(one), "--question", "1+1?", "--max_thought_tokens", "4"], "ask.py") == 0
+    assert _run(monkeypatch, ["--model", str(one), "--question", "1+1?", "--max_thought_tokens", "16"], "ask.py") == 0
 
 
 def test_interrupted_run_goes_on_with_a_lora(tmp_path, dataset, base, monkeypatch, capsys):
