@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -47,26 +46,16 @@ def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]
     return ["--config", str(config), "--output_dir", str(output), *extra]
 
 
-def _run(monkeypatch, arguments, recipe="loar.py") -> int:
-    """A recipe in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", [str(RECIPES / recipe), *arguments])
-    try:
-        runpy.run_path(str(RECIPES / recipe), run_name="__main__")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 def _curve(output: Path) -> dict[int, float]:
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return {row["step"]: row["loss"] for row in history if "loss" in row}
 
 
-def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, monkeypatch, capsys):
+def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, run_here):
     one = tmp_path / "one"
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8)) == 0
-    out = capsys.readouterr().out
-    assert "Question:" in out and "Answer:" in out
+    done = run_here("loar.py", *_arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8))
+    assert done.returncode == 0, done.stderr
+    assert "Question:" in done.stdout and "Answer:" in done.stdout
     written = {"model.safetensors", "loar_config.json", "loar.safetensors", "README.md"}
     assert written <= {path.name for path in one.iterdir()}
     assert LoARConfig.load(one / "loar_config.json").prompt_end_ids
@@ -78,17 +67,18 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, mo
     assert _curve(two) == pytest.approx(_curve(one), abs=1e-4)
     figures = json.loads((one / "evaluation" / "evaluation.json").read_text())
     evaluate = ["--model", str(one), "--data", dataset, "--limit", "3", "--max_new_tokens", "8"]
-    assert _run(monkeypatch, [*evaluate, "--output_dir", str(tmp_path / "report")], "evaluate.py") == 0
+    assert run_here("evaluate.py", *evaluate, "--output_dir", str(tmp_path / "report")).returncode == 0
     again = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     for name in ("template_hash", "answer_accuracy", "reasoning_length"):
         assert again[name] == figures[name]  # evaluate.py has found the adapter
-    assert _run(monkeypatch, ["--model", str(one), "--question", "1+1?", "--max_thought_tokens", "16"], "ask.py") == 0
+    asked = run_here("ask.py", "--model", str(one), "--question", "1+1?", "--max_thought_tokens", "16")
+    assert asked.returncode == 0, asked.stderr
 
 
-def test_interrupted_run_goes_on_with_a_lora(tmp_path, dataset, base, monkeypatch, capsys):
+def test_interrupted_run_goes_on_with_a_lora(tmp_path, dataset, base, monkeypatch, run_here):
     options = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "search_records": 2}
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, tmp_path / "whole", **options)) == 0
-    assert "at equal cost" in capsys.readouterr().out
+    done = run_here("loar.py", *_arguments(tmp_path, dataset, base, tmp_path / "whole", **options))
+    assert done.returncode == 0 and "at equal cost" in done.stdout, done.stderr
     step = CoTSFTTrainer.training_step
 
     def interrupt(self, *args, **kwargs):
@@ -96,10 +86,11 @@ def test_interrupted_run_goes_on_with_a_lora(tmp_path, dataset, base, monkeypatc
             raise KeyboardInterrupt
         return step(self, *args, **kwargs)
 
+    stopped = _arguments(tmp_path, dataset, base, tmp_path / "stopped", **options)
     with monkeypatch.context() as patch:
         patch.setattr(CoTSFTTrainer, "training_step", interrupt)
-        assert _run(patch, _arguments(tmp_path, dataset, base, tmp_path / "stopped", **options)) == 130
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, tmp_path / "stopped", **options)) == 0
+        assert run_here("loar.py", *stopped).returncode == 130
+    assert run_here("loar.py", *stopped).returncode == 0
     assert _curve(tmp_path / "stopped") == pytest.approx(_curve(tmp_path / "whole"), abs=1e-6)
 
 
@@ -114,7 +105,7 @@ def test_interrupted_run_goes_on_with_a_lora(tmp_path, dataset, base, monkeypatc
         (["--model_name_or_path", "./nothing"], "./nothing"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, base, monkeypatch, capsys, extra, message):
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, tmp_path / "out", *extra)) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error and message in error.strip().splitlines()[-1]
+def test_errors_are_one_line_with_the_mend(tmp_path, dataset, base, run_here, extra, message):
+    done = run_here("loar.py", *_arguments(tmp_path, dataset, base, tmp_path / "out", *extra))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert message in done.stderr.strip().splitlines()[-1]
