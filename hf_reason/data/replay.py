@@ -17,8 +17,8 @@ class ReplayMix:
     Attributes:
         records: New and replayed ones, shuffled.
         new, replayed: How many of each domain.
-        known: New records that the old data hold already; left out.
-        leaked: New records that are in a test split; left out.
+        known: New records that the old data hold already, or that came twice; left out.
+        leaked: New and replayed records that are in a test split; left out.
     """
 
     records: "Dataset"
@@ -62,6 +62,7 @@ def mix_replay(
         raise DataError(f"replay_share must be at least 0 and below 1, got {share}.")
     tested = {name for split in tests for name in split["id"]}
     before = set(old["id"])
+    kept = [row for row, name in enumerate(old["id"]) if name not in tested]
     fresh, known, leaked = [], 0, 0
     for row, name in enumerate(new["id"]):
         if name in tested:
@@ -69,13 +70,15 @@ def mix_replay(
         elif name in before:
             known += 1
         else:
+            before.add(name)
             fresh.append(row)
     if not fresh:
         raise DataError(
             f"There is nothing new to learn: of {len(new)} new records the old data hold {known} already, and "
             f"{leaked} are in a test split. Give other records."
         )
-    chosen = new.select(fresh)
+    leaked += len(old) - len(kept)
+    chosen, old = new.select(fresh), old.select(kept)
     wanted = min(round(len(fresh) * share / (1 - share)), len(old))
     replayed = old.select(_even_draw(list(old["domain"]), wanted, seed))
     records = concatenate_datasets([chosen, replayed]).shuffle(seed=seed)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._files import write_atomically
 from ..version import __version__
 from .card_sections import (
     accuracy_with_interval,
@@ -23,7 +24,7 @@ from .card_sections import (
     result_columns,
     results_tables,
 )
-from .report import Results, write_atomically
+from .report import Results
 
 TAGS = ("reasoning", "chain-of-thought", "chinese", "hf_reason")
 # what goes into the metadata, where the Hub's pages and searches find it

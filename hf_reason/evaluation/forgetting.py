@@ -8,6 +8,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from .._files import write_atomically
+from .scoring import wilson_interval
+
 HISTORY_FILE = "history.json"
 
 
@@ -81,14 +84,15 @@ def check_drops(before: Round, after: Round, domains: Iterable[str], max_drop: f
     Raises:
         ForgettingError: if one fell by more.
     """
-    fallen = [
-        f"{domain} {100 * before.accuracy[domain]:.1f}% -> {100 * after.accuracy[domain]:.1f}% "
-        f"({after.records[domain]} records)"
-        for domain in sorted(domains)
-        if domain in before.accuracy
-        and domain in after.accuracy
-        and 100 * (before.accuracy[domain] - after.accuracy[domain]) > max_drop + 1e-9
-    ]
+    fallen = []
+    for domain in sorted(set(domains) & before.accuracy.keys() & after.accuracy.keys()):
+        then, now = before.accuracy[domain], after.accuracy[domain]
+        if 100 * (then - now) > max_drop + 1e-9:
+            low, high = wilson_interval(now, after.records[domain])
+            fallen.append(
+                f"{domain} {100 * then:.1f}% -> {100 * now:.1f}%, {100 * (then - now):.1f} points (now 95% interval "
+                f"{100 * low:.1f}-{100 * high:.1f}, {after.records[domain]} records)"
+            )
     if fallen:
         raise ForgettingError(
             f"The model is not published: it forgot more than max_drop={max_drop:g} points of {'; '.join(fallen)}. It "
@@ -144,9 +148,7 @@ def save_history(folder: str | os.PathLike[str], rounds: Sequence[Round]) -> Non
     values = {"rounds": [asdict(entry) for entry in rounds], "figures": forgetting_figures(rounds)}
     text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
     for name, content in ((HISTORY_FILE, text.encode("utf-8")), ("history.png", history_plot(rounds))):
-        partial = Path(folder, name + ".partial")
-        partial.write_bytes(content)
-        os.replace(partial, Path(folder, name))
+        write_atomically(Path(folder, name), content)
 
 
 def load_history(folder: str | os.PathLike[str]) -> list[Round]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .._files import write_atomically
+
 Results = Mapping[str, Any]
 
 # (row, path into the results, how it is written)
@@ -120,13 +122,6 @@ def group_names(models: Mapping[str, Results], group: str) -> list[str]:
     if group == "by_num_steps":
         names.sort(key=lambda name: int(name.rstrip("+").split("-")[0]))
     return names
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def save_report(results: Results, output_dir: str | os.PathLike[str]) -> dict[str, Path]:

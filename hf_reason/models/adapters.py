@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_reason._files import is_first_process, write_atomically
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -58,12 +60,15 @@ def base_fingerprint(model: Any) -> dict[str, Any]:
 
 
 def write_base(folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> None:
-    """Keep the fingerprint beside an adapter. A path of this machine is shortened to its last part."""
+    """Keep the fingerprint beside an adapter. A path of this machine is shortened to its last part.
+
+    Of several processes the first writes.
+    """
+    if not is_first_process():
+        return
     name = str(fingerprint["name_or_path"])
     public = {**fingerprint, "name_or_path": Path(name).name if Path(name).exists() else name}
-    partial = Path(folder, BASE_FILE + ".partial")
-    partial.write_text(json.dumps(public, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, Path(folder, BASE_FILE))
+    write_atomically(Path(folder, BASE_FILE), (json.dumps(public, indent=2) + "\n").encode("utf-8"))
 
 
 def check_base(folder: str | os.PathLike[str], model: Any, fingerprint: Mapping[str, Any] | None = None) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections import Counter
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_reason._files import write_atomically
 from hf_reason.data import load_cot_sft_dataset
 from hf_reason.data.replay import ReplayMix, mix_replay
 from hf_reason.evaluation import evaluate_model
@@ -21,18 +22,17 @@ from hf_reason.evaluation.forgetting import (
 )
 from hf_reason.text import load_instructions, saved_instructions
 
-from .datasets import DataArguments
 from .models import ScratchArguments, check_model_name, load_model_and_tokenizer
 from .resume import is_finished, same_settings_or_refuse
+from .round_data import first_of_each, load_round_data
 from .training import TrainingRun
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from trl import ModelConfig
 
     from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-BEFORE_FILE, MERGED_FOLDER, NEW_DATA = "before.json", "base", "new_data"
+BEFORE_FILE, MERGED_FOLDER = "before.json", "base"
 ADAPTERS = ("fresh", "continue", "none")
 
 
@@ -40,7 +40,7 @@ ADAPTERS = ("fresh", "continue", "none")
 class ContinualArguments:
     """What a further round takes. `dataset` are the new records: a prepared folder, a Hub data set, or a raw file."""
 
-    old_dataset: str = field(metadata={"help": "Prepared folder or Hub data set of the rounds before."})
+    old_dataset: list[str] = field(metadata={"help": "Prepared folders or Hub data sets of the rounds before."})
     replay_share: float = field(
         default=0.2, metadata={"help": "Share of old records among those that are trained on."}
     )
@@ -57,6 +57,8 @@ class ContinualArguments:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.old_dataset, str):  # a YAML with a single name
+            self.old_dataset = [self.old_dataset]
         if not 0 <= self.replay_share < 1:
             raise ValueError(f"replay_share must be at least 0 and below 1, got {self.replay_share}.")
         if self.adapter not in ADAPTERS:
@@ -93,13 +95,12 @@ class ContinualRun(TrainingRun):
             trainer.accelerator.unwrap_model(trainer.model),  # type: ignore[arg-type]
             trainer.processing_class,  # type: ignore[arg-type]
             list(self.test)[: self.evaluation.test_records],  # type: ignore[arg-type]
+            num_samples=self.evaluation.eval_samples, temperature=self.evaluation.eval_temperature,
             seed=self.args.seed, instructions=self.instructions, **self.evaluation.generation(self.data.thinking),
         )  # fmt: skip
         if trainer.is_world_process_zero():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(results, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            write_atomically(path, (json.dumps(results, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
 
     def report(self, trainer: "CoTSFTTrainer", results: Mapping[str, Any]) -> None:
         """Write and print the history, apply the guard, and push the model if it passes and was asked for.
@@ -120,6 +121,8 @@ class ContinualRun(TrainingRun):
         trainer.accelerator.wait_for_everyone()
         check_round(output, self.old_domains, self.max_drop)
         if self.publish:
+            if trainer.is_world_process_zero():
+                _note_local_base(output)
             self.args.push_to_hub = True
             trainer.push_to_hub()
 
@@ -163,50 +166,30 @@ def begin_round(groups: tuple[Any, ...]) -> ContinualRun | None:
         raise ValueError("There are no new records. Give dataset: a prepared folder, a Hub data set or a raw file.")
     check_model_name(model_args.model_name_or_path)
     same_settings_or_refuse(args, *groups)
-    with args.main_process_first(desc="loading the records"):
-        place = _prepared(data, args)
-        new = load_cot_sft_dataset(data.domain, "train", place)
-        new_test = load_cot_sft_dataset(data.domain, "test", place)
-        domains = tuple(round_args.old_domains or sorted(set(load_cot_sft_dataset("all", "train",
-                        round_args.old_dataset)["domain"])))  # fmt: skip
-        old, old_test = (
-            concatenate_datasets([load_cot_sft_dataset(domain, split, round_args.old_dataset) for domain in domains])
-            for split in ("train", "test")
-        )
+    found = load_round_data(data, round_args.old_dataset, round_args.old_domains, args)
     if is_finished(str(args.output_dir)) and load_history(str(args.output_dir)):
-        check_round(str(args.output_dir), domains, round_args.max_drop)
+        check_round(str(args.output_dir), found.old_domains, round_args.max_drop)
         if args.push_to_hub and args.process_index == 0:  # refused before, and accepted now
             _push(args)
         print(f"{args.output_dir} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
         return None
     mix = mix_replay(
-        new.select(range(min(data.max_train_records or len(new), len(new)))), old, round_args.replay_share,
-        tests=(new_test, old_test), seed=args.seed,
+        found.new.select(range(min(data.max_train_records or len(found.new), len(found.new)))), found.old,
+        round_args.replay_share, tests=(found.new_test, found.old_test), seed=args.seed,
     )  # fmt: skip
     if args.process_index == 0:
         print(mix)
-    tests = [_first_of_each(split, evaluation.test_records) for split in (old_test, new_test)]
+    tests = [first_of_each(split, evaluation.test_records) for split in (found.old_test, found.new_test)]
     evaluation.test_records = None
-    validation = None if args.eval_strategy == "no" else load_cot_sft_dataset(data.domain, "validation", place)
+    validation = None if args.eval_strategy == "no" else load_cot_sft_dataset(data.domain, "validation", found.place)
     source = model_args.model_name_or_path
     instructions = load_instructions(data.instructions) if data.instructions else saved_instructions(source)
     # nothing may be pushed before the guard has looked at it: neither checkpoints nor the saved model
     publish, args.push_to_hub = args.push_to_hub, False
     return ContinualRun(
-        data, evaluation, args, mix.records, validation, concatenate_datasets(tests), instructions, source, mix,
-        domains, round_args.max_drop, publish,
+        replace(data, dataset=found.place), evaluation, args, mix.records, validation, concatenate_datasets(tests),
+        instructions, source, mix, found.old_domains, round_args.max_drop, publish,
     )  # fmt: skip
-
-
-def _first_of_each(records: "Dataset", limit: int | None) -> "Dataset":
-    """The first `limit` records of each domain."""
-    seen: Counter[str] = Counter()
-    rows = []
-    for row, domain in enumerate(records["domain"]):
-        seen[domain] += 1
-        if limit is None or seen[domain] <= limit:
-            rows.append(row)
-    return records.select(rows)
 
 
 def _push(args: "CoTSFTConfig") -> None:
@@ -214,21 +197,21 @@ def _push(args: "CoTSFTConfig") -> None:
     from huggingface_hub import HfApi
 
     output, api = Path(str(args.output_dir)), HfApi(token=args.hub_token)
+    _note_local_base(output)
     name = api.create_repo(args.hub_model_id or output.name, private=args.hub_private_repo, exist_ok=True).repo_id
-    api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=["checkpoint-*", "*.partial"])
+    api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=["checkpoint-*", "*.partial", "*.tmp"])
 
 
-def _prepared(data: DataArguments, args: "CoTSFTConfig") -> str:
-    """The new records as a prepared folder; a raw file (feedback, say) is prepared into the output folder."""
-    from hf_reason.data import prepare
-
-    assert data.dataset is not None
-    if not os.path.isfile(data.dataset):
-        return data.dataset
-    folder = Path(str(args.output_dir), NEW_DATA)
-    if args.process_index == 0:
-        prepare([data.dataset], folder, validation_share=0.0, test_share=0.1, progress=False)
-    return str(folder)
+def _note_local_base(output: str | Path) -> None:
+    """Say so if an adapter that is published belongs to a base that nobody else has."""
+    path = Path(output, "adapter_config.json")
+    base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.is_file() else None
+    if base and os.path.isdir(base):
+        print(
+            f"Note: the published adapter belongs to the base {base}, a folder of this machine. Others need it, too: "
+            "publish it and write its name into adapter_config.json, or train with adapter='none'.",
+            file=sys.stderr,
+        )
 
 
 def load_round_model(
@@ -242,30 +225,47 @@ def load_round_model(
     Raises:
         ValueError: if `continue` is asked of a model without an adapter, or the adapter's base is another one.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     from hf_reason.models.adapters import check_base
 
     source = str(model_args.model_name_or_path)
     model_args.use_peft = round_args.adapter == "fresh"
-    if not Path(source, "adapter_config.json").is_file():
+    if find_adapter_config_file(source, revision=model_args.model_revision) is None:
         if round_args.adapter == "continue":
             raise ValueError(f"adapter='continue': {source} holds no adapter. Use adapter='fresh' or 'none'.")
         return load_model_and_tokenizer(model_args, ScratchArguments(), args, records)
+    if round_args.adapter != "continue" and (model_args.load_in_4bit or model_args.load_in_8bit):
+        raise ValueError(
+            f"adapter={round_args.adapter!r} merges the adapter of {source} into its base, and quantised weights "
+            "would be rounded again. Load it without load_in_4bit and load_in_8bit, or use adapter='continue'."
+        )
     merged = Path(str(args.output_dir), MERGED_FOLDER)
-    base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
-    own = str(merged) if round_args.adapter == "fresh" and (merged / "config.json").is_file() else base
-    model_args.model_name_or_path = own
+    resumed = round_args.adapter == "fresh" and (merged / "config.json").is_file()
+    base = str(merged) if resumed else _base_of(source)
+    model_args.model_name_or_path = base
     try:
         tokenizer_of = ScratchArguments(tokenizer_name_or_path=source)
         model, tokenizer = load_model_and_tokenizer(model_args, tokenizer_of, args, records)
+    except ValueError as error:
+        raise ValueError(f"The adapter {source} belongs to the base {base}, which is not at hand: {error}") from error
     finally:
         model_args.model_name_or_path = source
-    if own == str(merged):
+    if resumed:
         return model, tokenizer
     check_base(source, model)
-    adapted: Any = PeftModel.from_pretrained(model, source, is_trainable=round_args.adapter == "continue")
+    try:
+        adapted: Any = PeftModel.from_pretrained(model, source, is_trainable=round_args.adapter == "continue")
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"The adapter {source} does not fit {base}, which it names as its base: {what}. Put the base that it was "
+            "trained on back in that place, or correct base_model_name_or_path in its adapter_config.json."
+        ) from error
     if round_args.adapter == "continue":
+        for config in adapted.peft_config.values():
+            config.base_model_name_or_path = base  # where it was found, which may not be where it was
         return adapted, tokenizer
     whole = adapted.merge_and_unload()
     if round_args.adapter == "fresh":
@@ -277,3 +277,13 @@ def load_round_model(
                 os.replace(partial, merged)
         whole.config._name_or_path = whole.name_or_path = str(merged)
     return whole, tokenizer
+
+
+def _base_of(source: str) -> str:
+    """The base model of an adapter; one that came with it, in its folder `base`, is used wherever the two are now."""
+    from peft import PeftConfig
+
+    base, beside = PeftConfig.from_pretrained(source).base_model_name_or_path, Path(source, MERGED_FOLDER)
+    if not base:
+        raise ValueError(f"{source}/adapter_config.json names no base model. Write it: base_model_name_or_path.")
+    return str(beside) if not os.path.isdir(base) and (beside / "config.json").is_file() else str(base)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from hf_reason._files import is_first_process, write_atomically
 from hf_reason.data.record import DOMAINS
 
 INSTRUCTIONS_FILE = "instructions.yaml"
@@ -77,10 +78,14 @@ def load_instructions(source: str | os.PathLike[str] | None) -> dict[str, str]:
 
 
 def save_instructions(folder: str | os.PathLike[str], instructions: Mapping[str, str]) -> None:
-    """Write the templates beside a model, so that evaluation and serving prompt it as training did."""
-    partial = Path(folder, INSTRUCTIONS_FILE + ".partial")
-    partial.write_text(yaml.safe_dump(dict(instructions), allow_unicode=True, sort_keys=False), encoding="utf-8")
-    os.replace(partial, Path(folder, INSTRUCTIONS_FILE))
+    """Write the templates beside a model, so that evaluation and serving prompt it as training did.
+
+    Of several processes the first writes.
+    """
+    if not is_first_process():
+        return
+    text = yaml.safe_dump(dict(instructions), allow_unicode=True, sort_keys=False)
+    write_atomically(Path(folder, INSTRUCTIONS_FILE), text.encode("utf-8"))
 
 
 def saved_instructions(model: str) -> dict[str, str]:

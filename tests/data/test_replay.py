@@ -47,6 +47,14 @@ def test_known_records_and_those_of_a_test_split_are_left_out(old):
     assert not set(mix.records["id"]) & {name for split in tests for name in split["id"]}
 
 
+def test_replay_takes_nothing_that_is_tested_and_new_records_count_once(old):
+    new = Dataset.from_list([*_records("finance", range(4)), *_records("finance", range(2))])
+    mix = mix_replay(new, old, 0.95, tests=(_records("math", range(50)),))
+    assert (mix.new, mix.known, mix.leaked) == ({"finance": 4}, 2, 50)
+    assert mix.replayed == {"legal": 30, "math": 10}  # all that is left
+    assert not set(mix.records["id"]) & set(_records("math", range(50))["id"])
+
+
 def test_errors(old):
     with pytest.raises(DataError, match="of 3 new records the old data hold 3 already"):
         mix_replay(_records("math", range(3)), old, 0.2)

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, load_from_disk
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from trl import ModelConfig, TrlParser
 
 from hf_reason.data.record import make_record
 from hf_reason.data.word_problems import generate_word_problems
 from hf_reason.evaluation.forgetting import load_history
-from hf_reason.trainers import CoTSFTTrainer
+from hf_reason.runs import ContinualArguments, DataArguments, EvaluationArguments
+from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 RECIPE = str(Path(__file__).parents[2] / "recipes" / "continual.py")
 SETTINGS = {
@@ -86,26 +88,20 @@ def _curve(output: Path) -> dict[int, float]:
 
 def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsys):
     """A fresh LoRA, one more on the merged model, then the same one trained on; the history follows."""
-    both = tmp_path / "both"
-    DatasetDict(
-        {
-            split: Dataset.from_list([row for name in ("math", "finance") for row in _rows(data[name], split)])
-            for split in ("train", "test")
-        }
-    ).save_to_disk(both)
+    both = [data["math"], data["finance"], data["math"]]  # what is there twice counts once
     rounds = [tmp_path / "one", tmp_path / "two", tmp_path / "three"]
     assert _run(monkeypatch, _arguments(tmp_path, model, data["math"], data["finance"], rounds[0])) == 0
     out = capsys.readouterr().out
     assert "25 training records: new 20 (finance 20), replayed 5 (math 5)" in out
     assert "backward transfer" in out
-    two = _arguments(tmp_path, rounds[0], str(both), data["legal"], rounds[1], replay_share=0.5)
+    two = _arguments(tmp_path, rounds[0], both, data["legal"], rounds[1], replay_share=0.5)
     assert _run(monkeypatch, two) == 0
     assert "replayed 20 (finance 10, math 10)" in capsys.readouterr().out
     assert (rounds[1] / "base" / "model.safetensors").is_file()
     adapter = json.loads((rounds[1] / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == str(rounds[1] / "base")
     more = _save(tmp_path / "more", "legal", 26, 99)
-    three = _arguments(tmp_path, rounds[1], str(both), more, rounds[2], adapter="continue")
+    three = _arguments(tmp_path, rounds[1], both, more, rounds[2], adapter="continue")
     assert _run(monkeypatch, three) == 0
     history = load_history(rounds[2])
     assert [entry.name for entry in history] == [Path(model).name, "one", "two", "three"]
@@ -115,12 +111,13 @@ def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsy
     # a round begins where the one before ended
     before = json.loads((rounds[2] / "before.json").read_text())["by_domain"]
     assert before["legal"]["answer_accuracy"] == history[2].accuracy["legal"]
-
-
-def _rows(folder, split):
-    from datasets import load_from_disk
-
-    return list(load_from_disk(folder)[split])
+    # an adapter that is moved together with its merged base still finds it
+    moved = rounds[1].rename(tmp_path / "moved")
+    four = _arguments(tmp_path, moved, both, more, tmp_path / "four", adapter="continue")
+    assert _run(monkeypatch, four) == 0
+    assert json.loads((tmp_path / "four" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
+        moved / "base"
+    )
 
 
 def test_all_weights_and_a_raw_file_of_feedback(tmp_path, data, model, monkeypatch, capsys):
@@ -133,6 +130,35 @@ def test_all_weights_and_a_raw_file_of_feedback(tmp_path, data, model, monkeypat
     assert "finance" in load_history(output)[-1].accuracy
     assert _run(monkeypatch, _arguments(tmp_path, model, data["math"], str(feedback), output, adapter="none")) == 0
     assert "is finished: nothing to do" in capsys.readouterr().out
+
+
+def test_a_few_lines_of_feedback_on_an_old_domain(tmp_path, data, model, monkeypatch, capsys):
+    """Too few for a test split of their own: the old one watches over them. Before and after are sampled alike."""
+    import hf_reason.runs.continual as continual
+
+    real, asked = continual.evaluate_model, []
+    monkeypatch.setattr(continual, "evaluate_model", lambda *a, **k: asked.append(k) or real(*a, **k))
+    feedback = tmp_path / "feedback.jsonl"
+    rows = [row for row in generate_word_problems(12, seed=6) if len(row["steps"]) > 2][:4]
+    feedback.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:2] + rows), encoding="utf-8"
+    )
+    output = tmp_path / "out"
+    arguments = _arguments(tmp_path, model, data["math"], str(feedback), output, eval_samples=2, eval_temperature=0.7)
+    assert _run(monkeypatch, arguments) == 0
+    said = capsys.readouterr()
+    assert "6 records, 4 kept; left out: exact_duplicate 2" in said.out
+    assert "without a test of their own" in said.err
+    assert load_history(output)[-1].records == {"math": 2}
+    after = json.loads((output / "evaluation" / "evaluation.json").read_text())
+    assert asked[0]["num_samples"] == after["num_samples"] == 2 and asked[0]["temperature"] == 0.7
+
+
+def test_demo_config_has_only_arguments_that_exist():
+    parser = TrlParser((ContinualArguments, DataArguments, EvaluationArguments, CoTSFTConfig, ModelConfig))
+    config = Path(RECIPE).parent / "configs" / "continual" / "demo.yaml"
+    round_args, *_ = parser.parse_args_and_config(["--config", str(config), "--use_cpu", "true"])
+    assert round_args.old_dataset == ["outputs/demo/data"] and round_args.old_domains == ["math"]
 
 
 def test_a_model_that_forgot_too_much_is_not_pushed(tmp_path, data, model, monkeypatch, capsys):
@@ -151,14 +177,16 @@ def test_a_model_that_forgot_too_much_is_not_pushed(tmp_path, data, model, monke
     arguments = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "out", push_to_hub=True)
     assert _run(monkeypatch, arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "not published" in error and "math 50.0% -> 0.0%" in error and not pushed
+    assert "not published" in error and "math 50.0% -> 0.0%, 50.0 points" in error and not pushed
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert _run(monkeypatch, arguments) == 2 and not pushed  # called again, it says the same
     assert "not published" in capsys.readouterr().err
     assert _run(monkeypatch, [*arguments, "--max_drop", "60"]) == 0 and pushed == ["again"]
+    capsys.readouterr()
     other = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "other", push_to_hub=True)
     assert _run(monkeypatch, [*other, "--max_drop", "60"]) == 0
     assert pushed[1:] == [str(tmp_path / "other")]
+    assert f"belongs to the base {model}, a folder of this machine" in capsys.readouterr().err
 
 
 def test_interrupted_round_goes_on_and_measures_before_once(tmp_path, data, model, monkeypatch, capsys):
@@ -223,3 +251,32 @@ def test_nothing_new_and_an_adapter_of_another_base(tmp_path, data, model, monke
     two = _arguments(tmp_path, tmp_path / "one", data["math"], data["legal"], tmp_path / "two")
     assert _run(monkeypatch, two) == 2
     assert "belongs to another base model" in capsys.readouterr().err
+    fingerprint.unlink()  # an adapter that another tool made: the shapes still tell
+    wide = tmp_path / "wide"
+    Qwen2ForCausalLM(Qwen2Config.from_pretrained(model, hidden_size=32)).save_pretrained(wide)
+    _base_is(tmp_path / "one", str(wide))
+    assert _run(monkeypatch, two) == 2
+    assert f"does not fit {wide}, which it names as its base" in capsys.readouterr().err
+    _base_is(tmp_path / "one", str(tmp_path / "gone"))
+    assert _run(monkeypatch, two) == 2
+    assert f"belongs to the base {tmp_path / 'gone'}, which is not at hand" in capsys.readouterr().err
+    _base_is(tmp_path / "one", model)
+    assert _run(monkeypatch, [*two, "--load_in_4bit", "true"]) == 2
+    assert "would be rounded again" in capsys.readouterr().err
+
+
+def _base_is(adapter: Path, base: str) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base}))
+
+
+def test_an_old_domain_that_cannot_be_tested_is_refused(tmp_path, data, model, monkeypatch, capsys):
+    parts = {"train": _rows(data["legal"], "train"), "test": _rows(data["math"], "test")}
+    DatasetDict({name: Dataset.from_list(rows) for name, rows in parts.items()}).save_to_disk(tmp_path / "blind")
+    arguments = _arguments(tmp_path, model, str(tmp_path / "blind"), data["finance"], tmp_path / "out")
+    assert _run(monkeypatch, arguments) == 2
+    assert "split test: no record of the domain 'legal'. There is: math (3)" in capsys.readouterr().err
+
+
+def _rows(folder: str, split: str) -> list[dict]:
+    return list(load_from_disk(folder)[split])
