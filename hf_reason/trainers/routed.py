@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from hf_reason._files import is_first_process
 from hf_reason.data.record import DOMAINS
 from hf_reason.models.loar.files import WEIGHTS_FILE
 from hf_reason.models.loar.holds import PROMPT_MASK, TASKS, before_first_label
@@ -89,7 +90,7 @@ class RoutedTrainerMixin:
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)  # type: ignore[misc]
-        if self._loar is not None:
+        if self._loar is not None and is_first_process():
             self._loar.save_pretrained(output_dir or str(self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

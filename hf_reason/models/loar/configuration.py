@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hf_reason._files import write_atomically
+
 CONFIG_FILE = "loar_config.json"
 
 
@@ -90,9 +92,8 @@ class LoARConfig:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `loar_config.json`."""
-        partial = Path(folder, CONFIG_FILE + ".partial")
-        partial.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, Path(folder, CONFIG_FILE))
+        text = json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+        write_atomically(Path(folder, CONFIG_FILE), text.encode("utf-8"))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "LoARConfig":

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_reason._files import write_atomically
 from hf_reason.models.adapters import AdapterError
 
 from .configuration import CONFIG_FILE, LoARConfig
@@ -23,15 +24,13 @@ class LoARFiles(nn.Module):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `loar_config.json` and `loar.safetensors`."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         where = Path(folder)
         where.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         tensors["budgets"] = torch.tensor(self.budgets)
-        partial = where / f"{WEIGHTS_FILE}.partial"
-        save_file(tensors, partial)
-        os.replace(partial, where / WEIGHTS_FILE)
+        write_atomically(where / WEIGHTS_FILE, save(tensors))
         self.config.save(where)
 
     @classmethod
