@@ -16,7 +16,7 @@ from trl import TrlParser
 
 from hf_reason import generate_cot
 from hf_reason.generation import CoTOutput
-from hf_reason.runs import check_model_name, one_line_errors
+from hf_reason.runs import check_model_name, one_line_errors, with_saved_loar
 from hf_reason.text import saved_instructions
 
 
@@ -62,6 +62,7 @@ def main() -> None:
     disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
     model: Any = AutoModelForCausalLM.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
+    with_saved_loar(model, args.model)
     model.to(PartialState(cpu=not torch.accelerator.is_available()).device).eval()
     question = args.question if args.question is not None else typed_question()
     if not question.strip():

@@ -18,7 +18,7 @@ from trl import TrlParser
 
 from hf_reason.data.load import load_cot_sft_dataset
 from hf_reason.evaluation import evaluate_model, format_table, save_report
-from hf_reason.runs import check_model_name, one_line_errors
+from hf_reason.runs import check_model_name, one_line_errors, with_saved_loar
 from hf_reason.text import load_instructions, saved_instructions
 
 
@@ -52,7 +52,7 @@ def load(name: str, arguments: EvaluateArguments, device: Any) -> tuple[Any, Any
         model = AutoModelForCausalLM.from_pretrained(name, dtype=arguments.dtype, trust_remote_code=trust)
     except (OSError, ValueError) as error:
         raise ValueError(f"--model {name} cannot be loaded: {' '.join(str(error).split())}") from error
-    return model.to(device), tokenizer
+    return with_saved_loar(model, name).to(device), tokenizer
 
 
 def main() -> int:

@@ -40,7 +40,9 @@ class _Run:
         options: dict[str, Any] = {"instructions": self.instructions, "thinking": self.thinking}
         return [build_prompt(record, self.tokenizer, **options) for record in records]
 
-    def generate(self, prompts: Sequence[str]) -> list[list[tuple[list[int], bool]]]:
+    def generate(
+        self, prompts: Sequence[str], records: Sequence[Mapping[str, Any]]
+    ) -> list[list[tuple[list[int], bool]]]:
         """The outputs of each prompt: their tokens, and whether the thought was closed by force."""
         steer, thought = None, self.max_thought_tokens
         if thought is not None:
@@ -55,6 +57,7 @@ class _Run:
             seed=self.seed,
             progress=self.progress and bool(prompts),
             steer=steer,
+            tasks=[record.get("domain") for record in records],
         )
         if steer is None:
             return [[(ids, False) for ids in samples] for samples in outputs]
@@ -240,10 +243,10 @@ def evaluate_model(
         model, tokenizer, config, batch_size, num_samples, seed, instructions, thinking, progress, max_thought_tokens
     )
     prompts = run.prompts(rows)
-    outputs = run.generate(prompts)
+    outputs = run.generate(prompts, rows)
     noisy_rows = [insert_distractor(row, seed) for row in rows] if distractors else []
     noisy_prompts = run.prompts(noisy_rows)
-    noisy_outputs = run.generate(noisy_prompts)
+    noisy_outputs = run.generate(noisy_prompts, noisy_rows)
 
     def work() -> dict[str, Any]:
         predictions, scored = _judge(run, rows, prompts, outputs)

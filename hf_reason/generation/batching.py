@@ -145,6 +145,13 @@ def _batch_rng(device: torch.device, seed: int, batch: int) -> Any:
     return seeded()
 
 
+def _routed_for(model: Any, tasks: Sequence[str | None] | None) -> Any:
+    """Inside it a LoAR routes for these tasks, one a row; without one nothing happens."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    loar = getattr(causal, "loar", None)
+    return nullcontext() if loar is None or tasks is None else loar.task(tasks)
+
+
 def generate_ids(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -155,6 +162,7 @@ def generate_ids(
     seed: int = 0,
     progress: bool = False,
     steer: Callable[[list[int]], Steering] | None = None,
+    tasks: Sequence[str | None] | None = None,
 ) -> list[list[Any]]:
     """Generate `num_samples` continuations of each prompt.
 
@@ -171,6 +179,7 @@ def generate_ids(
         seed: Of the sampling; the process's own random state is left as it was.
         progress: Show a bar (on the first process).
         steer: Called with the numbers of the prompts of a batch, for what steers it.
+        tasks: Task (domain) of each prompt, for a model that routes its attention by task (LoAR).
 
     Returns:
         Token ids [prompt][sample][token], in the order of the prompts, without stop ids and padding; with `steer`,
@@ -195,7 +204,8 @@ def generate_ids(
             batch = batches[number]
             ids, mask = pad_left([prompts[row] for row, _ in batch], config.pad_token_id)
             steering = steer([row for row, _ in batch]) if steer else None
-            with _batch_rng(device, seed, number) if config.do_sample else nullcontext():
+            seeded = _batch_rng(device, seed, number) if config.do_sample else nullcontext()
+            with seeded, _routed_for(model, None if tasks is None else [tasks[row] for row, _ in batch]):
                 written = model.generate(
                     input_ids=ids.to(device),
                     attention_mask=mask.to(device),

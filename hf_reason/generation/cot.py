@@ -131,6 +131,7 @@ def generate_cot(
         seed=seed,
         progress=progress,
         steer=thought_budgets(tokenizer, texts, config, max_thought_tokens, max_answer_tokens),
+        tasks=[row.get("domain") for row in rows],
     )
     return [
         _elect([_output(tokenizer, text, sample) for sample in samples])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BASE_FILE = "base_model.json"
 _WRAPPERS = re.compile(r"^base_model\.model\.|\.(base_layer|original_module)(?=\.)")
-_ADDED = re.compile(r"\.(lora_\w+|modules_to_save|token_adapter|trainable_tokens_\w+)\.")
+_ADDED = re.compile(r"(^|\.)loar\.|\.(lora_\w+|modules_to_save|token_adapter|trainable_tokens_\w+)\.")
 
 
 class AdapterError(ValueError):

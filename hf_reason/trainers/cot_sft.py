@@ -25,6 +25,7 @@ from .fused_forward import FusedModel, TokenLoss
 from .mixup import Mix, draw_mix
 from .muon import MuonFactory
 from .order import lengths, plan_of, staged_sampler
+from .routed import RoutedTrainerMixin, loar_of
 from .sampling import LengthGroupedSampler
 from .tasks import TaskTable, parse_tasks
 
@@ -42,7 +43,7 @@ _SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm
 _TRL_COLUMNS = {"prompt", "messages", "conversations", "input_ids"}
 
 
-class CoTSFTTrainer(SFTTrainer):
+class CoTSFTTrainer(RoutedTrainerMixin, SFTTrainer):
     """`trl.SFTTrainer` for reasoning records.
 
     It takes data sets of records (`context`, `task`, `steps`, `answer`, `domain`; see `hf_reason.data`), builds
@@ -109,7 +110,9 @@ class CoTSFTTrainer(SFTTrainer):
             fit_embeddings(model, processing_class)
         if args.muon_learning_rate is not None:
             kwargs.setdefault("optimizer_cls_and_kwargs", self._muon(args))
-        self._wants_domains = args.samples_domains or args.domain_target != "sampled"
+        loar = None if isinstance(model, str) else loar_of(model)
+        by_task = loar is not None and bool(loar.config.task_names)
+        self._wants_domains = args.samples_domains or args.domain_target != "sampled" or by_task
         if args.tasks:
             self._task_table = TaskTable(parse_tasks(args.tasks), processing_class, instructions)  # type: ignore[arg-type]
         # TRL would build the full logits for smoothing, and warns so; here it is a term of the fused loss.
@@ -139,6 +142,7 @@ class CoTSFTTrainer(SFTTrainer):
         if self._smoothing > 0:
             self._check_smoothing(base)
         self._check_strategies(base)
+        self._init_routing(args.mixup_alpha > 0)
 
     @property
     def _is_zero3(self) -> bool:

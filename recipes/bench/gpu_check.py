@@ -130,6 +130,36 @@ def check_step_reasoner(device: torch.device, tokenizer, rows: list[dict]) -> tu
     return float((found - expected).abs().max() / expected.abs().max()), same
 
 
+def check_loar(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
+    """LoAR in float32: the largest difference of its logits between the device and the CPU, relative to the largest
+    logit, and whether a left-padded batch writes what its rows write alone."""
+    from hf_reason import LoARConfig, apply_loar
+    from hf_reason.generation.batching import pad_left
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=8,
+        num_key_value_heads=4, max_position_embeddings=512, initializer_range=0.1,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model: Any = Qwen2ForCausalLM(config).eval()
+    loar = apply_loar(model, LoARConfig(budget=0.5, sliding_window=16).set_prompt_end(tokenizer))
+    for parameter in loar.parameters():
+        torch.nn.init.normal_(parameter)
+    ids = torch.tensor([encode(rows[0], tokenizer)["input_ids"]])
+    prompts = [encode_prompt(row, tokenizer) for row in rows[:8]]
+    batch, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))
+    options = {"max_new_tokens": 48, "min_new_tokens": 48, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    with torch.no_grad():
+        expected = model(ids).logits
+        found = model.to(device)(ids.to(device)).logits.cpu()
+    together = model.generate(batch, attention_mask=mask, **options)[0, batch.shape[1] :]
+    single = torch.tensor([prompts[0]], device=device)
+    alone = model.generate(single, attention_mask=torch.ones_like(single), **options)[0, single.shape[1] :]
+    same = bool((together == alone).float().mean() > 0.9)
+    return float((found - expected).abs().max() / expected.abs().max()), same
+
+
 def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[str, float]:
     """Sixty steps of CoTSFTTrainer, weighted, smoothed and packed: the loss must fall."""
     from datasets import Dataset
@@ -170,6 +200,9 @@ def main() -> int:
     difference, equal = check_step_reasoner(device, tokenizer, rows)
     print(f"StepReasoner: largest difference {difference:.2e} of the largest logit; with and without a cache: {equal}")
     failed += [] if difference < 1e-2 and equal else ["StepReasoner"]
+    difference, equal = check_loar(device, tokenizer, rows)
+    print(f"LoAR: largest difference {difference:.2e} of the largest logit; a batch equals its rows: {equal}")
+    failed += [] if difference < 1e-2 and equal else ["LoAR"]
     lengths = [len(encode(row, tokenizer)["input_ids"]) for row in rows[:100]]
     print(f"records: {sum(lengths) / len(lengths):.0f} tokens each")
     missing = [name for name in ("trl", "datasets", "peft") if importlib.util.find_spec(name) is None]

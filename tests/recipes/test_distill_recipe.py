@@ -136,10 +136,11 @@ def test_finished_cache_is_not_made_again(dataset, teacher, cache):
         (["--student_layers", "2", "--teacher", "http://127.0.0.1:9/v1"], "has to be a model at hand"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, teacher, extra, message):
+def test_errors_are_one_line_with_the_mend(tmp_path, dataset, teacher, run_here, extra, message):
     extra = ["--teacher", teacher, *extra] if "9" in extra else extra
     settings = {"model_config": None} if "--student_layers" in extra else {"tokenizer_name_or_path": teacher}
-    done = _run(_command(tmp_path, dataset, "--output_dir", str(tmp_path / "out"), *extra, **settings))
+    _, *arguments = _command(tmp_path, dataset, "--output_dir", str(tmp_path / "out"), *extra, **settings)
+    done = run_here("distill_kl.py", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert message in done.stderr.strip().splitlines()[-1]
@@ -149,7 +150,7 @@ def test_errors_are_one_line_with_the_mend(tmp_path, dataset, teacher, extra, me
     ("extra", "message"),
     [(["--k", "100000"], "k must be between"), (["--teacher", "http://127.0.0.1:9/v1"], "needs teacher_tokenizer")],
 )
-def test_errors_of_caching(tmp_path, dataset, teacher, extra, message):
-    done = _run(_cache_command(dataset, teacher, str(tmp_path / "cache"), *extra))
+def test_errors_of_caching(tmp_path, dataset, teacher, run_here, extra, message):
+    done = run_here("cache_teacher.py", *_cache_command(dataset, teacher, str(tmp_path / "cache"), *extra)[1:])
     assert done.returncode == 2
     assert "Traceback" not in done.stderr and message in done.stderr.strip().splitlines()[-1]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -46,31 +45,22 @@ def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]
     return ["--config", str(config), "--output_dir", str(output), *extra]
 
 
-def _run(monkeypatch, arguments) -> int:
-    """The recipe in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", [RECIPE, *arguments])
-    try:
-        runpy.run_path(RECIPE, run_name="__main__")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 def _curve(output: Path) -> dict[int, float]:
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return {row["step"]: row["loss"] for row in history if "loss" in row}
 
 
-def test_alone_and_on_two_processes(tmp_path, dataset, base, monkeypatch, capsys):
+def test_alone_and_on_two_processes(tmp_path, dataset, base, run_here):
     """Two processes rank the same layers and train as one does with twice the batch."""
     one = tmp_path / "one"
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8)) == 0
-    out = capsys.readouterr().out
-    assert "rank  layer" in out and "Trainable: " in out and "No weight of the base model moved" in out
+    arguments = _arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8)
+    done = run_here("lora_reasoner.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "rank  layer" in done.stdout and "Trainable: " in done.stdout
+    assert "No weight of the base model moved" in done.stdout
     written = {"adapter_model.safetensors", "base_model.json", "instructions.yaml", "reasoner_layers.png", "README.md"}
     assert written <= {path.name for path in one.iterdir()}
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8)) == 0
-    assert "is finished: nothing to do" in capsys.readouterr().out
+    assert "is finished: nothing to do" in run_here("lora_reasoner.py", *arguments).stdout
     two = tmp_path / "two"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", RECIPE]
     command = [*launcher, *_arguments(tmp_path, dataset, base, two, expected_world_size=2)]
@@ -81,8 +71,8 @@ def test_alone_and_on_two_processes(tmp_path, dataset, base, monkeypatch, capsys
     assert _curve(two) == pytest.approx(_curve(one), abs=1e-4)
 
 
-def test_interrupted_run_goes_on(tmp_path, dataset, base, monkeypatch, capsys):
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, tmp_path / "whole")) == 0
+def test_interrupted_run_goes_on(tmp_path, dataset, base, monkeypatch, run_here):
+    assert run_here("lora_reasoner.py", *_arguments(tmp_path, dataset, base, tmp_path / "whole")).returncode == 0
     step = ReasonerLoRATrainer.training_step
 
     def interrupt(self, *args, **kwargs):
@@ -90,13 +80,15 @@ def test_interrupted_run_goes_on(tmp_path, dataset, base, monkeypatch, capsys):
             raise KeyboardInterrupt
         return step(self, *args, **kwargs)
 
+    stopped = _arguments(tmp_path, dataset, base, tmp_path / "stopped")
     with monkeypatch.context() as patch:
         patch.setattr(ReasonerLoRATrainer, "training_step", interrupt)
-        assert _run(patch, _arguments(tmp_path, dataset, base, tmp_path / "stopped")) == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, tmp_path / "stopped")) == 0
-    out = capsys.readouterr().out
-    assert "Going on from" in out and "rank  layer" not in out  # the ranking is read, not made again
+        done = run_here("lora_reasoner.py", *stopped)
+    assert done.returncode == 130 and "goes on from the last checkpoint" in done.stderr
+    done = run_here("lora_reasoner.py", *stopped)
+    assert done.returncode == 0, done.stderr
+    # the ranking is read, not made again
+    assert "Going on from" in done.stdout and "rank  layer" not in done.stdout
     assert _curve(tmp_path / "stopped") == pytest.approx(_curve(tmp_path / "whole"), abs=1e-6)
 
 
@@ -111,8 +103,7 @@ def test_interrupted_run_goes_on(tmp_path, dataset, base, monkeypatch, capsys):
         (["--load_in_4bit", "true", "--reasoner_share", "2"], "reasoner_share"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, base, monkeypatch, capsys, extra, message):
-    assert _run(monkeypatch, _arguments(tmp_path, dataset, base, tmp_path / "out", *extra)) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    assert message in error.strip().splitlines()[-1]
+def test_errors_are_one_line_with_the_mend(tmp_path, dataset, base, run_here, extra, message):
+    done = run_here("lora_reasoner.py", *_arguments(tmp_path, dataset, base, tmp_path / "out", *extra))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert message in done.stderr.strip().splitlines()[-1]

@@ -118,8 +118,9 @@ def test_two_processes_train_together(tmp_path, dataset):
         (["--max_length", "5"], "Raise max_length"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, extra, message):
-    done = _run(_command(tmp_path, dataset, "--output_dir", str(tmp_path / "out"), *extra))
+def test_errors_are_one_line_with_the_mend(tmp_path, dataset, run_here, extra, message):
+    _, *arguments = _command(tmp_path, dataset, "--output_dir", str(tmp_path / "out"), *extra)
+    done = run_here("sft_cot.py", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert message in done.stderr.strip().splitlines()[-1]

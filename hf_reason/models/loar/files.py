@@ -1,0 +1,99 @@
+"""The files of a LoAR: its configuration and one small file of weights."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_reason._files import write_atomically
+from hf_reason.models.adapters import AdapterError
+
+from .configuration import CONFIG_FILE, LoARConfig
+
+WEIGHTS_FILE = "loar.safetensors"
+
+
+class LoARFiles(nn.Module):
+    """Saving, loading and pushing; a part of `LoAR`."""
+
+    config: LoARConfig
+    budgets: list[int]
+    set_budgets: Any
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `loar_config.json` and `loar.safetensors`."""
+        from safetensors.torch import save
+
+        where = Path(folder)
+        where.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        tensors["budgets"] = torch.tensor(self.budgets)
+        write_atomically(where / WEIGHTS_FILE, save(tensors))
+        self.config.save(where)
+
+    @classmethod
+    def from_pretrained(cls, model: Any, name: str | os.PathLike[str]) -> Any:
+        """Apply a saved adapter to a model.
+
+        Args:
+            model: The base model (with or without a LoRA).
+            name: The adapter's folder, or its name on the Hub.
+
+        Raises:
+            AdapterError: if there is no adapter, or it belongs to a model of another shape.
+        """
+        from safetensors import SafetensorError
+
+        paths = [_find(os.fspath(name), file) for file in (CONFIG_FILE, WEIGHTS_FILE)]
+        if None in paths:
+            raise AdapterError(f"{name} holds no LoAR ({CONFIG_FILE}, {WEIGHTS_FILE}). Check the folder or the name.")
+        from .model import apply_loar
+
+        loar = apply_loar(model, LoARConfig.load(paths[0]))  # type: ignore[arg-type]
+        try:
+            loar.load_weights(paths[1])  # type: ignore[arg-type]
+        except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            loar.unload()
+            what = " ".join(str(error).split())[:300]
+            raise AdapterError(f"The LoAR {name} does not fit this model: {what}") from error
+        return loar
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Read a `loar.safetensors` of an adapter of this shape."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(path)
+        budgets = tensors.pop("budgets").tolist()
+        self.load_state_dict(tensors)
+        self.set_budgets(budgets)
+
+    def push_to_hub(self, name: str, **kwargs: Any) -> str:
+        """Upload the adapter's files to the Hub; returns the address. `kwargs` are those of `create_repo`."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        repo = api.create_repo(name, exist_ok=True, **kwargs).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo, folder_path=folder))
+
+
+def _find(name: str, file: str) -> str | None:
+    from transformers.utils import cached_file
+
+    if os.path.isdir(name):
+        path = Path(name, file)
+        return str(path) if path.is_file() else None
+    return cached_file(  # type: ignore[no-any-return]
+        name, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )  # fmt: skip
+
+
+def has_loar(name: str) -> bool:
+    """Whether a folder or a model on the Hub holds a LoAR."""
+    return _find(name, CONFIG_FILE) is not None

@@ -1,0 +1,359 @@
+"""Applying LoAR to a model, and everything that can be done with it afterwards."""
+
+import math
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_reason.models.adapters import AdapterError
+from hf_reason.models.layer_stack import reasoning_stack
+from hf_reason.models.long_context import set_sliding_window
+
+from .attention import NAME
+from .cache import RoutedLayer, routed_cache
+from .configuration import LoARConfig
+from .files import LoARFiles
+from .holds import (
+    PROJECTIONS,
+    PROMPT_MASK,
+    TASKS,
+    attentions,
+    before_end,
+    forward_with_prompts,
+    rows_of,
+    sliced_forward,
+)
+from .router import Route, Routers, balance_term, choose_groups, straight_through, with_loss
+
+_CONFIG_FIELDS = ("layer_types", "sliding_window", "use_sliding_window")
+
+
+class LoAR(LoARFiles):
+    """The adapter: routers, and the hooks by which they act on a model. `apply_loar` makes one; it is `model.loar`.
+
+    Attributes:
+        config: Its configuration.
+        budgets: Groups that work in each layer; change it (`search_budgets` does) and the next pass follows.
+        progress: Share of the training that is over; the budget falls from all groups to its value until
+            `anneal_share`. 1 outside training.
+        rows: Sequences of an optimizer step over all processes, set by the trainer; the balance term is their mean.
+        processes: Processes whose gradients are averaged.
+    """
+
+    def __init__(self, model: Any, config: LoARConfig):
+        super().__init__()
+        stack = reasoning_stack(model)
+        self.config = config
+        self._layers = attentions(model, stack.layers)
+        text = model.config.get_text_config()
+        self.groups = int(text.num_key_value_heads)
+        self.budgets = config.budgets(len(self._layers), self.groups)
+        self.progress, self.rows, self.processes = 1.0, 0, 1
+        static = config.static_groups
+        self.routers = None if static else Routers(config, text.hidden_size, len(self._layers), self.groups)
+        self._task: list[int] | None = None
+        self._prompt: torch.Tensor | None = None
+        self._tasks: torch.Tensor | None = None
+        self._noted: dict[int, torch.Tensor] = {}
+        self._model = weakref.ref(model)
+        self._handles: list[Any] = []
+        self._before: dict[str, Any] = {}
+
+    # -- putting it on and taking it off
+
+    def _install(self, model: Any) -> None:
+        config = model.config.get_text_config()
+        self._before = {name: getattr(config, name) for name in _CONFIG_FIELDS if hasattr(config, name)}
+        self._before |= {"attention": config._attn_implementation, "ignored": model._keys_to_ignore_on_save}
+        windows = [(a.sliding_window, getattr(a, "layer_type", None)) if hasattr(a, "sliding_window") else None
+                   for a in self._layers]  # fmt: skip
+        self._before |= {"windows": windows, "sliding": getattr(model.base_model, "has_sliding_layers", None)}
+        if self.config.sliding_window is not None:
+            set_sliding_window(model, self.config.sliding_window, self.config.window_layers)
+        model.set_attn_implementation(NAME)
+        self._before["forward"] = model.__dict__.get("forward")
+        vars(model)["forward"] = MethodType(forward_with_prompts(model.forward), model)  # as TRL's fused head does
+        self._before["ours"] = model.forward
+        self._handles.append(model.base_model.register_forward_pre_hook(self._begin, with_kwargs=True))
+        for index, attention in enumerate(self._layers):
+            attention.loar = Route(self.groups, getattr(attention, "sliding_window", None))
+            self._handles.append(attention.register_forward_pre_hook(self._route(index), with_kwargs=True))
+            self._handles.append(attention.register_forward_hook(self._after(index)))
+            for name in PROJECTIONS:
+                projection = getattr(attention, name)
+                if type(projection) is nn.Linear:
+                    vars(projection)["forward"] = MethodType(sliced_forward(name), projection)
+        model.loar = self
+        # the adapter has a file of its own
+        keys = {f"loar.{name}" for name in self.state_dict()}
+        model._keys_to_ignore_on_save = {*(model._keys_to_ignore_on_save or ()), *keys}
+
+    def unload(self) -> Any:
+        """Take everything off again; returns the model as it was, bit for bit."""
+        model = self._model()
+        if model is None or getattr(model, "loar", None) is not self:
+            raise AdapterError("This LoAR is not on a model any more.")
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        config, before = model.config.get_text_config(), self._before
+        if model.__dict__.get("forward") is before["ours"]:  # else somebody wrapped it since, and it does no harm
+            del vars(model)["forward"]
+            if before["forward"] is not None:
+                vars(model)["forward"] = before["forward"]
+        for attention, window in zip(self._layers, before["windows"], strict=True):
+            del attention.loar
+            for name in PROJECTIONS:
+                getattr(attention, name).__dict__.pop("forward", None)
+                getattr(attention, name).__dict__.pop("rows", None)
+            if window is not None:
+                attention.sliding_window = window[0]
+                if window[1] is not None:
+                    attention.layer_type = window[1]
+        for name in _CONFIG_FIELDS:
+            if name in before:
+                setattr(config, name, before[name])
+        if before["sliding"] is not None:
+            model.base_model.has_sliding_layers = before["sliding"]
+        model.set_attn_implementation(before["attention"])
+        model._keys_to_ignore_on_save = before["ignored"]
+        del model.loar
+        return model
+
+    # -- what the user sets
+
+    def set_budgets(self, budgets: Sequence[int]) -> None:
+        """Let other numbers of groups work; the routers stay.
+
+        Raises:
+            ValueError: if they do not fit the model.
+        """
+        import dataclasses
+
+        config = dataclasses.replace(self.config, budget=[int(k) for k in budgets], static_groups=None)
+        found = config.budgets(len(self._layers), self.groups)
+        if self.config.static_groups is None:
+            self.config, self.budgets = config, found
+
+    @contextmanager
+    def task(self, names: str | Sequence[str] | None) -> Iterator[None]:
+        """Route for a task (or one for each row) in the passes inside; an unknown task is none."""
+        known = {name: number for number, name in enumerate(self.config.task_names)}
+        listed = [names] if isinstance(names, str) or names is None else list(names)
+        before, self._task = self._task, [known.get(name, -1) if name else -1 for name in listed]
+        try:
+            yield
+        finally:
+            self._task = before
+
+    @property
+    def window_layers(self) -> list[int]:
+        """The layers that have a window."""
+        return [number for number, attention in enumerate(self._layers) if attention.loar.window is not None]
+
+    def set_window_layers(self, layers: Sequence[int]) -> None:
+        """Let other layers have the window.
+
+        Raises:
+            ValueError: if LoAR has no window, or a layer does not exist.
+        """
+        import dataclasses
+
+        model = self._model()
+        if self.config.sliding_window is None or model is None:
+            raise ValueError("This LoAR has no sliding_window. Apply one with a window first.")
+        set_sliding_window(model, self.config.sliding_window, list(layers))
+        self.config = dataclasses.replace(self.config, window_layers=list(layers))
+        for attention in self._layers:
+            attention.loar.window = getattr(attention, "sliding_window", None)
+
+    # -- one pass
+
+    def _begin(self, backbone: Any, arguments: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Before the backbone: whose prompt is where, and a cache that knows the choice."""
+        given, tasks = kwargs.pop(PROMPT_MASK, None), kwargs.pop(TASKS, None)
+        ids = kwargs.get("input_ids", arguments[0] if arguments else None)
+        embeddings = kwargs.get("inputs_embeds")
+        like = ids if ids is not None else embeddings
+        assert like is not None
+        batch, count = like.shape[:2]
+        cache, use = kwargs.get("past_key_values"), kwargs.get("use_cache")
+        if use is None:
+            use = backbone.config.use_cache and not (backbone.training and backbone.gradient_checkpointing)
+            kwargs["use_cache"] = use
+        windows = [attention.loar.window for attention in self._layers]
+        if cache is None and use:
+            from transformers import DynamicCache
+
+            cache = DynamicCache()
+        if cache is not None:
+            kwargs["past_key_values"] = cache = routed_cache(cache, windows)
+        if cache is None or cache.get_seq_length() == 0:
+            self._check_unpacked(kwargs.get("position_ids"))
+            mask = kwargs.get("attention_mask")
+            present = torch.ones(batch, count, dtype=torch.bool, device=like.device)
+            if isinstance(mask, torch.Tensor) and mask.ndim == 2:
+                present = mask[:, -count:].bool()
+            prompt = given.bool() if given is not None else before_end(ids, self.config.prompt_end_ids)
+            self._prompt = present if prompt is None else present & prompt.to(present.device)
+            self._tasks = self._task_of_rows(tasks, batch, like.device)
+        return arguments, kwargs
+
+    def _check_unpacked(self, positions: torch.Tensor | None) -> None:
+        if not self.training or positions is None or positions.ndim != 2:
+            return
+        if bool((positions[:, 1:] < positions[:, :-1]).any()):
+            raise ValueError("LoAR routes a row as one sequence: set packing=False and padding_free=False.")
+
+    def _task_of_rows(self, tasks: torch.Tensor | None, batch: int, device: torch.device) -> torch.Tensor | None:
+        if self.routers is None or self.routers.tasks is None:
+            return None
+        if tasks is None:
+            set_now = self._task or [-1]
+            if batch % len(set_now):
+                raise ValueError(f"{len(set_now)} tasks were set for a batch of {batch} rows. Set one, or one a row.")
+            # beams and samples of a row stand next to each other
+            return torch.tensor(set_now, device=device).repeat_interleave(batch // len(set_now))
+        if self.training and self.config.task_dropout > 0:
+            hidden = torch.rand(batch, device=device) < self.config.task_dropout
+            return torch.where(hidden, -1, tasks.to(device))
+        return tasks.to(device)
+
+    def _pooled(self, states: torch.Tensor) -> torch.Tensor:
+        """Mean of the prompt's states, with the task's embedding, `(batch, width)`."""
+        assert self._prompt is not None and self.routers is not None
+        weight = self._prompt.to(states.dtype).unsqueeze(-1)
+        pooled = (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        if self.routers.tasks is not None and self._tasks is not None:
+            known = (self._tasks >= 0).unsqueeze(-1)
+            pooled = pooled + self.routers.tasks(self._tasks.clamp(min=0)).to(pooled.dtype) * known
+        return pooled
+
+    def budget_now(self, layer: int) -> int:
+        """Groups that work in a layer at this point of the training."""
+        target, anneal = self.budgets[layer], self.config.anneal_share
+        if not self.training or self.routers is None or anneal == 0 or self.progress >= anneal:
+            return target
+        return max(target, math.ceil(self.groups - (self.groups - target) * self.progress / anneal))
+
+    def _route(self, layer: int) -> Any:
+        def before(attention: Any, arguments: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+            route: Route = attention.loar
+            route.groups = route.gates = None
+            route.sliced = False
+            states = kwargs.get("hidden_states", arguments[0] if arguments else None)
+            assert states is not None
+            cache = kwargs.get("past_key_values")
+            held: RoutedLayer | None = None if cache is None else cache.layers[layer]
+            if held is not None and held.groups is not None:
+                route.groups = held.groups
+            else:
+                budget = self.budget_now(layer)
+                states = self._choose(layer, route, states, budget, train=self.training and held is None)
+                if held is not None and route.groups is not None:
+                    held.groups = route.groups
+            if route.groups is not None and route.groups.shape[1] == self.groups:
+                route.groups = None  # all work; the cache keeps the choice, so that it is not made again
+            self._slice(attention, route, held)
+            if "hidden_states" in kwargs:
+                return arguments, {**kwargs, "hidden_states": states}
+            return (states, *arguments[1:]), kwargs
+
+        return before
+
+    def _choose(self, layer: int, route: Route, states: torch.Tensor, budget: int, train: bool) -> torch.Tensor:
+        """Fill in the route; returns the states, which carry the balance term's gradient in training."""
+        static = self.config.static_groups
+        if static is not None:
+            chosen = torch.tensor(sorted(static[layer]), device=states.device)
+            route.groups = chosen.expand(states.shape[0], -1)
+            return states
+        assert self.routers is not None
+        shared = self.config.shared_groups
+        probabilities = self.routers.routers[layer](self._pooled(states))
+        groups = choose_groups(probabilities, budget, shared)
+        if not train:
+            route.groups = groups
+            return states
+        route.gates = straight_through(probabilities, groups, shared)
+        self._note(layer, groups)
+        if self.config.balance_weight > 0 and shared < self.groups:
+            term = balance_term(probabilities, self.routers.usage[layer], budget, shared).sum()
+            scale = self.config.balance_weight * self.processes / max(self.rows or states.shape[0], 1)
+            states = with_loss(states, scale / len(self._layers) * term)
+        return states
+
+    def _note(self, layer: int, groups: torch.Tensor) -> None:
+        """Add to how often each group worked, and in how many sequences that was."""
+        used = torch.zeros(groups.shape[0], self.groups + 1, device=groups.device).scatter(1, groups, 1.0)
+        used[:, -1] = 1
+        before = self._noted.get(layer)
+        self._noted[layer] = used.sum(dim=0) + (0 if before is None else before)
+
+    def _slice(self, attention: Any, route: Route, held: RoutedLayer | None) -> None:
+        """At one row, multiply the working groups' rows of the projections only; they are kept with the cache."""
+        if held is None or route.groups is None or route.groups.shape[0] != 1 or torch.is_grad_enabled():
+            return
+        modules = {name: getattr(attention, name) for name in PROJECTIONS}
+        if any(type(module) is not nn.Linear or "forward" not in module.__dict__ for module in modules.values()):
+            return
+        if held.projections is None:
+            held.projections = rows_of(modules, route.groups[0], attention.num_key_value_groups, attention.head_dim)
+        for name, module in modules.items():
+            module.rows = held.projections[name]
+        route.sliced = True
+
+    def _after(self, layer: int) -> Any:
+        def after(attention: Any, arguments: tuple, output: Any) -> None:
+            if attention.loar.sliced:
+                for name in PROJECTIONS:
+                    getattr(attention, name).rows = None
+
+        return after
+
+    # -- for the trainer
+
+    def update_usage(self, decay: float = 0.9, reduce: Any = None) -> None:
+        """After an optimizer step: the running usage of each group follows what was chosen in it.
+
+        Args:
+            decay: Of the running mean.
+            reduce: Sums a tensor over the processes.
+        """
+        if self.routers is None or not self._noted:
+            return
+        sums = torch.stack([self._noted[layer] for layer in sorted(self._noted)])  # (layers, groups + 1)
+        sums = sums if reduce is None else reduce(sums, "sum")
+        used = sums[:, :-1] / sums[:, -1:].clamp(min=1)
+        self.routers.usage.mul_(decay).add_(used.to(self.routers.usage), alpha=1 - decay)
+        self._noted.clear()
+
+
+def apply_loar(model: Any, config: LoARConfig) -> LoAR:
+    """Put LoAR on a model, in place.
+
+    The routers are new and have to be trained (`CoTSFTTrainer` does, together with the model or with a LoRA). With a
+    budget of all groups and no window the model computes what it did before.
+
+    Args:
+        model: A causal language model of the Qwen2, Qwen3, Llama or Mistral shape, not wrapped by PEFT.
+        config: Budgets, windows, tasks.
+
+    Returns:
+        The adapter, which is also `model.loar`.
+
+    Raises:
+        ValueError: if the model cannot be routed (by name), has a LoAR already, or budgets or windows do not fit.
+    """
+    if hasattr(model, "loar"):
+        raise ValueError("The model has a LoAR already. Take it off first: model.loar.unload().")
+    loar = LoAR(model, config)
+    first = next(model.parameters())
+    loar.to(device=first.device).train(model.training)
+    loar._install(model)
+    return loar

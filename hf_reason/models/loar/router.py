@@ -1,0 +1,117 @@
+"""The routers: which key/value groups of a layer work on a sequence, read from its prompt."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .configuration import LoARConfig
+
+
+@dataclass
+class Route:
+    """The choice of one layer for one pass.
+
+    Attributes:
+        count: Groups of the layer.
+        window: Tokens that the layer sees, or `None`.
+        groups: `(batch, k)`, ascending; `None`: all work, or `gates` says which.
+        gates: `(batch, count)`: 1 where a group works, 0 elsewhere, with the router's gradient; in training.
+        sliced: Whether the projections of this pass hold the working groups only.
+    """
+
+    count: int
+    window: int | None = None
+    groups: torch.Tensor | None = None
+    gates: torch.Tensor | None = None
+    sliced: bool = False
+
+
+class Router(nn.Module):
+    """Scores of a layer's groups from the mean of the prompt's states: one linear layer."""
+
+    def __init__(self, width: int, groups: int):
+        super().__init__()
+        self.score = nn.Linear(width, groups)
+        nn.init.normal_(self.score.weight, std=0.02)
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """`(batch, width)` to probabilities `(batch, groups)`."""
+        return self.score(pooled.to(self.score.weight.dtype)).sigmoid()
+
+
+class _Balance(torch.autograd.Function):
+    """Hands its first argument on, and gives the second a gradient of its own: a loss that needs no trainer."""
+
+    @staticmethod
+    def forward(ctx, states: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        ctx.dtype, ctx.shape = loss.dtype, loss.shape
+        return states
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[no-untyped-def]
+        return gradient, torch.ones(ctx.shape, dtype=ctx.dtype, device=gradient.device)
+
+
+def with_loss(states: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    """`states`; their backward pass adds the gradient of `loss` to that of the training's."""
+    return _Balance.apply(states, loss)  # type: ignore[no-any-return]
+
+
+def choose_groups(probabilities: torch.Tensor, budget: int, shared: int) -> torch.Tensor:
+    """The groups that work: the first `shared`, and the likeliest of the others.
+
+    Args:
+        probabilities: `(batch, groups)`.
+        budget: How many work in all.
+        shared: How many always do.
+
+    Returns:
+        `(batch, budget)`, ascending.
+    """
+    batch = probabilities.shape[0]
+    always = torch.arange(shared, device=probabilities.device).expand(batch, -1)
+    others = probabilities[:, shared:].topk(budget - shared, dim=1).indices + shared
+    return torch.cat([always, others], dim=1).sort(dim=1).values
+
+
+def straight_through(probabilities: torch.Tensor, groups: torch.Tensor, shared: int) -> torch.Tensor:
+    """Gates `(batch, groups)` of 0 and 1 whose gradient is that of the probabilities (Bengio et al. 2013)."""
+    hard = torch.zeros_like(probabilities).scatter(1, groups, 1.0)
+    soft = probabilities.clone()
+    soft[:, :shared] = soft[:, :shared].detach()
+    return hard + (soft - soft.detach())  # in this order the sum is exactly 0 or 1
+
+
+def balance_term(probabilities: torch.Tensor, usage: torch.Tensor, budget: int, shared: int) -> torch.Tensor:
+    """How much the router leans on the groups that are used most, `(batch,)`.
+
+    The term of Switch transformers (Fedus et al. 2022) with the running usage in the place of the batch's own:
+    `n / b * sum_g usage_g * p_g` over the `n` groups that are routed, `b` of which work. It is linear in the
+    sequences, so gradient accumulation changes nothing.
+    """
+    routed = probabilities[:, shared:]
+    free = max(budget - shared, 1)
+    return (routed * usage[shared:]).sum(dim=1) * routed.shape[1] / free
+
+
+class Routers(nn.Module):
+    """All routers of a model, the task embeddings, and the running usage of the groups.
+
+    Args:
+        config: LoAR's.
+        width: Of the hidden states.
+        layers: Number of layers.
+        groups: Key/value groups of a layer.
+    """
+
+    usage: torch.Tensor
+
+    def __init__(self, config: LoARConfig, width: int, layers: int, groups: int):
+        super().__init__()
+        self.routers = nn.ModuleList(Router(width, groups) for _ in range(layers))
+        self.tasks = nn.Embedding(len(config.task_names), width) if config.task_names else None
+        if self.tasks is not None:
+            nn.init.zeros_(self.tasks.weight)
+        self.register_buffer("usage", torch.full((layers, groups), 0.5))

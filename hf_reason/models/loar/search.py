@@ -1,0 +1,178 @@
+"""Which layers need how many groups: an evolutionary search of budgets and window layers at equal cost."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .model import LoAR
+
+Candidate = tuple[tuple[int, ...], tuple[int, ...]]  # groups of each layer, layers with a window
+
+
+@dataclass
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        budgets: Groups of each layer, the best that was found.
+        window_layers: Layers with a window.
+        loss: Its loss on the validation examples, nats a token.
+        uniform_loss: That of equal budgets and of the windows there were, at the same cost.
+        sensitivity: For each layer, how much the loss rises when it alone is cut to its budget.
+        evaluated: Candidates whose loss was measured.
+    """
+
+    budgets: list[int]
+    window_layers: list[int]
+    loss: float
+    uniform_loss: float
+    sensitivity: list[float]
+    evaluated: int
+    history: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        verdict = "better than" if self.loss < self.uniform_loss else "no better than"
+        windows = f", windows on {self.window_layers}" if self.window_layers else ""
+        return (
+            f"budgets {self.budgets}{windows}: loss {self.loss:.4f}, {verdict} the uniform {self.uniform_loss:.4f} at "
+            f"equal cost ({self.evaluated} candidates)"
+        )
+
+
+def search_budgets(
+    model: Any,
+    examples: Sequence[dict[str, Any]],
+    *,
+    population: int = 12,
+    generations: int = 8,
+    seed: int = 0,
+    progress: Callable[[Any], Any] = iter,
+) -> SearchResult:
+    """Move groups between layers (and windows, if there are some) until the loss does not fall any more.
+
+    The first candidates are the uniform one and one from a sensitivity pass, in which each layer alone is cut; the
+    others are mutations (regularised evolution, Real et al. 2019, with the oldest dying). The number of groups and the
+    number of windows stay what they are, so all candidates cost the same. The model gets the best one if it beats the
+    uniform one, else it stays as it was.
+
+    Args:
+        model: With a LoAR that has routers.
+        examples: Encoded records (`input_ids`, `labels`), for validation.
+        population: Candidates that are alive.
+        generations: Times `population` new ones are tried.
+        seed: Of the mutations.
+        progress: Wraps the generations.
+
+    Raises:
+        ValueError: if there is nothing to search: no LoAR, static groups, one layer, or no examples.
+    """
+    loar: LoAR | None = getattr(model.get_base_model() if hasattr(model, "get_base_model") else model, "loar", None)
+    if loar is None or loar.routers is None:
+        raise ValueError("search_budgets needs a model with a LoAR that routes (apply_loar, without static_groups).")
+    if not examples or len(loar.budgets) < 2:
+        raise ValueError("search_budgets needs validation examples and two layers or more.")
+    total, layers = sum(loar.budgets), len(loar.budgets)
+    least = max(1, loar.config.shared_groups)
+    windows = tuple(loar.window_layers) if loar.config.sliding_window is not None else ()
+    rng, measured = random.Random(seed), dict[Candidate, float]()
+    training = model.training
+    before: Candidate = (tuple(loar.budgets), windows)
+
+    def put(candidate: Candidate) -> None:
+        loar.set_budgets(candidate[0])
+        if candidate[1]:
+            loar.set_window_layers(candidate[1])
+
+    def loss(candidate: Candidate) -> float:
+        if candidate not in measured:
+            put(candidate)
+            measured[candidate] = _loss(model, examples)
+        return measured[candidate]
+
+    model.eval()
+    try:
+        uniform: Candidate = (_spread(total, layers), windows)
+        whole = (loar.groups,) * layers
+        full = _loss_at(loar, model, examples, whole)
+        alone = [
+            _loss_at(loar, model, examples, tuple(k if i == layer else loar.groups for i, k in enumerate(uniform[0])))
+            - full
+            for layer in range(layers)
+        ]
+        alive = [uniform, (_by_sensitivity(alone, total, loar.groups, least), windows)]
+        history = [min(map(loss, alive))]
+        for _ in progress(range(generations)):
+            for _ in range(population):
+                parent = min(rng.sample(alive, min(3, len(alive))), key=loss)
+                child = _mutated(parent, loar.groups, least, layers, rng)
+                loss(child)
+                alive.append(child)
+                if len(alive) > population:
+                    alive.pop(0)
+            history.append(min(measured.values()))
+        best = min(measured, key=lambda candidate: measured[candidate])
+        better = measured[best] < measured[uniform]
+    except BaseException:
+        put(before)
+        raise
+    finally:
+        model.train(training)
+    put(best if better else before)
+    return SearchResult(
+        list(best[0]), list(best[1]), measured[best], measured[uniform], alone, len(measured), history
+    )  # fmt: skip
+
+
+def _loss_at(loar: LoAR, model: Any, examples: Sequence[dict[str, Any]], budgets: tuple[int, ...]) -> float:
+    loar.set_budgets(budgets)
+    return _loss(model, examples)
+
+
+@torch.no_grad()
+def _loss(model: Any, examples: Sequence[dict[str, Any]]) -> float:
+    """Mean loss of the examples' targets."""
+    device = next(model.parameters()).device
+    total = count = 0.0
+    for example in examples:
+        ids, labels = (torch.tensor([example[name]], device=device) for name in ("input_ids", "labels"))
+        targets = int((labels[:, 1:] != -100).sum())
+        loss = model(input_ids=ids, labels=labels, attention_mask=torch.ones_like(ids), use_cache=False).loss
+        total, count = total + float(loss) * targets, count + targets
+    return total / max(count, 1)
+
+
+def _spread(total: int, layers: int) -> tuple[int, ...]:
+    """Equal budgets; what does not divide goes to the deep layers."""
+    each, rest = divmod(total, layers)
+    return tuple(each + (layer >= layers - rest) for layer in range(layers))
+
+
+def _by_sensitivity(alone: Sequence[float], total: int, groups: int, least: int) -> tuple[int, ...]:
+    """Groups in proportion to what a layer's cut costs, within the bounds."""
+    found = [least] * len(alone)
+    for _ in range(total - sum(found)):
+        open_layers = [layer for layer in range(len(alone)) if found[layer] < groups]
+        found[max(open_layers, key=lambda layer: max(alone[layer], 1e-9) / found[layer])] += 1
+    return tuple(found)
+
+
+def _mutated(parent: Candidate, groups: int, least: int, layers: int, rng: random.Random) -> Candidate:
+    """One group moves to another layer, or one window."""
+    budgets, windows = list(parent[0]), list(parent[1])
+    if windows and len(windows) < layers and rng.random() < 0.3:
+        windows.remove(rng.choice(windows))
+        windows.append(
+            rng.choice([layer for layer in range(layers) if layer not in windows and layer not in parent[1]])
+        )
+        return tuple(budgets), tuple(sorted(windows))
+    givers = [layer for layer in range(layers) if budgets[layer] > least]
+    takers = [layer for layer in range(layers) if budgets[layer] < groups]
+    if givers and takers:
+        giver = rng.choice(givers)
+        taker = rng.choice([layer for layer in takers if layer != giver] or [giver])
+        budgets[giver] -= 1
+        budgets[taker] += 1
+    return tuple(budgets), tuple(windows)

@@ -1,0 +1,106 @@
+"""What LoAR saves at inference: prefill seconds, decoded tokens/s and cache bytes, against the same model without it.
+
+    python recipes/bench/bench_loar.py --contexts 1024 4096 8192 16384 --repeats 5 --threads 2
+
+One Qwen2-shaped model with random weights (512 wide, 4 layers, 8 key/value groups, a small vocabulary, so that
+attention is what is measured). All ways run in turn on the same prompt, in one process, so that a slow minute of the
+machine hits all of them; the figures are medians. `window` is a sliding window on the shallow half of the layers.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
+
+from hf_reason import LoARConfig, apply_loar
+
+WAYS: dict[str, dict[str, Any] | None] = {
+    "dense": None,
+    "75% of the groups": {"budget": 0.75},
+    "50% of the groups": {"budget": 0.5},
+    "window": {"budget": 1.0, "sliding_window": 512},
+    "75% and window": {"budget": 0.75, "sliding_window": 512},
+}
+
+
+def build() -> Any:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=4096, hidden_size=512, intermediate_size=1408, num_hidden_layers=4, num_attention_heads=8,
+        num_key_value_heads=8, max_position_embeddings=32768, tie_word_embeddings=True,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).eval()
+
+
+def cache_bytes(cache: Any) -> int:
+    """Memory of keys and values, room for growth included."""
+    return sum(
+        layer.num_bytes() if hasattr(layer, "num_bytes")
+        else sum(states.untyped_storage().nbytes() for states in (layer.keys, layer.values))
+        for layer in cache.layers
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def measure(model: Any, ids: torch.Tensor, new_tokens: int) -> dict[str, float]:
+    cache = DynamicCache(config=model.config)
+    started = time.perf_counter()
+    output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    prefill = time.perf_counter() - started
+    token = output.logits[:, -1:].argmax(-1)
+    started = time.perf_counter()
+    for _ in range(new_tokens):
+        token = model(token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
+    decode = new_tokens / (time.perf_counter() - started)
+    return {"prefill": prefill, "decode": decode, "bytes": float(cache_bytes(cache))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 4096, 8192, 16384])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--new_tokens", type=int, default=48)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--output", type=Path, default=None, help="JSON with every single figure")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    models = {}
+    for name, fields in WAYS.items():
+        models[name] = build()
+        if fields is not None:
+            apply_loar(models[name], LoARConfig(**fields))
+    everything: dict[str, Any] = {}
+    print("| context | way | prefill s | tokens/s | cache MB | prefill x | decode x | cache x |\n" + "|---" * 8 + "|")
+    for context in args.contexts:
+        torch.manual_seed(1)
+        ids = torch.randint(0, 4096, (1, context))
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
+        for model in models.values():  # once without the clock
+            measure(model, ids[:, :256], 2)
+        for _ in range(args.repeats):
+            for name, model in models.items():
+                found[name].append(measure(model, ids, args.new_tokens))
+        middle = {
+            name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
+        }
+        dense = middle["dense"]
+        for name, row in middle.items():
+            print(
+                f"| {context} | {name} | {row['prefill']:.2f} | {row['decode']:.1f} | {row['bytes'] / 2**20:.1f} | "
+                f"{dense['prefill'] / row['prefill']:.2f} | {row['decode'] / dense['decode']:.2f} | "
+                f"{row['bytes'] / dense['bytes']:.2f} |",
+                flush=True,
+            )
+        everything[str(context)] = found
+    if args.output:
+        args.output.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

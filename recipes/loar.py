@@ -1,0 +1,49 @@
+"""The whole flow of LoAR: load a model, route its attention, train it on chains of thought, answer with a chain.
+
+    accelerate launch --config_file recipes/accelerate/ddp.yaml --num_processes 4 recipes/loar.py \\
+        --config recipes/configs/loar/demo.yaml
+    python recipes/loar.py --config FILE.yaml --budget 0.5 --loar_window 512 --use_peft true      (with a LoRA)
+
+The YAML holds any argument of `RoutingArguments` (budget, windows, tasks), `CoTSFTConfig`, TRL's `ModelConfig` and of
+the classes below; the command line overrides it. `output_dir` gets the model (or its LoRA) and, beside it,
+`loar_config.json` and `loar.safetensors`. A run that was stopped goes on by itself.
+"""
+
+from pathlib import Path
+
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from hf_reason import generate_cot, runs
+from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+
+TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+
+
+def main() -> None:
+    classes = (runs.RoutingArguments, runs.DataArguments, runs.EvaluationArguments, CoTSFTConfig, ModelConfig)
+    parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
+    routing, _, evaluation, args, model_args = parsed
+    if model_args.model_name_or_path is None:
+        raise ValueError("There is no model to route. Give model_name_or_path.")
+    run = runs.begin(parsed)
+    if run is None:
+        return
+    model, tokenizer = runs.load_model_and_tokenizer(model_args, runs.ScratchArguments(), args, run.train)
+    routing.apply(model, tokenizer)
+    trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    runs.train_or_go_on(trainer)
+    runs.search_after_training(trainer, run, routing.search_records)
+    run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
+    if run.test is not None:
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        (answer,) = generate_cot(
+            trained, tokenizer, run.test[0], instructions=run.instructions, max_answer_tokens=64,
+            max_thought_tokens=evaluation.eval_max_new_tokens,
+        )  # fmt: skip
+        if trainer.is_world_process_zero():
+            print("Question:", run.test[0]["context"], *answer.steps, f"Answer: {answer.answer}", sep="\n")
+
+
+if __name__ == "__main__":
+    with runs.one_line_errors():
+        main()

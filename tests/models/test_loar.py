@@ -1,0 +1,443 @@
+"""LoAR on small models: gather equals mask, no leak, incremental equals full, cache, save, load, unload, refusals."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import (
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from hf_reason import LoAR, LoARConfig, apply_loar, search_budgets
+from hf_reason.models.adapters import AdapterError
+from hf_reason.models.loar.attention import window_attention
+from hf_reason.models.loar.cache import RoutedLayer
+from hf_reason.models.loar.router import balance_term, choose_groups, straight_through
+from hf_reason.models.long_context import set_sliding_window
+
+SHAPE = {
+    "vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "max_position_embeddings": 256, "pad_token_id": 0, "eos_token_id": 1,
+    "bos_token_id": None,
+}  # fmt: skip
+KINDS = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}), "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 8}),
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": None}),
+}  # fmt: skip
+
+
+def _model(kind="qwen2", **fields):
+    config, cls, more = KINDS[kind]
+    torch.manual_seed(0)
+    return cls(config(**{**SHAPE, **more, **fields})).eval()
+
+
+def _routed(model, **fields):
+    """With routers whose choices differ between rows."""
+    loar = apply_loar(model, LoARConfig(**{"budget": 0.5, "anneal_share": 0.0, **fields}))
+    torch.manual_seed(1)
+    for parameter in loar.parameters():
+        torch.nn.init.normal_(parameter)
+    return loar
+
+
+def _batch():
+    """Three rows, two of them padded on the left."""
+    torch.manual_seed(2)
+    ids, mask = torch.randint(2, 90, (3, 30)), torch.ones(3, 30, dtype=torch.long)
+    mask[1, :7] = 0
+    mask[2, :3] = 0
+    return ids, mask
+
+
+def _prompt(ids, length):
+    return (torch.arange(ids.shape[1]) < length).expand(ids.shape[0], -1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_all_groups_it_is_the_base_and_unload_gives_it_back(kind):
+    model, (ids, mask) = _model(kind), _batch()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    config, options = model.config.to_dict(), {"attention_mask": mask}
+    expected = model(ids, **options).logits
+    apply_loar(model, LoARConfig(budget=1.0))
+    assert torch.equal(model(ids, **options).logits, expected)
+    model.loar.unload()
+    routed = _routed(model, **({"sliding_window": 5} if kind.startswith("qwen") else {}))
+    assert not torch.allclose(model(ids, **options).logits[mask.bool()], expected[mask.bool()], atol=1e-3)
+    assert routed.unload() is model and not hasattr(model, "loar")
+    assert torch.equal(model(ids, **options).logits, expected)
+    assert model.config.to_dict() == config and model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gathering_groups_equals_masking_them(kind):
+    """Same logits as attention with the unused heads set to 0, by hooks on the output projections."""
+    model, (ids, mask) = _model(kind), _batch()
+    reference = copy.deepcopy(model)
+    loar = _routed(model)
+    prompt = _prompt(ids, 20)
+    with torch.no_grad():
+        found = model(ids, attention_mask=mask, use_cache=False, loar_prompt_mask=prompt).logits
+        chosen = [attention.loar.groups for attention in loar._layers]
+        assert any(len({tuple(row) for row in groups.tolist()}) > 1 for groups in chosen)  # rows chose differently
+        for layer, groups in zip(reference.model.layers, chosen, strict=True):
+            on = torch.zeros(3, 4).scatter(1, groups, 1.0).repeat_interleave(2, dim=1)  # two query heads a group
+
+            def switch_off(module, arguments, on=on):
+                heads = arguments[0].view(*arguments[0].shape[:2], 8, -1)
+                return ((heads * on[:, None, :, None]).flatten(2),)
+
+            layer.self_attn.o_proj.register_forward_pre_hook(switch_off)
+        expected = reference(ids, attention_mask=mask, use_cache=False).logits
+        model.train()
+        gated = model(ids, attention_mask=mask, use_cache=False, loar_prompt_mask=prompt).logits
+    real = mask.bool()
+    assert torch.allclose(found[real], expected[real], atol=1e-5)
+    assert torch.allclose(gated[real], expected[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["labels", "mask", "marker"])
+def test_the_answer_does_not_change_the_routing(how):
+    model = _model()
+    ids, _ = _batch()
+    ids[:, 18:20] = torch.tensor([5, 6])  # the marker
+    ids[:, :18] = ids[:, :18].clamp(min=10)
+    loar = _routed(model, prompt_end_ids=[5, 6])
+    labels = ids.clone()
+    labels[:, :20] = -100
+    options = {"labels": {"labels": labels}, "mask": {"loar_prompt_mask": _prompt(ids, 20)}, "marker": {}}[how]
+    if how != "marker":
+        loar.config.prompt_end_ids = []
+
+    def routing(ids, **options):
+        with torch.no_grad():
+            logits = model(ids, use_cache=False, **options).logits
+        return [attention.loar.groups.tolist() for attention in loar._layers], logits
+
+    before, logits = routing(ids, **options)
+    other = ids.clone()
+    other[:, 20:] = torch.randint(10, 90, (3, 10))
+    changed, moved = routing(other, **options)
+    assert changed == before and torch.equal(logits[:, :20], moved[:, :20])
+    assert routing(ids, loar_prompt_mask=_prompt(ids, 20))[0] == before  # the three ways agree
+    other[:, :18] = torch.randint(10, 90, (3, 18))
+    assert routing(other, **options)[0] != before
+
+
+@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_decoding_step_by_step_equals_the_whole_text(kind, rows, window):
+    """With one row the projections are cut, too; with a window the cache is."""
+    model, (ids, mask) = _model(kind), _batch()
+    _routed(model, sliding_window=window)
+    ids, mask = ids[:rows], mask[:rows]
+    with torch.no_grad():
+        whole = model(ids, attention_mask=mask, use_cache=False, loar_prompt_mask=_prompt(ids, 20)).logits
+        output = model(ids[:, :20], attention_mask=mask[:, :20], use_cache=True)
+        steps = [output.logits[:, -1]]
+        for place in range(20, 30):
+            output = model(ids[:, place : place + 1], attention_mask=mask[:, : place + 1],
+                           past_key_values=output.past_key_values, use_cache=True)  # fmt: skip
+            steps.append(output.logits[:, -1])
+    assert torch.allclose(torch.stack(steps, dim=1), whole[:, 19:], atol=1e-5)
+    cache = output.past_key_values
+    assert [layer.keys.shape[1] for layer in cache.layers] == [2, 2, 2]  # two of four groups
+    held = [layer.keys.shape[2] for layer in cache.layers]
+    assert held == [30, 30, 30] if window is None else held == [5, 30, 30]
+    assert (cache.layers[0].projections is not None) == (rows == 1)
+
+
+def test_budgets_are_respected_in_each_layer():
+    model, (ids, mask) = _model(), _batch()
+    loar = _routed(model, budget=[1, 2, 4], shared_groups=1)
+    with torch.no_grad():
+        cache = model(ids, attention_mask=mask, use_cache=True).past_key_values
+    assert [layer.keys.shape[1] for layer in cache.layers] == [1, 2, 4]
+    assert all((layer.groups[:, 0] == 0).all() for layer in cache.layers)  # the shared one
+    assert [loar.budget_now(layer) for layer in range(3)] == [1, 2, 4]
+    loar.config.anneal_share = 0.5
+    model.train()
+    falling = []
+    for loar.progress in (0.0, 0.1, 0.25, 0.4, 0.5, 0.9):
+        falling.append(loar.budget_now(0))
+    assert falling == [4, 4, 3, 2, 1, 1]
+
+
+WINDOWS = [(5, 23, 0), (5, 1, 4), (5, 3, 2), (8, 30, 7), (40, 12, 3), (1, 6, 0)]
+
+
+@pytest.mark.parametrize("present", [False, True])
+@pytest.mark.parametrize(("window", "queries", "past"), WINDOWS)
+def test_windows_in_blocks_equal_a_mask(window, queries, past, present):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, heads, length, 4) for heads, length in
+                         ((4, queries), (2, queries + past), (2, queries + past)))  # fmt: skip
+    mask = torch.ones(2, queries + past, dtype=torch.bool)
+    if present:
+        mask[0, : past + 1] = False
+    found = window_attention(query, key, value, mask if present else None, window, 2)
+    at = torch.arange(queries + past)[None] - (torch.arange(queries)[:, None] + past)
+    allowed = ((at <= 0) & (at > -window))[None, None] & mask[:, None, None]
+    rows = allowed.any(dim=-1)[:, 0]
+    scores = query @ key.repeat_interleave(2, 1).transpose(-1, -2) / 2
+    weights = scores.masked_fill(~allowed, -torch.inf).softmax(-1)
+    expected = (weights @ value.repeat_interleave(2, 1)).transpose(1, 2)
+    assert torch.allclose(found[rows], expected[rows], atol=1e-6)
+
+
+def test_a_window_is_that_of_transformers():
+    model, (ids, mask) = _model(), _batch()
+    plain = copy.deepcopy(model)
+    set_sliding_window(plain, 6, "shallow_half")
+    loar = apply_loar(model, LoARConfig(budget=1.0, sliding_window=6))
+    assert loar.window_layers == [0]
+    with torch.no_grad():
+        found, expected = (m(ids, attention_mask=mask).logits for m in (model, plain))
+    assert torch.allclose(found[mask.bool()], expected[mask.bool()], atol=1e-5)
+    loar.set_window_layers([1, 2])
+    assert loar.window_layers == [1, 2] and model.config.layer_types[0] == "full_attention"
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}])
+@pytest.mark.parametrize("window", [None, 6])
+def test_generate_in_a_left_padded_batch_equals_its_rows(options, window):
+    """Greedy, beams and samples: each row as if it were alone (where nothing is drawn)."""
+    model, (ids, mask) = _model(), _batch()
+    _routed(model, sliding_window=window)
+    settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None, **options}
+    torch.manual_seed(0)
+    together = model.generate(ids, attention_mask=mask, **settings)[:, 30:]
+    assert together.shape == (3 * settings.get("num_return_sequences", 1), 12)
+    if settings["do_sample"]:
+        return
+    for row in range(3):
+        start = int((mask[row] == 0).sum())
+        alone = model.generate(ids[row : row + 1, start:], attention_mask=mask[row : row + 1, start:], **settings)
+        assert alone[0, 30 - start :].tolist() == together[row].tolist()
+
+
+def test_save_load_in_a_fresh_process_and_unload(tmp_path):
+    model, (ids, mask) = _model(), _batch()
+    model.save_pretrained(tmp_path / "base")
+    loar = _routed(model, sliding_window=6, task_names=["finance", "math"])
+    loar.set_budgets([2, 3, 1])
+    with torch.no_grad(), loar.task("math"):
+        expected = model(ids, attention_mask=mask).logits
+    loar.save_pretrained(tmp_path / "loar")
+    assert {p.name for p in (tmp_path / "loar").iterdir()} == {"loar_config.json", "loar.safetensors"}
+    model.save_pretrained(tmp_path / "again")  # the base's file has no weights of the adapter
+    script = (
+        "import sys, torch; from transformers import AutoModelForCausalLM; from hf_reason import LoAR\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()\n"
+        "ids, mask = torch.load(sys.argv[3])\n"
+        "loar = LoAR.from_pretrained(model, sys.argv[2])\n"
+        "with torch.no_grad(), loar.task('math'):\n"
+        "    logits = model(ids, attention_mask=mask).logits\n"
+        "plain = loar.unload()(ids, attention_mask=mask).logits.detach()\n"
+        "torch.save((logits, plain, loar.budgets), sys.argv[4])"
+    )
+    torch.save((ids, mask), tmp_path / "in.pt")
+    paths = [str(tmp_path / name) for name in ("base", "loar", "in.pt", "out.pt")]
+    done = subprocess.run([sys.executable, "-c", script, *paths], capture_output=True, text=True,
+                          env=dict(os.environ), timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    logits, plain, budgets = torch.load(tmp_path / "out.pt")
+    assert torch.allclose(logits, expected, atol=1e-6) and budgets == [2, 3, 1]
+    assert torch.equal(plain, loar.unload()(ids, attention_mask=mask).logits.detach())
+    with pytest.raises(AdapterError, match="does not fit this model"):
+        LoAR.from_pretrained(_model(hidden_size=64), tmp_path / "loar")
+    with pytest.raises(AdapterError, match="holds no LoAR"):
+        LoAR.from_pretrained(_model(), tmp_path / "base")
+
+
+def test_tasks_steer_the_router_and_an_unknown_one_is_none():
+    model, (ids, mask) = _model(), _batch()
+    loar = _routed(model, task_names=["finance", "math"])
+
+    def groups(**options):
+        with torch.no_grad():
+            model(ids, attention_mask=mask, use_cache=False, **options)
+        return [attention.loar.groups.tolist() for attention in loar._layers]
+
+    none = groups()
+    with loar.task("finance"):
+        finance = groups()
+    with loar.task("math"):
+        math = groups()
+    assert len({str(none), str(finance), str(math)}) == 3
+    with loar.task("legal"):
+        assert groups() == none
+    with loar.task(["math", "finance", None]):
+        mixed = groups()
+    assert [layer[0] for layer in mixed] == [layer[0] for layer in math]
+    assert [layer[1] for layer in mixed] == [layer[1] for layer in finance]
+    assert [layer[2] for layer in mixed] == [layer[2] for layer in none]
+    assert groups(loar_tasks=torch.tensor([1, 0, -1])) == mixed
+    with loar.task(["math", "finance"]), pytest.raises(ValueError, match="2 tasks were set for a batch of 3"):
+        groups()
+
+
+def test_static_groups_prune_without_a_router():
+    model, (ids, _) = _model(), _batch()
+    loar = apply_loar(model, LoARConfig(static_groups=[[0, 2], [3], [0, 1, 2, 3]]))
+    assert loar.budgets == [2, 1, 4] and not list(loar.parameters())
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+    assert [layer.groups.tolist()[0] for layer in cache.layers] == [[0, 2], [3], [0, 1, 2, 3]]
+
+
+def test_gates_are_straight_through_and_the_balance_term_is_its_formula():
+    p = torch.tensor([[0.9, 0.2, 0.6, 0.4], [0.1, 0.8, 0.3, 0.7]], requires_grad=True)
+    groups = choose_groups(p, 2, 1)
+    assert groups.tolist() == [[0, 2], [0, 1]]
+    gates = straight_through(p, groups, 1)
+    assert gates.tolist() == [[1, 0, 1, 0], [1, 1, 0, 0]]
+    (gates * torch.tensor([[1.0, 2.0, 3.0, 4.0]])).sum().backward()
+    assert p.grad.tolist() == [[0, 2, 3, 4], [0, 2, 3, 4]]  # also those that do not work; never the shared one
+    usage = torch.tensor([1.0, 0.5, 0.3, 0.2])
+    term = balance_term(p, usage, 2, 1)
+    assert term.tolist() == pytest.approx([3 * (0.1 + 0.18 + 0.08), 3 * (0.4 + 0.09 + 0.14)])
+
+
+def test_the_balance_term_reaches_the_routers_without_changing_the_loss():
+    model, (ids, mask) = _model(), _batch()
+    labels = torch.where(_prompt(ids, 20), -100, ids)
+    grads, losses = [], []
+    for weight in (0.0, 2.0):
+        routed = copy.deepcopy(model)
+        loar = _routed(routed, balance_weight=weight)
+        routed.train()
+        loss = routed(ids, attention_mask=mask, labels=labels, use_cache=False).loss
+        loss.backward()
+        losses.append(loss.item())
+        grads.append(loar.routers.routers[1].score.bias.grad.clone())
+    assert losses[0] == losses[1]
+    # 3 rows, 3 layers, usage 0.5 at the start: d/dp of 2 / 3 / 3 * sum(3 / 1 * 0.5 * p), through the sigmoid
+    loar = _routed(copy.deepcopy(model), balance_weight=2.0)
+    assert not torch.allclose(grads[0], grads[1]) and torch.equal(grads[0][:1], grads[1][:1])
+
+
+def test_the_cache_grows_in_blocks_and_carries_the_choice():
+    layer = RoutedLayer()
+    layer.groups = torch.tensor([[0, 2], [1, 3]])
+    states = torch.randn(2, 4, 600, 3)
+    keys, _ = layer.update(states[:, :, :300], states[:, :, :300])
+    assert keys.shape == (2, 2, 300, 3) and torch.equal(keys[1, 1], states[1, 3, :300])
+    places = set()
+    for place in range(300, 600):
+        keys, _ = layer.update(states[:, :, place : place + 1], states[:, :, place : place + 1])
+        places.add(keys.data_ptr())
+    assert torch.equal(keys[0], states[0, [0, 2]]) and len(places) <= 3
+    layer.reorder_cache(torch.tensor([1, 1]))
+    assert layer.groups.tolist() == [[1, 3], [1, 3]] and torch.equal(layer.keys[0], states[1, [1, 3]])
+    layer.batch_repeat_interleave(2)
+    layer.batch_select_indices(torch.tensor([0]))
+    assert layer.groups.shape == (1, 2) and layer.keys.shape == (1, 2, 600, 3) and layer.get_seq_length() == 600
+    layer.crop(-100)
+    assert layer.get_seq_length() == 500 and layer.keys.shape[2] == 500
+    layer.reset()
+    assert layer.get_seq_length() == 0 and layer.groups is None
+
+
+def test_a_window_layers_memory_is_that_of_the_window():
+    layer, whole = RoutedLayer(window=64), RoutedLayer()
+    states = torch.randn(1, 2, 2000, 8)
+    for each in (layer, whole):
+        each.update(states, states)
+    for _ in range(100):
+        layer.update(states[:, :, :1], states[:, :, :1])
+    assert layer.get_seq_length() == 2100 and layer.keys.shape[2] == 63
+    assert layer.num_bytes() < whole.num_bytes() / 5
+    assert layer.get_mask_sizes(1) == (64, 2037)
+
+
+def test_search_keeps_the_cost_and_is_no_worse_than_uniform():
+    model = _model(num_hidden_layers=4)
+    loar = _routed(model, budget=0.5, sliding_window=6)
+    examples = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        ids = torch.randint(2, 90, (16,)).tolist()
+        examples.append({"input_ids": ids, "labels": [-100] * 8 + ids[8:]})
+    result = search_budgets(model, examples, population=6, generations=4)
+    assert sum(result.budgets) == 8 and len(result.window_layers) == 2
+    assert min(result.budgets) >= 1 and max(result.budgets) <= 4
+    assert result.loss <= result.uniform_loss and len(result.sensitivity) == 4
+    assert result.history == sorted(result.history, reverse=True)
+    if result.loss < result.uniform_loss:
+        assert loar.budgets == result.budgets and loar.window_layers == result.window_layers
+        assert "better than the uniform" in str(result)
+    again = search_budgets(model, examples, population=6, generations=4)
+    assert again.uniform_loss == pytest.approx(result.uniform_loss, abs=1e-6) or again.window_layers
+
+
+def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, StaticCache
+
+    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
+
+    deepseek = DeepseekV3ForCausalLM(
+        DeepseekV3Config(
+            vocab_size=20, hidden_size=16, intermediate_size=16, moe_intermediate_size=8, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=2, n_routed_experts=2, n_group=1, topk_group=1,
+            num_experts_per_tok=1, kv_lora_rank=4, q_lora_rank=4, qk_rope_head_dim=4, qk_nope_head_dim=4, v_head_dim=4,
+        )
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="cannot route DeepseekV3ForCausalLM.*latent attention"):
+        apply_loar(deepseek, LoARConfig())
+    step = StepReasonerConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_encoder_layers=1,
+                              num_reasoner_layers=1, num_decoder_layers=1, num_attention_heads=2,
+                              num_key_value_heads=2)  # fmt: skip
+    with pytest.raises(ValueError, match="StepReasonerForCausalLM"):
+        apply_loar(StepReasonerForCausalLM(step), LoARConfig())
+    with pytest.raises(ValueError, match="Sliding windows do not work with a 'llama'"):
+        apply_loar(_model("llama"), LoARConfig(sliding_window=5))
+    model, (ids, _) = _model(), _batch()
+    loar = apply_loar(model, LoARConfig(budget=0.5))
+    with pytest.raises(ValueError, match="has a LoAR already"):
+        apply_loar(model, LoARConfig())
+    with pytest.raises(ValueError, match="StaticCache"):
+        model(ids, past_key_values=StaticCache(config=model.config, max_cache_len=40), use_cache=True)
+    with pytest.raises(ValueError, match="filled before LoAR"):
+        loar.unload()
+        filled = model(ids, use_cache=True, past_key_values=DynamicCache()).past_key_values
+        apply_loar(model, LoARConfig(budget=0.5))
+        model(ids, past_key_values=filled)
+    model.train()
+    positions = torch.cat([torch.arange(20), torch.arange(10)])[None]
+    with pytest.raises(ValueError, match="packing=False"):
+        model(ids[:1], position_ids=positions, use_cache=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"budget": 0.0}, "above 0"),
+        ({"budget": [1, 2]}, "3 layers of 4 groups"),
+        ({"budget": [1, 2, 5]}, "from 1 to 4"),
+        ({"budget": 0.25, "shared_groups": 2}, "shared_groups=2 is more"),
+        ({"static_groups": [[0], [0], []]}, "static_groups does not fit"),
+        ({"task_names": ["a", "a"]}, "twice"),
+        ({"balance_weight": -1}, "balance_weight"),
+    ],
+)
+def test_bad_configurations_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        apply_loar(_model(), LoARConfig(**fields))

@@ -1,0 +1,170 @@
+"""CoTSFTTrainer and LoAR: the routers learn, accumulation, LoRA beside it, resume, tasks, distillation, refusals."""
+
+import copy
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from hf_reason import LoAR, LoARConfig, apply_loar
+from hf_reason.data.record import make_record
+from hf_reason.data.word_problems import generate_word_problems
+from hf_reason.evaluation import evaluate_model
+from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
+from hf_reason.trainers.routed import loar_of
+
+LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+
+
+@pytest.fixture
+def model(tokenizer):
+    """A Qwen2 of two layers with four key/value groups."""
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+
+
+def _settings(tmp_path, **options):
+    return {
+        "output_dir": str(tmp_path), "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
+        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
+        "disable_tqdm": True, "logging_steps": 1, "max_length": 512, **options,
+    }  # fmt: skip
+
+
+def _trainer(tmp_path, model, tokenizer, rows, peft_config=None, loar=None, **options):
+    routed = copy.deepcopy(model)
+    torch.manual_seed(3)
+    apply_loar(routed, LoARConfig(**{"budget": 0.5, "balance_weight": 0.1, **(loar or {})}).set_prompt_end(tokenizer))
+    return CoTSFTTrainer(
+        routed, CoTSFTConfig(**_settings(tmp_path, **options)), Dataset.from_list(rows), processing_class=tokenizer,
+        peft_config=peft_config,
+    )  # fmt: skip
+
+
+def _losses(trainer):
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"label_smoothing_factor": 0.1}])
+def test_every_router_learns_and_the_budget_falls(tmp_path, model, tokenizer, records, options):
+    trainer = _trainer(tmp_path, model, tokenizer, records, max_steps=8, loar={"anneal_share": 0.5}, **options)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    assert all(not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+    working = [row["heads_working"] for row in trainer.state.log_history if "heads_working" in row]
+    assert working[0] == 1.0 and working[-1] == 0.5 and working == sorted(working, reverse=True)
+    usage = trainer._loar.routers.usage
+    assert (usage[:, 0] > 0.7).all() and not torch.allclose(usage, torch.full_like(usage, 0.5))
+
+
+def test_one_batch_of_eight_is_eight_of_one(tmp_path, model, tokenizer, records):
+    weights = []
+    for size, accumulated in ((1, 8), (8, 1)):
+        trainer = _trainer(
+            tmp_path, model, tokenizer, records, per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulated, learning_rate=1e-3, optim="sgd", loar={"anneal_share": 0.0},
+        )  # fmt: skip
+        trainer.train()
+        weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=1e-5), name
+
+
+def test_loss_is_that_of_the_plain_gated_model(tmp_path, model, tokenizer, records):
+    """The trainer's prompts are those of the labels."""
+    trainer = _trainer(tmp_path, model, tokenizer, records, loar={"anneal_share": 0.0})
+    rows = [trainer.train_dataset[i] for i in range(4)]
+    batch = trainer._prepare_inputs(trainer.data_collator(rows))
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    expected = trainer.model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"], use_cache=False
+    ).loss
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_lora_beside_it_trains_saves_and_loads(tmp_path, model, tokenizer, records):
+    model.save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    trainer = _trainer(tmp_path / "out", base, tokenizer, records, LoraConfig(**LORA), learning_rate=0.05)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    trainer.save_model()
+    for name, value in trainer.model.named_parameters():
+        assert torch.equal(value, before[name]) != ("lora_" in name or "loar." in name), name
+    ids = torch.tensor([trainer.train_dataset[0]["input_ids"]])
+    trainer.model.eval()
+    with torch.no_grad():
+        expected = trainer.model(input_ids=ids).logits
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+        assert not torch.allclose(loaded(input_ids=ids).logits, expected, atol=1e-3)
+        LoAR.from_pretrained(loaded, tmp_path / "out")
+        assert torch.allclose(loaded(input_ids=ids).logits, expected, atol=1e-5)
+        # decoding with a LoRA on the projections, which are then not cut
+        options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+        assert torch.equal(loaded.generate(ids, **options), trainer.model.generate(input_ids=ids, **options))
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, model, tokenizer, records, lora):
+    options = {"save_strategy": "steps", "save_steps": 2, "loar": {"task_names": ["math", "finance"]}}
+    config = None if lora is None else LoraConfig(**lora)
+    whole = _trainer(tmp_path, model, tokenizer, records, config, **options)
+    whole.train()
+    resumed = _trainer(tmp_path, model, tokenizer, records, config, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert _losses(resumed) == pytest.approx(_losses(whole), abs=1e-6)
+    for left, right in zip(whole._loar.state_dict().values(), resumed._loar.state_dict().values(), strict=True):
+        assert torch.allclose(left, right, atol=1e-6)
+
+
+def test_tasks_come_from_the_records_in_training_and_evaluation(tmp_path, model, tokenizer):
+    rows = [
+        make_record(row["context"], row["steps"], row["answer"], domain=domain)
+        for domain in ("math", "finance", "legal")
+        for row in generate_word_problems(4, seed=1, domain="finance" if domain == "finance" else "math")
+    ]
+    loar = {"task_names": ["finance", "math"], "task_dropout": 0.0, "anneal_share": 0.0}
+    trainer = _trainer(tmp_path, model, tokenizer, rows, loar=loar)
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in (0, 4, 8)]))
+    assert batch["loar_tasks"].tolist() == [1, 0, -1]
+    trainer.train()
+    assert trainer._loar.routers.tasks.weight.abs().sum() > 0
+    seen = []
+    route = trainer._loar._task_of_rows
+
+    def record(tasks, count, device):
+        seen.append(route(tasks, count, device))
+        return seen[-1]
+
+    trainer._loar._task_of_rows = record
+    evaluate_model(trainer.model, tokenizer, rows[:8:4], max_new_tokens=2, progress=False)
+    assert sorted(seen[0].tolist()) == [0, 1]
+
+
+def test_a_routed_student_is_distilled(tmp_path, model, tokenizer, records):
+    student = copy.deepcopy(model)
+    apply_loar(student, LoARConfig(budget=0.5))
+    trainer = DistillKLTrainer(
+        student, DistillKLConfig(**_settings(tmp_path)), Dataset.from_list(records), processing_class=tokenizer,
+        teacher=copy.deepcopy(model), teacher_tokenizer=tokenizer,
+    )  # fmt: skip
+    before = loar_of(trainer.model).routers.routers[0].score.weight.clone()
+    trainer.train()
+    assert not torch.equal(before, loar_of(trainer.model).routers.routers[0].score.weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"packing": True}, "packing=False"), ({"mixup_alpha": 0.2}, "mixup")]
+)
+def test_what_it_cannot_do_is_refused(tmp_path, model, tokenizer, records, options, message):
+    with pytest.raises(ValueError, match=message):
+        _trainer(tmp_path, model, tokenizer, records, **options)
