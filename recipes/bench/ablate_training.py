@@ -69,6 +69,7 @@ def common(args: argparse.Namespace, data: str, output: Path, seed: int, steps: 
         "dataset": args.output_dir / "data" / data, "domain": "all", "output_dir": output, "seed": seed,
         "data_seed": seed, "max_steps": steps, "eval_strategy": "no", "save_strategy": "no",
         "load_best_model_at_end": "false", "eval_distractors": "false", "eval_max_new_tokens": 160,
+        "test_records": 200,
     }  # fmt: skip
 
 
