@@ -267,6 +267,27 @@ def test_save_load_in_a_fresh_process_and_unload(tmp_path):
         LoAR.from_pretrained(_model(), tmp_path / "base")
 
 
+def test_a_deep_copy_is_routed_by_itself():
+    model = _model()
+    plain = model(_batch()[0]).logits
+    _routed(model, sliding_window=8)
+    ids = _batch()[0]
+    labels = ids.masked_fill(_prompt(ids, 12), -100)
+    twin = copy.deepcopy(model)
+    before = model(ids, labels=labels).logits
+    torch.testing.assert_close(twin(ids, labels=labels).logits, before, rtol=0, atol=0)
+    for router in twin.loar.routers.routers:
+        torch.nn.init.normal_(router.score.weight)
+    other = twin(ids, labels=labels).logits
+    assert (other - before).abs().max() > 1e-3
+    torch.testing.assert_close(model(ids, labels=labels).logits, before, rtol=0, atol=0)
+    twin.loar.unload()
+    torch.testing.assert_close(twin(ids).logits, plain, rtol=0, atol=0)
+    torch.testing.assert_close(model(ids, labels=labels).logits, before, rtol=0, atol=0)
+    model.loar.unload()
+    torch.testing.assert_close(model(ids).logits, plain, rtol=0, atol=0)
+
+
 def test_tasks_steer_the_router_and_an_unknown_one_is_none():
     model, (ids, mask) = _model(), _batch()
     loar = _routed(model, task_names=["finance", "math"])

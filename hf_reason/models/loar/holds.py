@@ -10,21 +10,24 @@ from torch.nn.functional import linear
 
 # Arguments of the model's forward: `(batch, time)` bool, where the prompt is; `(batch,)`, the row's task or -1.
 PROMPT_MASK, TASKS = "loar_prompt_mask", "loar_tasks"
+# Where a routed model keeps the forward it had.
+FORWARD_BEFORE = "_forward_before_loar"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def forward_with_prompts(original: Any) -> Any:
     """The model's forward, which tells from the labels where the prompt ends.
 
-    A method and not a hook: PEFT calls the forward of the model that it wraps, past its hooks.
+    A method and not a hook: PEFT calls the forward of the model that it wraps, past its hooks. It asks the model for
+    the forward that it replaces: one that it remembered itself would be the original's in a deep copy of the model.
     """
 
-    @functools.wraps(original)
+    @functools.wraps(getattr(original, "__func__", original))
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         labels = kwargs.get("labels")
         if labels is not None and kwargs.get(PROMPT_MASK) is None and hasattr(self, "loar"):
             kwargs[PROMPT_MASK] = before_first_label(labels)
-        return original(*args, **kwargs)
+        return vars(self)[FORWARD_BEFORE](*args, **kwargs)
 
     return forward
 

@@ -1,9 +1,9 @@
 """Applying LoAR to a model, and everything that can be done with it afterwards."""
 
 import math
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -19,6 +19,7 @@ from .cache import RoutedLayer, routed_cache
 from .configuration import LoARConfig
 from .files import LoARFiles
 from .holds import (
+    FORWARD_BEFORE,
     PROJECTIONS,
     PROMPT_MASK,
     TASKS,
@@ -60,7 +61,7 @@ class LoAR(LoARFiles):
         self._prompt: torch.Tensor | None = None
         self._tasks: torch.Tensor | None = None
         self._noted: dict[int, torch.Tensor] = {}
-        self._model = weakref.ref(model)
+        self._model = [model]  # in a list: the model is not a part of its adapter
         self._handles: list[Any] = []
         self._before: dict[str, Any] = {}
 
@@ -77,13 +78,16 @@ class LoAR(LoARFiles):
             set_sliding_window(model, self.config.sliding_window, self.config.window_layers)
         model.set_attn_implementation(NAME)
         self._before["forward"] = model.__dict__.get("forward")
+        vars(model)[FORWARD_BEFORE] = model.forward
         vars(model)["forward"] = MethodType(forward_with_prompts(model.forward), model)  # as TRL's fused head does
         self._before["ours"] = model.forward
         self._handles.append(model.base_model.register_forward_pre_hook(self._begin, with_kwargs=True))
         for index, attention in enumerate(self._layers):
             attention.loar = Route(self.groups, getattr(attention, "sliding_window", None))
-            self._handles.append(attention.register_forward_pre_hook(self._route(index), with_kwargs=True))
-            self._handles.append(attention.register_forward_hook(self._after(index)))
+            # partial, not closures: a deep copy of the model gets hooks of its own
+            before = partial(self._before_attention, index)
+            self._handles.append(attention.register_forward_pre_hook(before, with_kwargs=True))
+            self._handles.append(attention.register_forward_hook(self._after_attention))
             for name in PROJECTIONS:
                 projection = getattr(attention, name)
                 if type(projection) is nn.Linear:
@@ -95,15 +99,15 @@ class LoAR(LoARFiles):
 
     def unload(self) -> Any:
         """Take everything off again; returns the model as it was, bit for bit."""
-        model = self._model()
-        if model is None or getattr(model, "loar", None) is not self:
+        model = self._model[0]
+        if getattr(model, "loar", None) is not self:
             raise AdapterError("This LoAR is not on a model any more.")
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         config, before = model.config.get_text_config(), self._before
         if model.__dict__.get("forward") is before["ours"]:  # else somebody wrapped it since, and it does no harm
-            del vars(model)["forward"]
+            del vars(model)["forward"], vars(model)[FORWARD_BEFORE]
             if before["forward"] is not None:
                 vars(model)["forward"] = before["forward"]
         for attention, window in zip(self._layers, before["windows"], strict=True):
@@ -164,10 +168,9 @@ class LoAR(LoARFiles):
         """
         import dataclasses
 
-        model = self._model()
-        if self.config.sliding_window is None or model is None:
+        if self.config.sliding_window is None:
             raise ValueError("This LoAR has no sliding_window. Apply one with a window first.")
-        set_sliding_window(model, self.config.sliding_window, list(layers))
+        set_sliding_window(self._model[0], self.config.sliding_window, list(layers))
         self.config = dataclasses.replace(self.config, window_layers=list(layers))
         for attention in self._layers:
             attention.loar.window = getattr(attention, "sliding_window", None)
@@ -241,30 +244,30 @@ class LoAR(LoARFiles):
             return target
         return max(target, math.ceil(self.groups - (self.groups - target) * self.progress / anneal))
 
-    def _route(self, layer: int) -> Any:
-        def before(attention: Any, arguments: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-            route: Route = attention.loar
-            route.groups = route.gates = None
-            route.sliced = False
-            states = kwargs.get("hidden_states", arguments[0] if arguments else None)
-            assert states is not None
-            cache = kwargs.get("past_key_values")
-            held: RoutedLayer | None = None if cache is None else cache.layers[layer]
-            if held is not None and held.groups is not None:
-                route.groups = held.groups
-            else:
-                budget = self.budget_now(layer)
-                states = self._choose(layer, route, states, budget, train=self.training and held is None)
-                if held is not None and route.groups is not None:
-                    held.groups = route.groups
-            if route.groups is not None and route.groups.shape[1] == self.groups:
-                route.groups = None  # all work; the cache keeps the choice, so that it is not made again
-            self._slice(attention, route, held)
-            if "hidden_states" in kwargs:
-                return arguments, {**kwargs, "hidden_states": states}
-            return (states, *arguments[1:]), kwargs
-
-        return before
+    def _before_attention(
+        self, layer: int, attention: Any, arguments: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
+        """Choose the groups of this pass, or take those of the cache."""
+        route: Route = attention.loar
+        route.groups = route.gates = None
+        route.sliced = False
+        states = kwargs.get("hidden_states", arguments[0] if arguments else None)
+        assert states is not None
+        cache = kwargs.get("past_key_values")
+        held: RoutedLayer | None = None if cache is None else cache.layers[layer]
+        if held is not None and held.groups is not None:
+            route.groups = held.groups
+        else:
+            budget = self.budget_now(layer)
+            states = self._choose(layer, route, states, budget, train=self.training and held is None)
+            if held is not None and route.groups is not None:
+                held.groups = route.groups
+        if route.groups is not None and route.groups.shape[1] == self.groups:
+            route.groups = None  # all work; the cache keeps the choice, so that it is not made again
+        self._slice(attention, route, held)
+        if "hidden_states" in kwargs:
+            return arguments, {**kwargs, "hidden_states": states}
+        return (states, *arguments[1:]), kwargs
 
     def _choose(self, layer: int, route: Route, states: torch.Tensor, budget: int, train: bool) -> torch.Tensor:
         """Fill in the route; returns the states, which carry the balance term's gradient in training."""
@@ -308,13 +311,11 @@ class LoAR(LoARFiles):
             module.rows = held.projections[name]
         route.sliced = True
 
-    def _after(self, layer: int) -> Any:
-        def after(attention: Any, arguments: tuple, output: Any) -> None:
-            if attention.loar.sliced:
-                for name in PROJECTIONS:
-                    getattr(attention, name).rows = None
-
-        return after
+    @staticmethod
+    def _after_attention(attention: Any, arguments: tuple, output: Any) -> None:
+        if attention.loar.sliced:
+            for name in PROJECTIONS:
+                getattr(attention, name).rows = None
 
     # -- for the trainer
 
