@@ -180,7 +180,7 @@ def test_budgets_are_respected_in_each_layer():
     assert falling == [4, 4, 3, 2, 1, 1]
 
 
-WINDOWS = [(5, 23, 0), (5, 1, 4), (5, 3, 2), (8, 30, 7), (40, 12, 3), (1, 6, 0)]
+WINDOWS = [(5, 23, 0), (5, 1, 4), (5, 1, 2), (5, 3, 2), (8, 30, 7), (40, 12, 3), (40, 12, 0), (1, 6, 0), (2, 7, 3)]
 
 
 @pytest.mark.parametrize("present", [False, True])

@@ -69,7 +69,7 @@ def window_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
 ) -> torch.Tensor:
-    """Causal attention over the last `window` tokens, in blocks: `2 x window` scores for a query and not one a token.
+    """Causal attention over the last `window` tokens, in blocks: `1.5 x window` scores a query, not one a token.
 
     Args:
         query: `(batch, groups x size, queries, head_dim)`; the queries are the last of the keys.
@@ -88,8 +88,11 @@ def window_attention(
     past = min(key.shape[2] - count, window - 1)
     first = key.shape[2] - count - past
     key, value = key[:, :, first:], value[:, :, first:]
-    present = None if present is None else present[:, first:]
-    block = min(window, count)
+    present = None if present is None else present[:, first:].bool()
+    if past + count <= window:
+        return _short_attention(query, key, value, present, size, dropout, scaling)
+    # half a window was the fastest on a CPU: smaller blocks copy more, larger ones multiply more
+    block = min(-(-window // 2), count)
     blocks = -(-count // block)
     # each block of queries looks at its own keys and the window - 1 before them
     back, behind = window - 1 - past, blocks * block - count
@@ -99,7 +102,7 @@ def window_attention(
     at = torch.arange(span, device=query.device) - torch.arange(block, device=query.device)[:, None]
     allowed = ((at >= 0) & (at < window))[None].expand(blocks, -1, -1)
     real = torch.ones(1, key.shape[2] - back - behind, dtype=torch.bool, device=query.device)
-    real = pad(real if present is None else present.bool(), (back, behind))
+    real = pad(real if present is None else present, (back, behind))
     allowed = allowed[None] & real.unfold(1, span, block)[:, :, None]  # (batch or 1, blocks, block, span)
     # a query without any key (padding) would give NaN; it looks at itself, and nobody reads it
     own = (at == window - 1)[None, None]
@@ -117,6 +120,27 @@ def window_attention(
         attn_mask=allowed, dropout_p=dropout, scale=scaling,
     )  # fmt: skip
     return output.reshape(batch, heads, -1, width)[:, :, :count].transpose(1, 2).contiguous()
+
+
+def _short_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, present: torch.Tensor | None, size: int,
+    dropout: float, scaling: float | None,
+) -> torch.Tensor:  # fmt: skip
+    """`window_attention` where the window leaves nothing out."""
+    count, total = query.shape[2], key.shape[2]
+    allowed: torch.Tensor | None = None
+    causal = present is None and count == total > 1
+    if not causal and (count > 1 or present is not None):
+        at = torch.arange(total, device=query.device)
+        own = torch.arange(total - count, total, device=query.device)[:, None]
+        allowed = at <= own
+        if present is not None:
+            # a padding query looks at itself: without any key it would give NaN
+            allowed = allowed & present[:, None, None] | (at == own)
+    if size > 1:
+        key, value = (states.repeat_interleave(size, dim=1) for states in (key, value))
+    output = scaled_dot_product_attention(query, key, value, allowed, dropout, causal, scale=scaling)
+    return output.transpose(1, 2).contiguous()
 
 
 def routed_mask(
