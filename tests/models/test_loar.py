@@ -1,12 +1,12 @@
 """LoAR on small models: gather equals mask, no leak, incremental equals full, cache, save, load, unload, refusals."""
 
 import copy
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from hub_server import HubServer
 from transformers import (
     DynamicCache,
     LlamaConfig,
@@ -233,7 +233,24 @@ def test_generate_in_a_left_padded_batch_equals_its_rows(options, window):
         assert alone[0, 30 - start :].tolist() == together[row].tolist()
 
 
-def test_save_load_in_a_fresh_process_and_unload(tmp_path):
+# arguments: the base's folder, the adapter's folder or name, a batch, where the logits go, a name to push to
+FRESH = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+from hf_reason import LoAR
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
+ids, mask = torch.load(sys.argv[3])
+loar = LoAR.from_pretrained(model, sys.argv[2])
+if sys.argv[5:]:
+    print(loar.push_to_hub(sys.argv[5], private=True))
+with torch.no_grad(), loar.task("math"):
+    logits = model(ids, attention_mask=mask).logits
+plain = loar.unload()(ids, attention_mask=mask).logits.detach()
+torch.save((logits, plain, loar.budgets), sys.argv[4])
+"""
+
+
+def test_save_push_load_in_a_fresh_process_and_unload(tmp_path):
     model, (ids, mask) = _model(), _batch()
     model.save_pretrained(tmp_path / "base")
     loar = _routed(model, sliding_window=6, task_names=["finance", "math"])
@@ -241,26 +258,25 @@ def test_save_load_in_a_fresh_process_and_unload(tmp_path):
     with torch.no_grad(), loar.task("math"):
         expected = model(ids, attention_mask=mask).logits
     loar.save_pretrained(tmp_path / "loar")
-    assert {p.name for p in (tmp_path / "loar").iterdir()} == {"loar_config.json", "loar.safetensors"}
+    files = {"loar_config.json", "loar.safetensors"}
+    assert {p.name for p in (tmp_path / "loar").iterdir()} == files
     model.save_pretrained(tmp_path / "again")  # the base's file has no weights of the adapter
-    script = (
-        "import sys, torch; from transformers import AutoModelForCausalLM; from hf_reason import LoAR\n"
-        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()\n"
-        "ids, mask = torch.load(sys.argv[3])\n"
-        "loar = LoAR.from_pretrained(model, sys.argv[2])\n"
-        "with torch.no_grad(), loar.task('math'):\n"
-        "    logits = model(ids, attention_mask=mask).logits\n"
-        "plain = loar.unload()(ids, attention_mask=mask).logits.detach()\n"
-        "torch.save((logits, plain, loar.budgets), sys.argv[4])"
-    )
     torch.save((ids, mask), tmp_path / "in.pt")
-    paths = [str(tmp_path / name) for name in ("base", "loar", "in.pt", "out.pt")]
-    done = subprocess.run([sys.executable, "-c", script, *paths], capture_output=True, text=True,
-                          env=dict(os.environ), timeout=120)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    logits, plain, budgets = torch.load(tmp_path / "out.pt")
-    assert torch.allclose(logits, expected, atol=1e-6) and budgets == [2, 3, 1]
-    assert torch.equal(plain, loar.unload()(ids, attention_mask=mask).logits.detach())
+    plain_expected = loar.unload()(ids, attention_mask=mask).logits.detach()
+
+    def fresh(adapter, env, *more):
+        paths = [str(tmp_path / "base"), adapter, str(tmp_path / "in.pt"), str(tmp_path / "out.pt"), *more]
+        done = subprocess.run([sys.executable, "-c", FRESH, *paths], capture_output=True, text=True, env=env,
+                              cwd=tmp_path, timeout=120)  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        logits, plain, budgets = torch.load(tmp_path / "out.pt")
+        assert torch.allclose(logits, expected, atol=1e-6) and budgets == [2, 3, 1]
+        assert torch.equal(plain, plain_expected)
+
+    with HubServer(tmp_path / "hub") as hub:
+        fresh(str(tmp_path / "loar"), hub.env("member"), "tester/loar")
+        assert files <= set(hub.files("tester/loar"))
+        fresh("tester/loar", hub.env("stranger"))
     with pytest.raises(AdapterError, match="does not fit this model"):
         LoAR.from_pretrained(_model(hidden_size=64), tmp_path / "loar")
     with pytest.raises(AdapterError, match="holds no LoAR"):
