@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "apply_loar": ".models",
         "load_adapters": ".models",
         "search_budgets": ".models",
+        "calibrate_routers": ".models",
         "load_cot_sft_dataset": ".data",
         "evaluate_model": ".evaluation",
         "generate_cot": ".generation",

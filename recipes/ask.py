@@ -16,7 +16,8 @@ from trl import TrlParser
 
 from hf_reason import generate_cot
 from hf_reason.generation import CoTOutput
-from hf_reason.runs import check_model_name, one_line_errors, with_saved_loar
+from hf_reason.models import with_saved_loar
+from hf_reason.runs import check_model_name, one_line_errors
 from hf_reason.text import saved_instructions
 
 

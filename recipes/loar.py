@@ -29,10 +29,11 @@ def main() -> None:
     if run is None:
         return
     model, tokenizer = runs.load_model_and_tokenizer(model_args, runs.ScratchArguments(), args, run.train)
+    fresh = not hasattr(model, "loar")
     routing.apply(model, tokenizer)
     trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    runs.prepare_routing(trainer, run, routing, fresh)
     runs.train_or_go_on(trainer)
-    runs.search_after_training(trainer, run, routing.search_records)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
     if run.test is not None:
         trained = trainer.accelerator.unwrap_model(trainer.model)

@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "apply_loar": ".loar",
         "has_loar": ".loar",
         "search_budgets": ".loar",
+        "calibrate_routers": ".loar",
+        "with_saved_loar": ".loar",
         "set_rope_scaling": ".long_context",
         "set_sliding_window": ".long_context",
     },

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_reason._options import parsed_option
+from hf_reason.models import with_saved_loar
 from hf_reason.text import render, train_tokenizer
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def load_model_and_tokenizer(
             trust_remote_code=trust,
             **({"quantization_config": quantization, "device_map": {"": _local_device()}} if quantization else {}),
         )
-        return model, tokenizer
+        return with_saved_loar(model, name, model_args.model_revision), tokenizer
     except OSError as error:
         what = " ".join(str(error).split())
         raise ValueError(f"model_name_or_path={name!r} cannot be loaded: {what}") from error

@@ -1,9 +1,23 @@
 """LoAR in the recipes: its arguments, and putting it on a model that is to be trained or that was saved with one."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+from tqdm.auto import tqdm
 
 from hf_reason._options import parsed_option
+from hf_reason.text import encode
+
+from .datasets import as_trained
+from .resume import last_checkpoint
+from .round_data import first_of_each
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .training import TrainingRun
 
 
 @dataclass
@@ -28,8 +42,13 @@ class RoutingArguments:
     task_dropout: float = field(default=0.1, metadata={"help": "Share of the sequences whose domain is hidden."})
     balance_weight: float = field(default=0.01, metadata={"help": "Weight of the load-balance term."})
     anneal_share: float = field(default=0.3, metadata={"help": "Share of the run in which the budget falls."})
+    calibration_records: int = field(
+        default=64,
+        metadata={"help": "Training records on which the groups' worth is measured, where routers start; 0: chance."},
+    )
     search_records: int = field(
-        default=0, metadata={"help": "Validation records for a search of the layers' budgets after training; 0: none."}
+        default=0,
+        metadata={"help": "Validation records for a search of the layers' budgets before the training; 0: none."},
     )
 
     def __post_init__(self) -> None:
@@ -37,7 +56,11 @@ class RoutingArguments:
         self.loar_window_layers = str(self.loar_window_layers)
 
     def apply(self, model: Any, tokenizer: Any) -> Any:
-        """Put LoAR on a model; one that was saved with a LoAR keeps that."""
+        """Put LoAR on a model; one that was saved with a LoAR keeps that, whatever the arguments say."""
+        if hasattr(model, "loar"):
+            if PartialState().is_main_process:
+                print(f"The model has a LoAR of its own, which is trained on: budgets {model.loar.budgets}.")
+            return model.loar
         from hf_reason.models.loar import LoARConfig, apply_loar
 
         static = None
@@ -71,26 +94,43 @@ def _layers(text: str) -> str | float | list[int]:
     return [int(text)] if text.isdigit() else found
 
 
-def with_saved_loar(model: Any, name: str) -> Any:
-    """The model, with the LoAR that was saved beside it, if there is one."""
-    from hf_reason.models.loar import LoAR, has_loar
+def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments, fresh: bool) -> None:
+    """Before the training: routers that start from the groups' worth, and the search of the layers' budgets.
 
-    if has_loar(name):
-        LoAR.from_pretrained(model, name)
-    return model
+    Every process does it alike: examples and seeds are the same. A run that goes on has both in its checkpoint.
 
+    Args:
+        trainer: With the routed model.
+        run: For its records.
+        routing: The numbers of records.
+        fresh: Whether the routers are new.
+    """
+    from hf_reason.models.loar import calibrate_routers, search_budgets
+    from hf_reason.trainers.routed import loar_of
 
-def search_after_training(trainer: Any, run: Any, records: int) -> None:
-    """Search the layers' budgets on validation (else training) records, and say what came of it."""
-    from hf_reason.models.loar import search_budgets
-    from hf_reason.text import encode
-
-    if records < 1:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    loar, tokenizer, main = loar_of(model), trainer.processing_class, trainer.is_world_process_zero()
+    if loar is None or loar.routers is None or trainer.args.resume_from_checkpoint:
         return
-    source = run.validation if run.validation is not None else run.train
-    chosen = source.select(range(min(records, len(source))))
-    examples = [encode(record, trainer.processing_class, instructions=run.instructions) for record in chosen]
-    # every process searches alike: the examples, the seed and so the result are the same
-    result = search_budgets(trainer.accelerator.unwrap_model(trainer.model), examples, seed=trainer.args.seed)
-    if trainer.is_world_process_zero():
-        print(f"Search of budgets on {len(examples)} records: {result}")
+    if last_checkpoint(trainer.args.output_dir) is not None:
+        return
+
+    def examples(records: "Dataset", count: int) -> list[dict[str, Any]]:
+        few = as_trained(first_of_each(records, -(-count // len(set(records["domain"])))), run.data.thinking)
+        assert few is not None
+        return [encode(record, tokenizer, instructions=run.instructions) for record in few]
+
+    if routing.calibration_records > 0 and fresh:
+        few = examples(run.train, routing.calibration_records)
+        worth = calibrate_routers(model, few, progress=partial(tqdm, desc="groups' worth, layers", disable=not main))
+        if main:
+            print(f"What each group is worth on {len(few)} records (rise of the loss without it), by layer:")
+            print(
+                "\n".join(f"  {layer}: " + " ".join(f"{rise:.4f}" for rise in row) for layer, row in enumerate(worth))
+            )
+    if routing.search_records > 0:
+        few = examples(run.train if run.validation is None else run.validation, routing.search_records)
+        progress = partial(tqdm, desc="search of budgets", disable=not main)
+        result = search_budgets(model, few, seed=trainer.args.seed, progress=progress)
+        if main:
+            print(f"Search of budgets on {len(few)} records: {result}")

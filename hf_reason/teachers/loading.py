@@ -29,6 +29,8 @@ def load_teacher_model(
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    from hf_reason.models import with_saved_loar
+
     options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": trust_remote_code}
     options |= dict(init_kwargs or {})
     if isinstance(options["dtype"], str) and options["dtype"] != "auto":
@@ -42,7 +44,8 @@ def load_teacher_model(
             load_in_4bit=four, load_in_8bit=eight, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
         )
     try:
-        return AutoModelForCausalLM.from_pretrained(name, **options)  # type: ignore[no-any-return]
+        model = AutoModelForCausalLM.from_pretrained(name, **options)
+        return with_saved_loar(model, name, options.get("revision"))  # type: ignore[no-any-return]
     except OSError as error:
         raise TeacherError(f"The teacher {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
 

@@ -22,49 +22,36 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_reason import LoAR, LoARConfig, apply_loar
+from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers
 from hf_reason.data import load_cot_sft_dataset
 from hf_reason.runs import run_in_batches
+from hf_reason.runs.round_data import first_of_each
 from hf_reason.text import encode, encode_prompt
 
 RECIPES = Path(__file__).parents[1]
+CALIBRATION = 128  # records
 # share of the groups, how they are chosen
 WAYS: dict[str, tuple[float, str]] = {
     "dense": (1.0, "routed"),
     "routed 75%": (0.75, "routed"),
+    "routed 75%, from chance": (0.75, "chance"),
     "strongest 75%, static": (0.75, "static"),
     "random 75%, static": (0.75, "random"),
     "routed 50%": (0.5, "routed"),
     "routed 50%, tasks": (0.5, "tasks"),
+    "routed 50%, searched": (0.5, "searched"),
+    "routed 50%, from chance": (0.5, "chance"),
     "strongest 50%, static": (0.5, "static"),
     "random 50%, static": (0.5, "random"),
 }
 
 
-@torch.no_grad()
-def importance(base: Path, data: Path, records: int) -> list[list[float]]:
-    """How much the loss rises when one group alone is switched off, by layer."""
+def importance(base: Path, data: Path) -> list[list[float]]:
+    """How much the loss rises when one group alone is switched off, by layer: also where routers start."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
-    rows = load_cot_sft_dataset("all", "train", str(data)).select(range(records))
-    examples = [
-        {name: torch.tensor([encode(row, tokenizer)[name]]) for name in ("input_ids", "labels")} for row in rows
-    ]
-    layers, groups = model.config.num_hidden_layers, model.config.num_key_value_heads
-
-    def loss() -> float:
-        return sum(float(model(**example, use_cache=False).loss) for example in examples) / len(examples)
-
-    full = loss()
-    found: list[list[float]] = []
-    for layer in range(layers):
-        found.append([])
-        for group in range(groups):
-            static = [list(range(groups)) for _ in range(layers)]
-            static[layer].remove(group)
-            apply_loar(model, LoARConfig(static_groups=static))
-            found[-1].append(loss() - full)
-            model.loar.unload()
-    return found
+    rows = first_of_each(load_cot_sft_dataset("all", "train", str(data)), CALIBRATION // 2)
+    apply_loar(model, LoARConfig(budget=1.0))
+    return calibrate_routers(model, [encode(row, tokenizer) for row in rows]).tolist()  # type: ignore[no-any-return]
 
 
 def static_groups(scores: list[list[float]], share: float, how: str, seed: int) -> list[list[int]]:
@@ -79,13 +66,15 @@ def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: 
     values: dict[str, Any] = {
         "model_name_or_path": args.base, "dataset": args.data, "domain": "all", "output_dir": output, "seed": seed,
         "data_seed": seed, "max_steps": args.steps, "budget": share, "save_strategy": "no", "eval_max_new_tokens": 160,
-        "domain_shares": '{"math": 1, "finance": 1}', "test_records": args.test_records,
+        "calibration_records": 0 if how == "chance" else CALIBRATION, "domain_shares": '{"math": 1, "finance": 1}', "test_records": args.test_records,
     }  # fmt: skip
     if how in ("static", "random"):
         values["static_groups"] = json.dumps(static_groups(args.scores, share, how, seed))
     pairs = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     if how == "tasks":
         pairs += ["--task_names", "math", "finance"]
+    if how == "searched":
+        pairs += ["--search_records", str(CALIBRATION)]
     return [str(RECIPES / "loar.py"), "--config", str(RECIPES / "configs/loar/demo.yaml"), *pairs, *extra]
 
 
@@ -113,17 +102,20 @@ def plots(args: argparse.Namespace, table: dict[str, list[dict[str, float]]]) ->
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    for how, label in (("routed", "routed"), ("tasks", "routed, tasks"), ("static", "strongest, static"),
+    for how, label in (("routed", "routed"), ("tasks", "routed, tasks"), ("searched", "routed, budgets searched"),
+                       ("chance", "routed from chance"), ("static", "strongest, static"),
                        ("random", "random, static")):  # fmt: skip
         points = [(100 * WAYS[w][0], [r["both"] for r in runs]) for w, runs in table.items()
                   if WAYS[w][1] == how or w == "dense"]  # fmt: skip
+        if len(points) < 2:
+            continue
         points.sort()
         axes.plot([x for x, _ in points], [sum(y) / len(y) for _, y in points], marker="o", label=label)
     axes.set_xlabel("groups that work (%)")
     axes.set_ylabel(f"exact answers, both domains (%), mean of {len(args.seeds)} seeds")
     axes.legend(frameon=False)
     figure.savefig(args.output_dir / "accuracy.png", dpi=150)
-    for way in [w for w in table if WAYS[w][1] in ("routed", "tasks") and w != "dense"]:
+    for way in [w for w in table if WAYS[w][1] in ("routed", "tasks", "searched") and w != "dense"]:
         used = working(args.output_dir / f"{slug(way)}-{args.seeds[0]}", args.data, 50)
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         for place, (domain, values) in enumerate(used.items()):
@@ -163,7 +155,7 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     scores = args.output_dir / "importance.json"
     if not scores.is_file():
-        scores.write_text(json.dumps(importance(args.base, args.data, 64)) + "\n", encoding="utf-8")
+        scores.write_text(json.dumps(importance(args.base, args.data)) + "\n", encoding="utf-8")
     args.scores = json.loads(scores.read_text("utf-8"))
     outputs = {(way, seed): args.output_dir / f"{slug(way)}-{seed}" for way in args.ways for seed in args.seeds}
     commands = {

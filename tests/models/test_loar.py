@@ -19,7 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from hf_reason import LoAR, LoARConfig, apply_loar, search_budgets
+from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
 from hf_reason.models.adapters import AdapterError
 from hf_reason.models.loar.attention import window_attention
 from hf_reason.models.loar.cache import RoutedLayer
@@ -60,6 +60,13 @@ def _batch():
     mask[1, :7] = 0
     mask[2, :3] = 0
     return ids, mask
+
+
+def _examples(count):
+    """Encoded records of 8 tokens of prompt and 8 of completion."""
+    torch.manual_seed(4)
+    rows = [torch.randint(2, 90, (16,)).tolist() for _ in range(count)]
+    return [{"input_ids": ids, "labels": [-100] * 8 + ids[8:]} for ids in rows]
 
 
 def _prompt(ids, length):
@@ -342,15 +349,62 @@ def test_static_groups_prune_without_a_router():
 
 def test_gates_are_straight_through_and_the_balance_term_is_its_formula():
     p = torch.tensor([[0.9, 0.2, 0.6, 0.4], [0.1, 0.8, 0.3, 0.7]], requires_grad=True)
-    groups = choose_groups(p, 2, 1)
+    shared = torch.tensor([0])
+    groups = choose_groups(p, 2, shared)
     assert groups.tolist() == [[0, 2], [0, 1]]
-    gates = straight_through(p, groups, 1)
+    gates = straight_through(p, groups, shared)
     assert gates.tolist() == [[1, 0, 1, 0], [1, 1, 0, 0]]
     (gates * torch.tensor([[1.0, 2.0, 3.0, 4.0]])).sum().backward()
     assert p.grad.tolist() == [[0, 2, 3, 4], [0, 2, 3, 4]]  # also those that do not work; never the shared one
     usage = torch.tensor([1.0, 0.5, 0.3, 0.2])
-    term = balance_term(p, usage, 2, 1)
+    term = balance_term(p, usage, 2, shared)
     assert term.tolist() == pytest.approx([3 * (0.1 + 0.18 + 0.08), 3 * (0.4 + 0.09 + 0.14)])
+    last, none = torch.tensor([3]), torch.tensor([], dtype=torch.long)
+    assert choose_groups(p, 2, last).tolist() == [[0, 3], [1, 3]]
+    assert choose_groups(p, 2, none).tolist() == [[0, 2], [1, 3]]
+    assert balance_term(p, usage, 2, none).tolist() == pytest.approx([2 * (0.9 + 0.1 + 0.18 + 0.08),
+                                                                      2 * (0.1 + 0.4 + 0.09 + 0.14)])  # fmt: skip
+
+
+def test_calibrated_routers_start_as_pruning_of_what_matters_least():
+    model = _model(num_hidden_layers=2)
+    with torch.no_grad():  # group 2 of the first layer writes nothing, group 1 of the second much
+        model.model.layers[0].self_attn.o_proj.weight[:, 16:24] = 0
+        model.model.layers[0].self_attn.o_proj.weight *= 20
+        model.model.layers[1].self_attn.o_proj.weight *= 20
+    model.train()
+    examples = _examples(3)
+    loar = _routed(model, budget=0.75, sliding_window=9)
+    worth = calibrate_routers(model, examples)
+    assert worth[0, 2] == 0 and model.training and loar.probe is None
+    plain = torch.nn.functional.cross_entropy
+    model.eval()
+    model.loar.unload()
+
+    def loss(off):
+        apply_loar(
+            model,
+            LoARConfig(
+                static_groups=[
+                    sorted({0, 1, 2, 3} - {g}) if layer == at else [0, 1, 2, 3]
+                    for layer, (at, g) in enumerate([off, off])
+                ],
+                sliding_window=9,
+            ),
+        )
+        found = [plain(model(torch.tensor([e["input_ids"]]), use_cache=False).logits[0, 7:-1].float(),
+                       torch.tensor(e["labels"][8:])).item() for e in examples]  # fmt: skip
+        model.loar.unload()
+        return sum(found) / len(found)
+
+    with torch.no_grad():
+        expected = [[loss((layer, group)) - loss((9, 0)) for group in range(4)] for layer in range(2)]
+    torch.testing.assert_close(worth, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=1e-4)
+    for layer in range(2):
+        order = loar.routers.routers[layer].score.bias.argsort().tolist()
+        assert order == worth[layer].argsort().tolist() and not loar.routers.routers[layer].score.weight.any()
+        assert loar.routers.shared[layer].tolist() == [order[-1]]
+        assert loar.routers.routers[layer].score.bias.abs().max().item() == pytest.approx(2)
 
 
 def test_the_balance_term_reaches_the_routers_without_changing_the_loss():
@@ -408,11 +462,7 @@ def test_a_window_layers_memory_is_that_of_the_window():
 def test_search_keeps_the_cost_and_is_no_worse_than_uniform():
     model = _model(num_hidden_layers=4)
     loar = _routed(model, budget=0.5, sliding_window=6)
-    examples = []
-    for seed in range(3):
-        torch.manual_seed(seed)
-        ids = torch.randint(2, 90, (16,)).tolist()
-        examples.append({"input_ids": ids, "labels": [-100] * 8 + ids[8:]})
+    examples = _examples(3)
     result = search_budgets(model, examples, population=6, generations=4)
     assert sum(result.budgets) == 8 and len(result.window_layers) == 2
     assert min(result.budgets) >= 1 and max(result.budgets) <= 4

@@ -8,7 +8,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "LoAR": ".model",
         "LoARConfig": ".configuration",
         "apply_loar": ".model",
+        "calibrate_routers": ".calibration",
         "has_loar": ".files",
         "search_budgets": ".search",
+        "with_saved_loar": ".files",
     },
 )

@@ -22,8 +22,8 @@ class LoARConfig:
     Attributes:
         budget: Share of the groups that work in each layer, above 0 and at most 1 (rounded up); or a list, their
             number in each layer.
-        shared_groups: Groups that always work, the first of each layer (mixture-of-head attention, Jin et al. 2024,
-            arXiv 2410.11842).
+        shared_groups: Groups of each layer that always work (mixture-of-head attention, Jin et al. 2024, arXiv
+            2410.11842): the first ones, or after `calibrate_routers` those that matter most.
         static_groups: The groups of each layer that work on every sequence: pruning instead of routing. No router
             then.
         sliding_window: Tokens that the window layers see; `None`: no windows.

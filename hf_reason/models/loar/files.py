@@ -20,7 +20,14 @@ class LoARFiles(nn.Module):
 
     config: LoARConfig
     budgets: list[int]
+    _layers: list[Any]
     set_budgets: Any
+    set_window_layers: Any
+
+    @property
+    def window_layers(self) -> list[int]:
+        """The layers that have a window."""
+        return [number for number, attention in enumerate(self._layers) if attention.loar.window is not None]
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `loar_config.json` and `loar.safetensors`."""
@@ -30,23 +37,25 @@ class LoARFiles(nn.Module):
         where.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         tensors["budgets"] = torch.tensor(self.budgets)
+        tensors["window_layers"] = torch.tensor(self.window_layers, dtype=torch.long)
         write_atomically(where / WEIGHTS_FILE, save(tensors))
         self.config.save(where)
 
     @classmethod
-    def from_pretrained(cls, model: Any, name: str | os.PathLike[str]) -> Any:
+    def from_pretrained(cls, model: Any, name: str | os.PathLike[str], revision: str | None = None) -> Any:
         """Apply a saved adapter to a model.
 
         Args:
             model: The base model (with or without a LoRA).
             name: The adapter's folder, or its name on the Hub.
+            revision: Branch, tag or commit there.
 
         Raises:
             AdapterError: if there is no adapter, or it belongs to a model of another shape.
         """
         from safetensors import SafetensorError
 
-        paths = [_find(os.fspath(name), file) for file in (CONFIG_FILE, WEIGHTS_FILE)]
+        paths = [_find(os.fspath(name), file, revision) for file in (CONFIG_FILE, WEIGHTS_FILE)]
         if None in paths:
             raise AdapterError(f"{name} holds no LoAR ({CONFIG_FILE}, {WEIGHTS_FILE}). Check the folder or the name.")
         from .model import apply_loar
@@ -65,9 +74,11 @@ class LoARFiles(nn.Module):
         from safetensors.torch import load_file
 
         tensors = load_file(path)
-        budgets = tensors.pop("budgets").tolist()
+        budgets, windows = tensors.pop("budgets").tolist(), tensors.pop("window_layers").tolist()
         self.load_state_dict(tensors)
         self.set_budgets(budgets)
+        if windows != self.window_layers:  # a search has moved them
+            self.set_window_layers(windows)
 
     def push_to_hub(self, name: str, **kwargs: Any) -> str:
         """Upload the adapter's files to the Hub; returns the address. `kwargs` are those of `create_repo`."""
@@ -82,18 +93,27 @@ class LoARFiles(nn.Module):
             return str(api.upload_folder(repo_id=repo, folder_path=folder))
 
 
-def _find(name: str, file: str) -> str | None:
+def _find(name: str, file: str, revision: str | None = None) -> str | None:
     from transformers.utils import cached_file
 
     if os.path.isdir(name):
         path = Path(name, file)
         return str(path) if path.is_file() else None
     return cached_file(  # type: ignore[no-any-return]
-        name, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
+        name, file, revision=revision, _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
     )  # fmt: skip
 
 
-def has_loar(name: str) -> bool:
+def has_loar(name: str, revision: str | None = None) -> bool:
     """Whether a folder or a model on the Hub holds a LoAR."""
-    return _find(name, CONFIG_FILE) is not None
+    return _find(name, CONFIG_FILE, revision) is not None
+
+
+def with_saved_loar(model: Any, name: str, revision: str | None = None) -> Any:
+    """The model, with the LoAR that was saved beside it, if there is one."""
+    if has_loar(name, revision):
+        from .model import LoAR
+
+        LoAR.from_pretrained(model, name, revision)
+    return model

@@ -1,7 +1,7 @@
 """Applying LoAR to a model, and everything that can be done with it afterwards."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
@@ -61,6 +61,8 @@ class LoAR(LoARFiles):
         self._prompt: torch.Tensor | None = None
         self._tasks: torch.Tensor | None = None
         self._noted: dict[int, torch.Tensor] = {}
+        # gates of a layer, in the place of its router; for a calibration
+        self.probe: Callable[[int], torch.Tensor] | None = None
         self._model = [model]  # in a list: the model is not a part of its adapter
         self._handles: list[Any] = []
         self._before: dict[str, Any] = {}
@@ -155,11 +157,6 @@ class LoAR(LoARFiles):
         finally:
             self._task = before
 
-    @property
-    def window_layers(self) -> list[int]:
-        """The layers that have a window."""
-        return [number for number, attention in enumerate(self._layers) if attention.loar.window is not None]
-
     def set_window_layers(self, layers: Sequence[int]) -> None:
         """Let other layers have the window.
 
@@ -197,21 +194,15 @@ class LoAR(LoARFiles):
         if cache is not None:
             kwargs["past_key_values"] = cache = routed_cache(cache, windows)
         if cache is None or cache.get_seq_length() == 0:
-            self._check_unpacked(kwargs.get("position_ids"))
             mask = kwargs.get("attention_mask")
             present = torch.ones(batch, count, dtype=torch.bool, device=like.device)
             if isinstance(mask, torch.Tensor) and mask.ndim == 2:
                 present = mask[:, -count:].bool()
+            _check_unpacked(kwargs.get("position_ids"), present)
             prompt = given.bool() if given is not None else before_end(ids, self.config.prompt_end_ids)
             self._prompt = present if prompt is None else present & prompt.to(present.device)
             self._tasks = self._task_of_rows(tasks, batch, like.device)
         return arguments, kwargs
-
-    def _check_unpacked(self, positions: torch.Tensor | None) -> None:
-        if not self.training or positions is None or positions.ndim != 2:
-            return
-        if bool((positions[:, 1:] < positions[:, :-1]).any()):
-            raise ValueError("LoAR routes a row as one sequence: set packing=False and padding_free=False.")
 
     def _task_of_rows(self, tasks: torch.Tensor | None, batch: int, device: torch.device) -> torch.Tensor | None:
         if self.routers is None or self.routers.tasks is None:
@@ -277,7 +268,10 @@ class LoAR(LoARFiles):
             route.groups = chosen.expand(states.shape[0], -1)
             return states
         assert self.routers is not None
-        shared = self.config.shared_groups
+        if self.probe is not None:
+            route.gates = self.probe(layer)
+            return states
+        shared = self.routers.shared[layer]
         probabilities = self.routers.routers[layer](self._pooled(states))
         groups = choose_groups(probabilities, budget, shared)
         if not train:
@@ -285,7 +279,7 @@ class LoAR(LoARFiles):
             return states
         route.gates = straight_through(probabilities, groups, shared)
         self._note(layer, groups)
-        if self.config.balance_weight > 0 and shared < self.groups:
+        if self.config.balance_weight > 0 and len(shared) < self.groups:
             term = balance_term(probabilities, self.routers.usage[layer], budget, shared).sum()
             scale = self.config.balance_weight * self.processes / max(self.rows or states.shape[0], 1)
             states = with_loss(states, scale / len(self._layers) * term)
@@ -333,6 +327,13 @@ class LoAR(LoARFiles):
         used = sums[:, :-1] / sums[:, -1:].clamp(min=1)
         self.routers.usage.mul_(decay).add_(used.to(self.routers.usage), alpha=1 - decay)
         self._noted.clear()
+
+
+def _check_unpacked(positions: torch.Tensor | None, present: torch.Tensor) -> None:
+    if positions is None or positions.ndim != 2:
+        return
+    if bool(((positions[:, 1:] < positions[:, :-1]) & present[:, 1:] & present[:, :-1]).any()):
+        raise ValueError("LoAR routes a row as one sequence: set packing=False and padding_free=False.")
 
 
 def apply_loar(model: Any, config: LoARConfig) -> LoAR:

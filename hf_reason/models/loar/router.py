@@ -59,41 +59,47 @@ def with_loss(states: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
     return _Balance.apply(states, loss)  # type: ignore[no-any-return]
 
 
-def choose_groups(probabilities: torch.Tensor, budget: int, shared: int) -> torch.Tensor:
-    """The groups that work: the first `shared`, and the likeliest of the others.
+def choose_groups(probabilities: torch.Tensor, budget: int, shared: torch.Tensor) -> torch.Tensor:
+    """The groups that work: the shared ones, and the likeliest of the others.
 
     Args:
         probabilities: `(batch, groups)`.
         budget: How many work in all.
-        shared: How many always do.
+        shared: Numbers of those that always do, `(s,)`.
 
     Returns:
         `(batch, budget)`, ascending.
     """
-    batch = probabilities.shape[0]
-    always = torch.arange(shared, device=probabilities.device).expand(batch, -1)
-    others = probabilities[:, shared:].topk(budget - shared, dim=1).indices + shared
-    return torch.cat([always, others], dim=1).sort(dim=1).values
+    scores = probabilities.detach().index_fill(1, shared, torch.inf)
+    return scores.topk(budget, dim=1).indices.sort(dim=1).values
 
 
-def straight_through(probabilities: torch.Tensor, groups: torch.Tensor, shared: int) -> torch.Tensor:
-    """Gates `(batch, groups)` of 0 and 1 whose gradient is that of the probabilities (Bengio et al. 2013)."""
+def straight_through(probabilities: torch.Tensor, groups: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    """Gates `(batch, groups)` of 0 and 1 whose gradient is that of the probabilities (Bengio et al. 2013).
+
+    The shared groups, which are not routed, have none.
+    """
     hard = torch.zeros_like(probabilities).scatter(1, groups, 1.0)
-    soft = probabilities.clone()
-    soft[:, :shared] = soft[:, :shared].detach()
+    soft = torch.where(_routed(probabilities, shared), probabilities, probabilities.detach())
     return hard + (soft - soft.detach())  # in this order the sum is exactly 0 or 1
 
 
-def balance_term(probabilities: torch.Tensor, usage: torch.Tensor, budget: int, shared: int) -> torch.Tensor:
+def balance_term(probabilities: torch.Tensor, usage: torch.Tensor, budget: int, shared: torch.Tensor) -> torch.Tensor:
     """How much the router leans on the groups that are used most, `(batch,)`.
 
     The term of Switch transformers (Fedus et al. 2022) with the running usage in the place of the batch's own:
     `n / b * sum_g usage_g * p_g` over the `n` groups that are routed, `b` of which work. It is linear in the
     sequences, so gradient accumulation changes nothing.
     """
-    routed = probabilities[:, shared:]
-    free = max(budget - shared, 1)
-    return (routed * usage[shared:]).sum(dim=1) * routed.shape[1] / free
+    routed = _routed(probabilities, shared)
+    free = max(budget - len(shared), 1)
+    return (probabilities * usage * routed).sum(dim=1) * (int(probabilities.shape[1]) - len(shared)) / free
+
+
+def _routed(probabilities: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    """`(groups,)`: which groups are not shared."""
+    every = torch.ones(probabilities.shape[1], dtype=torch.bool, device=probabilities.device)
+    return every.index_fill(0, shared, False)
 
 
 class Routers(nn.Module):
@@ -107,6 +113,7 @@ class Routers(nn.Module):
     """
 
     usage: torch.Tensor
+    shared: torch.Tensor  # the groups of each layer that always work, `(layers, shared_groups)`
 
     def __init__(self, config: LoARConfig, width: int, layers: int, groups: int):
         super().__init__()
@@ -115,3 +122,4 @@ class Routers(nn.Module):
         if self.tasks is not None:
             nn.init.zeros_(self.tasks.weight)
         self.register_buffer("usage", torch.full((layers, groups), 0.5))
+        self.register_buffer("shared", torch.arange(min(config.shared_groups, groups)).repeat(layers, 1))

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
+from .calibration import example_loss, loar_that_routes
 from .model import LoAR
 
 Candidate = tuple[tuple[int, ...], tuple[int, ...]]  # groups of each layer, layers with a window
@@ -69,9 +68,7 @@ def search_budgets(
     Raises:
         ValueError: if there is nothing to search: no LoAR, static groups, one layer, or no examples.
     """
-    loar: LoAR | None = getattr(model.get_base_model() if hasattr(model, "get_base_model") else model, "loar", None)
-    if loar is None or loar.routers is None:
-        raise ValueError("search_budgets needs a model with a LoAR that routes (apply_loar, without static_groups).")
+    loar = loar_that_routes(model, "search_budgets")
     if not examples or len(loar.budgets) < 2:
         raise ValueError("search_budgets needs validation examples and two layers or more.")
     total, layers = sum(loar.budgets), len(loar.budgets)
@@ -131,17 +128,13 @@ def _loss_at(loar: LoAR, model: Any, examples: Sequence[dict[str, Any]], budgets
     return _loss(model, examples)
 
 
-@torch.no_grad()
 def _loss(model: Any, examples: Sequence[dict[str, Any]]) -> float:
     """Mean loss of the examples' targets."""
     device = next(model.parameters()).device
-    total = count = 0.0
-    for example in examples:
-        ids, labels = (torch.tensor([example[name]], device=device) for name in ("input_ids", "labels"))
-        targets = int((labels[:, 1:] != -100).sum())
-        loss = model(input_ids=ids, labels=labels, attention_mask=torch.ones_like(ids), use_cache=False).loss
-        total, count = total + float(loss) * targets, count + targets
-    return total / max(count, 1)
+    counts = [sum(label != -100 for label in example["labels"][1:]) for example in examples]
+    total = sum(count * example_loss(model, example, device) for count, example in zip(counts, examples, strict=True)
+                if count)  # fmt: skip
+    return total / max(sum(counts), 1)
 
 
 def _spread(total: int, layers: int) -> tuple[int, ...]:
