@@ -66,7 +66,8 @@ def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: 
     values: dict[str, Any] = {
         "model_name_or_path": args.base, "dataset": args.data, "domain": "all", "output_dir": output, "seed": seed,
         "data_seed": seed, "max_steps": args.steps, "budget": share, "save_strategy": "no", "eval_max_new_tokens": 160,
-        "calibration_records": 0 if how == "chance" else CALIBRATION, "domain_shares": '{"math": 1, "finance": 1}', "test_records": args.test_records,
+        "calibration_records": 0 if how == "chance" else CALIBRATION, "domain_shares": '{"math": 1, "finance": 1}',
+        "test_records": args.test_records,
     }  # fmt: skip
     if how in ("static", "random"):
         values["static_groups"] = json.dumps(static_groups(args.scores, share, how, seed))

@@ -20,7 +20,7 @@ SETTINGS = {
     "gradient_checkpointing": False, "bf16": False, "disable_tqdm": True, "report_to": "none", "logging_steps": 1,
     "save_strategy": "steps", "save_steps": 2, "test_records": 3, "eval_max_new_tokens": 8, "lora_dropout": 0.0,
     "dataloader_pin_memory": False, "train_sampling_strategy": "sequential", "eval_distractors": False,
-    "budget": 0.5, "task_names": ["math"], "task_dropout": 0.0, "loar_window": 16,
+    "calibration_records": 4, "budget": 0.5, "task_names": ["math"], "task_dropout": 0.0, "loar_window": 16,
 }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, ru
     one = tmp_path / "one"
     done = run_here("loar.py", *_arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8))
     assert done.returncode == 0, done.stderr
-    assert "Question:" in done.stdout and "Answer:" in done.stdout
+    assert "Question:" in done.stdout and "Answer:" in done.stdout and "What each group is worth on 4" in done.stdout
     written = {"model.safetensors", "loar_config.json", "loar.safetensors", "README.md"}
     assert written <= {path.name for path in one.iterdir()}
     assert LoARConfig.load(one / "loar_config.json").prompt_end_ids
@@ -71,6 +71,11 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, ru
     again = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     for name in ("template_hash", "answer_accuracy", "reasoning_length"):
         assert again[name] == figures[name]  # evaluate.py has found the adapter
+    more = _arguments(tmp_path, dataset, str(one), tmp_path / "more", max_steps=1, budget=1.0)
+    done = run_here("loar.py", *more)  # routers and budget are those of the saved one
+    assert done.returncode == 0 and "LoAR of its own" in done.stdout and "worth" not in done.stdout, done.stderr
+    saved = LoARConfig.load(tmp_path / "more" / "loar_config.json")
+    assert saved.budgets(2, 4) == [2, 2] and saved.sliding_window == 16
     asked = run_here("ask.py", "--model", str(one), "--question", "1+1?", "--max_thought_tokens", "16")
     assert asked.returncode == 0, asked.stderr
 

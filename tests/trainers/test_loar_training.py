@@ -12,6 +12,8 @@ from hf_reason import LoAR, LoARConfig, apply_loar
 from hf_reason.data.record import make_record
 from hf_reason.data.word_problems import generate_word_problems
 from hf_reason.evaluation import evaluate_model
+from hf_reason.teachers.loading import load_teacher_model
+from hf_reason.text import encode
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
 from hf_reason.trainers.routed import loar_of
 
@@ -160,6 +162,20 @@ def test_a_routed_student_is_distilled(tmp_path, model, tokenizer, records):
     before = loar_of(trainer.model).routers.routers[0].score.weight.clone()
     trainer.train()
     assert not torch.equal(before, loar_of(trainer.model).routers.routers[0].score.weight)
+
+
+def test_a_teacher_that_was_saved_with_a_loar_is_routed(tmp_path, model, tokenizer, records):
+    ids = torch.tensor([encode(records[0], tokenizer)["input_ids"]])
+    apply_loar(model, LoARConfig(budget=0.25).set_prompt_end(tokenizer))
+    model.save_pretrained(tmp_path)
+    model.loar.save_pretrained(tmp_path)
+    teacher = load_teacher_model(str(tmp_path))
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(ids).logits, model.eval()(ids).logits)
+        assert (teacher.loar.unload()(ids).logits - model(ids).logits).abs().max() > 1e-4
+    # nor does a routed model read packed rows, trained or not
+    with pytest.raises(ValueError, match="packing=False"):
+        model(ids, position_ids=torch.arange(ids.shape[1])[None] % 9)
 
 
 @pytest.mark.parametrize(
