@@ -7,7 +7,7 @@ import torch
 
 from .model import LoAR
 
-# Largest distance of a layer's scores from their mean: beyond it a sigmoid's gradient fades.
+# Scores of a layer lie from minus this to this: beyond it a sigmoid's gradient fades.
 SCALE = 2.0
 
 
@@ -29,7 +29,7 @@ def calibrate_routers(
     """Let the routers start from what each group is worth on these examples.
 
     A new router drops groups by chance, and what the model has lost with them the training has to learn again. Here
-    each group of each layer is switched off alone, and the rise of the loss becomes its score (`layers x groups + 1`
+    each group of each layer is switched off alone, and the rise of the loss gives its rank (`layers x groups + 1`
     forward passes an example), whatever the prompt: a layer starts as static pruning leaves it, and its router learns
     from there where to differ. The shared groups become those that matter most.
 
@@ -73,8 +73,9 @@ def calibrate_routers(
     finally:
         loar.probe = None
         model.train(training)
-    level = importance - importance.mean(dim=1, keepdim=True)
-    scores = SCALE * level / level.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)
+    # by rank, at equal distances: the worths of a layer differ by orders of magnitude, and what lies close flips
+    ranks = importance.argsort(dim=1).argsort(dim=1)
+    scores = SCALE * (2 * ranks / max(groups - 1, 1) - 1)
     with torch.no_grad():
         loar.routers.shared.copy_(importance.topk(loar.routers.shared.shape[1], dim=1).indices)
         router: Any

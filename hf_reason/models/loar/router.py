@@ -28,17 +28,21 @@ class Route:
 
 
 class Router(nn.Module):
-    """Scores of a layer's groups from the mean of the prompt's states: one linear layer."""
+    """Scores of a layer's groups from the mean of the prompt's states: one linear layer.
+
+    What it reads is divided by the root of its width. A step of Adam moves each weight by the learning rate; without
+    that, hundreds of them together would turn the choice over in a few steps, faster than the groups can follow.
+    """
 
     def __init__(self, width: int, groups: int):
         super().__init__()
         self.score = nn.Linear(width, groups)
-        nn.init.normal_(self.score.weight, std=0.02)
+        nn.init.normal_(self.score.weight, std=0.02 * width**0.5)
         nn.init.zeros_(self.score.bias)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """`(batch, width)` to probabilities `(batch, groups)`."""
-        return self.score(pooled.to(self.score.weight.dtype)).sigmoid()
+        return self.score(pooled.to(self.score.weight.dtype) / pooled.shape[-1] ** 0.5).sigmoid()
 
 
 class _Balance(torch.autograd.Function):
