@@ -20,62 +20,92 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers
+from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
 from hf_reason.data import load_cot_sft_dataset
 from hf_reason.runs import run_in_batches
 from hf_reason.runs.round_data import first_of_each
 from hf_reason.text import encode, encode_prompt
 
 RECIPES = Path(__file__).parents[1]
-CALIBRATION = 128  # records
-# share of the groups, how they are chosen
-WAYS: dict[str, tuple[float, str]] = {
-    "dense": (1.0, "routed"),
-    "routed 75%": (0.75, "routed"),
-    "routed 75%, from chance": (0.75, "chance"),
-    "strongest 75%, static": (0.75, "static"),
-    "random 75%, static": (0.75, "random"),
-    "routed 50%": (0.5, "routed"),
-    "routed 50%, tasks": (0.5, "tasks"),
-    "routed 50%, searched": (0.5, "searched"),
-    "routed 50%, from chance": (0.5, "chance"),
-    "strongest 50%, static": (0.5, "static"),
-    "random 50%, static": (0.5, "random"),
+RECORDS = 128  # on which the groups' worth is measured and budgets are searched, both domains alike
+DOMAINS = ("math", "finance")
+# share of the groups, how they are chosen, whether the layers' budgets are those of the search
+WAYS: dict[str, tuple[float, str, bool]] = {
+    "dense": (1.0, "routed", False),
+    "routed 75%": (0.75, "routed", False),
+    "strongest 75%, static": (0.75, "static", False),
+    "random 75%, static": (0.75, "random", False),
+    "routed 50%": (0.5, "routed", False),
+    "routed 50%, tasks": (0.5, "tasks", False),
+    "routed 50%, from chance": (0.5, "chance", False),
+    "strongest 50%, static": (0.5, "static", False),
+    "random 50%, static": (0.5, "random", False),
+    "routed 50%, searched budgets": (0.5, "routed", True),
+    "strongest 50%, static, searched budgets": (0.5, "static", True),
+    "random 50%, static, searched budgets": (0.5, "random", True),
 }
+LINES = {
+    ("routed", False): ("routed", "C0", "o-"), ("tasks", False): ("routed, tasks", "C4", "o--"),
+    ("chance", False): ("routed, from chance", "C7", "o:"), ("static", False): ("strongest, static", "C1", "s-"),
+    ("random", False): ("random, static", "C2", "^-"), ("routed", True): ("routed, searched budgets", "C0", "D"),
+    ("static", True): ("strongest, static, searched budgets", "C1", "D"),
+    ("random", True): ("random, static, searched budgets", "C2", "D"),
+}  # fmt: skip
 
 
-def importance(base: Path, data: Path) -> list[list[float]]:
-    """How much the loss rises when one group alone is switched off, by layer: also where routers start."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
-    rows = first_of_each(load_cot_sft_dataset("all", "train", str(data)), CALIBRATION // 2)
-    apply_loar(model, LoARConfig(budget=1.0))
-    return calibrate_routers(model, [encode(row, tokenizer) for row in rows]).tolist()  # type: ignore[no-any-return]
+def prepared(args: argparse.Namespace) -> dict[str, Any]:
+    """What each group is worth (the loss's rise without it), by layer, and the budgets that a search finds for 50%."""
+    path = args.output_dir / "prepared.json"
+    if not path.is_file():
+        model, tokenizer = (
+            AutoModelForCausalLM.from_pretrained(args.base).eval(),
+            AutoTokenizer.from_pretrained(args.base),
+        )
+        loar = apply_loar(model, LoARConfig(budget=0.5))
+
+        def examples(split: str) -> list[dict[str, Any]]:
+            rows = first_of_each(load_cot_sft_dataset("all", split, str(args.data)), RECORDS // 2)
+            return [encode(row, tokenizer) for row in rows]
+
+        worth = {"both": calibrate_routers(model, examples("train")).tolist()}
+        result = search_budgets(model, examples("validation"), progress=tqdm)
+        print(result)
+        model.loar.unload()
+        for domain in DOMAINS:  # the same by domain, to see whether there is anything to route by
+            apply_loar(model, LoARConfig(budget=1.0))
+            rows = load_cot_sft_dataset(domain, "train", str(args.data)).select(range(RECORDS // 2))
+            worth[domain] = calibrate_routers(model, [encode(row, tokenizer) for row in rows]).tolist()
+            model.loar.unload()
+        found = {"worth": worth, "budgets": result.budgets, "search": str(result), "uniform": list(loar.budgets)}
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
 
 
-def static_groups(scores: list[list[float]], share: float, how: str, seed: int) -> list[list[int]]:
-    kept, rng = round(share * len(scores[0])), random.Random(seed)
+def static_groups(worth: list[list[float]], budgets: list[int], how: str, seed: int) -> list[list[int]]:
+    rng = random.Random(seed)
     if how == "random":
-        return [sorted(rng.sample(range(len(row)), kept)) for row in scores]
-    return [sorted(sorted(range(len(row)), key=lambda g: -row[g])[:kept]) for row in scores]
+        return [sorted(rng.sample(range(len(row)), kept)) for row, kept in zip(worth, budgets, strict=True)]
+    return [sorted(sorted(range(len(row)), key=lambda g: -row[g])[:kept])
+            for row, kept in zip(worth, budgets, strict=True)]  # fmt: skip
 
 
 def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: list[str]) -> list[str]:
-    share, how = WAYS[way]
+    (share, how, searched), worth = WAYS[way], args.prepared["worth"]["both"]
+    budgets = args.prepared["budgets"] if searched else [round(share * len(worth[0]))] * len(worth)
     values: dict[str, Any] = {
         "model_name_or_path": args.base, "dataset": args.data, "domain": "all", "output_dir": output, "seed": seed,
-        "data_seed": seed, "max_steps": args.steps, "budget": share, "save_strategy": "no", "eval_max_new_tokens": 160,
-        "calibration_records": 0 if how == "chance" else CALIBRATION, "domain_shares": '{"math": 1, "finance": 1}',
-        "test_records": args.test_records,
+        "data_seed": seed, "max_steps": args.steps, "budget": ",".join(map(str, budgets)), "save_strategy": "no",
+        "calibration_records": 0 if how == "chance" else RECORDS, "eval_max_new_tokens": 160,
+        "domain_shares": json.dumps(dict.fromkeys(DOMAINS, 1)), "test_records": args.test_records,
     }  # fmt: skip
     if how in ("static", "random"):
-        values["static_groups"] = json.dumps(static_groups(args.scores, share, how, seed))
+        values["static_groups"] = json.dumps(static_groups(worth, budgets, how, seed))
     pairs = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     if how == "tasks":
-        pairs += ["--task_names", "math", "finance"]
-    if how == "searched":
-        pairs += ["--search_records", str(CALIBRATION)]
+        pairs += ["--task_names", *DOMAINS]
     return [str(RECIPES / "loar.py"), "--config", str(RECIPES / "configs/loar/demo.yaml"), *pairs, *extra]
 
 
@@ -85,7 +115,7 @@ def working(output: Path, data: Path, count: int) -> dict[str, list[list[float]]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(output).eval(), AutoTokenizer.from_pretrained(output)
     loar = LoAR.from_pretrained(model, output)
     found = {}
-    for domain in ("math", "finance"):
+    for domain in DOMAINS:
         rows = load_cot_sft_dataset(domain, "test", str(data))
         used = torch.zeros(len(loar.budgets), loar.groups)
         for row in rows.select(range(min(count, len(rows)))):
@@ -103,31 +133,37 @@ def plots(args: argparse.Namespace, table: dict[str, list[dict[str, float]]]) ->
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    for how, label in (("routed", "routed"), ("tasks", "routed, tasks"), ("searched", "routed, budgets searched"),
-                       ("chance", "routed from chance"), ("static", "strongest, static"),
-                       ("random", "random, static")):  # fmt: skip
-        points = [(100 * WAYS[w][0], [r["both"] for r in runs]) for w, runs in table.items()
-                  if WAYS[w][1] == how or w == "dense"]  # fmt: skip
-        if len(points) < 2:
-            continue
-        points.sort()
-        axes.plot([x for x, _ in points], [sum(y) / len(y) for _, y in points], marker="o", label=label)
+    for (how, searched), (label, color, style) in LINES.items():
+        points = sorted(
+            (100 * WAYS[way][0], sum(run["both"] for run in runs) / len(runs), [run["both"] for run in runs])
+            for way, runs in table.items()
+            if WAYS[way][1:] == (how, searched) or (way == "dense" and not searched)
+        )
+        if points and points[0][0] < 100:
+            axes.plot([x for x, *_ in points], [y for _, y, _ in points], style, color=color, label=label)
+            for x, _, single in points:
+                axes.plot([x] * len(single), single, ".", color=color, alpha=0.4)
     axes.set_xlabel("groups that work (%)")
-    axes.set_ylabel(f"exact answers, both domains (%), mean of {len(args.seeds)} seeds")
-    axes.legend(frameon=False)
+    axes.set_ylabel("exact answers, both domains (%)")
+    axes.set_title(f"mean of {len(args.seeds)} seeds (dots: each)", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
     figure.savefig(args.output_dir / "accuracy.png", dpi=150)
-    for way in [w for w in table if WAYS[w][1] in ("routed", "tasks", "searched") and w != "dense"]:
+    shown = [w for w in table if WAYS[w][1] in ("routed", "tasks", "chance") and w != "dense"]
+    if not shown:
+        return
+    figure = Figure(figsize=(2.1 * len(shown), 5.2), layout="constrained")
+    grid = figure.subplots(len(DOMAINS), len(shown), squeeze=False, sharex=True, sharey=True)
+    for column, way in enumerate(shown):
         used = working(args.output_dir / f"{slug(way)}-{args.seeds[0]}", args.data, 50)
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-        for place, (domain, values) in enumerate(used.items()):
-            axes = figure.add_subplot(1, 2, place + 1)
-            image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-            axes.set_title(domain)
-            axes.set_xlabel("group")
-            axes.set_ylabel("layer")
-            axes.set_xticks(range(len(values[0])))
-        figure.colorbar(image, label="share of the prompts it works on")
-        figure.savefig(args.output_dir / f"{slug(way)}.png", dpi=150)
+        for row, domain in enumerate(DOMAINS):
+            axes = grid[row, column]
+            image = axes.imshow(used[domain], vmin=0, vmax=1, cmap="viridis", aspect="auto")
+            axes.set_xticks(range(len(used[domain][0])))
+            axes.set_title(way.replace(", ", ",\n") if row == 0 else "", fontsize=9)
+            axes.set_ylabel(f"{domain}: layer" if column == 0 else "")
+            axes.set_xlabel("group" if row == len(DOMAINS) - 1 else "")
+    figure.colorbar(image, ax=grid, label="share of the prompts it works on")
+    figure.savefig(args.output_dir / "groups.png", dpi=150)
 
 
 def slug(way: str) -> str:
@@ -136,7 +172,7 @@ def slug(way: str) -> str:
 
 def figures(output: Path) -> dict[str, float]:
     results = json.loads((output / "evaluation" / "evaluation.json").read_text("utf-8"))
-    found = {domain: 100 * results["by_domain"][domain]["answer_accuracy"] for domain in ("math", "finance")}
+    found = {domain: 100 * results["by_domain"][domain]["answer_accuracy"] for domain in DOMAINS}
     return found | {"both": 100 * results["answer_accuracy"]}
 
 
@@ -154,10 +190,7 @@ def main() -> None:
     if not (args.base / "config.json").is_file():
         sys.exit(f"Error: there is no model in {args.base}. The first command above trains it.")
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    scores = args.output_dir / "importance.json"
-    if not scores.is_file():
-        scores.write_text(json.dumps(importance(args.base, args.data)) + "\n", encoding="utf-8")
-    args.scores = json.loads(scores.read_text("utf-8"))
+    args.prepared = prepared(args)
     outputs = {(way, seed): args.output_dir / f"{slug(way)}-{seed}" for way in args.ways for seed in args.seeds}
     commands = {
         f"{way}, seed {seed}": (command(args, way, seed, output, extra), output.with_suffix(".log"))
@@ -173,7 +206,7 @@ def main() -> None:
     )
     for way, runs in table.items():
         cells = []
-        for key in ("math", "finance", "both"):
+        for key in (*DOMAINS, "both"):
             values = [run[key] for run in runs]
             cells.append(f"{sum(values) / len(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})")
         print(f"| {way} | " + " | ".join(cells) + " |")
