@@ -41,7 +41,7 @@ class RoutingArguments:
     )
     task_dropout: float = field(default=0.1, metadata={"help": "Share of the sequences whose domain is hidden."})
     balance_weight: float = field(default=0.01, metadata={"help": "Weight of the load-balance term."})
-    anneal_share: float = field(default=0.3, metadata={"help": "Share of the run in which the budget falls."})
+    anneal_share: float = field(default=0.1, metadata={"help": "Share of the run in which the budget falls."})
     calibration_records: int = field(
         default=64,
         metadata={"help": "Training records on which the groups' worth is measured, where routers start; 0: chance."},

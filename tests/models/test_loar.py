@@ -48,8 +48,8 @@ def _routed(model, **fields):
     """With routers whose choices differ between rows."""
     loar = apply_loar(model, LoARConfig(**{"budget": 0.5, "anneal_share": 0.0, **fields}))
     torch.manual_seed(1)
-    for parameter in loar.parameters():
-        torch.nn.init.normal_(parameter)
+    for name, parameter in loar.named_parameters():
+        torch.nn.init.normal_(parameter, std=6.0 if name.endswith("score.weight") else 1.0)
     return loar
 
 

@@ -43,7 +43,7 @@ class LoARConfig:
     task_names: list[str] = field(default_factory=list)
     task_dropout: float = 0.1
     balance_weight: float = 0.01
-    anneal_share: float = 0.3
+    anneal_share: float = 0.1
     prompt_end_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
