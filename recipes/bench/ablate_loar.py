@@ -66,12 +66,11 @@ def prepared(args: argparse.Namespace) -> dict[str, Any]:
         )
         loar = apply_loar(model, LoARConfig(budget=0.5))
 
-        def examples(split: str) -> list[dict[str, Any]]:
-            rows = first_of_each(load_cot_sft_dataset("all", split, str(args.data)), RECORDS // 2)
-            return [encode(row, tokenizer) for row in rows]
-
-        worth = {"both": calibrate_routers(model, examples("train")).tolist()}
-        result = search_budgets(model, examples("validation"), progress=tqdm)
+        rows = load_cot_sft_dataset("all", "train", str(args.data))
+        halves = [rows.select(range(len(rows) // 2)), rows.select(range(len(rows) // 2, len(rows)))]
+        first, second = ([encode(row, tokenizer) for row in first_of_each(half, RECORDS // 2)] for half in halves)
+        worth = {"both": calibrate_routers(model, first).tolist()}
+        result = search_budgets(model, second, progress=tqdm)
         print(result)
         model.loar.unload()
         for domain in DOMAINS:  # the same by domain, to see whether there is anything to route by
