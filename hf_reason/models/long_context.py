@@ -59,7 +59,7 @@ def set_sliding_window(
         raise ValueError(f"sliding_window={window!r}: it must be a whole number of tokens, at least 1.")
     total = int(config.num_hidden_layers)
     count = int(getattr(config, "num_encoder_layers", total))  # StepReasoner: only the encoder can slide
-    chosen = _chosen(layers, count)
+    chosen = chosen_layers(layers, count)
     if kind in _UNIFORM:
         if len(chosen) < total:
             raise ValueError(
@@ -82,7 +82,8 @@ def _both(model_or_config: Any) -> tuple[Any, Any]:
     return model, config.get_text_config()
 
 
-def _chosen(layers: "str | float | Sequence[int]", count: int) -> set[int]:
+def chosen_layers(layers: "str | float | Sequence[int]", count: int) -> set[int]:
+    """The layers that a setting of `set_sliding_window` names, of `count`."""
     if layers == "all":
         return set(range(count))
     if layers == "shallow_half":

@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from hf_reason._options import parsed_option
@@ -132,5 +133,10 @@ def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments,
         few = examples(run.train if run.validation is None else run.validation, routing.search_records)
         progress = partial(tqdm, desc="search of budgets", disable=not main)
         result = search_budgets(model, few, seed=trainer.args.seed, progress=progress)
+        # the processes' sums may differ in the last digit, and with it the choice
+        found = broadcast_object_list([loar.budgets, loar.window_layers])
+        loar.set_budgets(found[0])
+        if loar.config.sliding_window is not None:
+            loar.set_window_layers(found[1])
         if main:
             print(f"Search of budgets on {len(few)} records: {result}")

@@ -28,7 +28,9 @@ class _Progress(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer._loar is not None
-        self.trainer._loar.progress = state.global_step / max(state.max_steps, 1)
+        loar, scaler = self.trainer._loar, self.trainer.accelerator.scaler
+        loar.progress = state.global_step / max(state.max_steps, 1)
+        loar.loss_scale = 1.0 if scaler is None else float(scaler.get_scale())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer._loar is not None
@@ -102,6 +104,8 @@ class RoutedTrainerMixin:
         self._load_loar(self.state.best_model_checkpoint)  # type: ignore[attr-defined]
 
     def _load_loar(self, folder: str) -> None:
-        path = Path(folder, WEIGHTS_FILE)
-        if self._loar is not None and path.is_file():
+        if self._loar is not None:
+            path = Path(folder, WEIGHTS_FILE)
+            if not path.is_file():
+                raise ValueError(f"{folder} holds no {WEIGHTS_FILE}: it is a checkpoint of a training without LoAR.")
             self._loar.load_weights(path)

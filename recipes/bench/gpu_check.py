@@ -145,7 +145,7 @@ def check_loar(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float
     model: Any = Qwen2ForCausalLM(config).eval()
     loar = apply_loar(model, LoARConfig(budget=0.5, sliding_window=16).set_prompt_end(tokenizer))
     for name, parameter in loar.named_parameters():
-        torch.nn.init.normal_(parameter, std=12.0 if name.endswith("score.weight") else 1.0)
+        torch.nn.init.normal_(parameter, std=12.0 if name.endswith("weight") and "routers" in name else 1.0)
     ids = torch.tensor([encode(rows[0], tokenizer)["input_ids"]])
     prompts = [encode_prompt(row, tokenizer) for row in rows[:8]]
     batch, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))

@@ -8,6 +8,8 @@ import pytest
 import torch
 from hub_server import HubServer
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     DynamicCache,
     LlamaConfig,
     LlamaForCausalLM,
@@ -21,6 +23,7 @@ from transformers import (
 
 from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
 from hf_reason.models.adapters import AdapterError
+from hf_reason.models.loar import holds
 from hf_reason.models.loar.attention import window_attention
 from hf_reason.models.loar.cache import RoutedLayer
 from hf_reason.models.loar.router import balance_term, choose_groups, straight_through
@@ -49,7 +52,7 @@ def _routed(model, **fields):
     loar = apply_loar(model, LoARConfig(**{"budget": 0.5, "anneal_share": 0.0, **fields}))
     torch.manual_seed(1)
     for name, parameter in loar.named_parameters():
-        torch.nn.init.normal_(parameter, std=6.0 if name.endswith("score.weight") else 1.0)
+        torch.nn.init.normal_(parameter, std=6.0 if name.endswith("weight") and "routers" in name else 1.0)
     return loar
 
 
@@ -219,7 +222,121 @@ def test_a_window_is_that_of_transformers():
         found, expected = (m(ids, attention_mask=mask).logits for m in (model, plain))
     assert torch.allclose(found[mask.bool()], expected[mask.bool()], atol=1e-5)
     loar.set_window_layers([1, 2])
-    assert loar.window_layers == [1, 2] and model.config.layer_types[0] == "full_attention"
+    assert loar.window_layers == [1, 2] and [a.loar.window for a in loar._layers] == [None, 6, 6]
+
+
+@pytest.mark.parametrize("kind", holds.KINDS)
+def test_each_type_that_is_let_in_is_computed_exactly(kind):
+    """All groups are the base; a window on all layers is the base under that mask; one sliced row is its full pass."""
+    torch.manual_seed(0)
+    fields = {**SHAPE, "num_hidden_layers": 2, "head_dim": 4, "num_experts": 4, "num_local_experts": 4,
+              "num_experts_per_tok": 2, "moe_intermediate_size": 16, "sliding_window": None}  # fmt: skip
+    if kind == "ministral":  # has windows always
+        fields["sliding_window"] = 64
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **fields)).eval()
+    ids, mask = _batch()
+    at = torch.arange(30)
+    near = (at[None] <= at[:, None]) & (at[None] > at[:, None] - 6)
+    with torch.no_grad():
+        whole = model(ids, attention_mask=mask).logits
+        narrow = model(ids[:1], attention_mask=near[None, None], use_cache=False).logits
+        loar = apply_loar(model, LoARConfig(budget=1.0))
+        assert torch.allclose(model(ids, attention_mask=mask).logits[mask.bool()], whole[mask.bool()], atol=1e-5)
+        loar.unload()
+        loar = apply_loar(model, LoARConfig(budget=1.0, sliding_window=6, window_layers="all"))
+        assert torch.allclose(model(ids[:1]).logits, narrow, atol=1e-5)
+        loar.unload()
+        loar = _routed(model)
+        prompt = {holds.PROMPT_MASK: _prompt(ids[:1], 20)}
+        full = model(ids[:1], use_cache=False, **prompt).logits
+        cache = model(ids[:1, :20], use_cache=True).past_key_values
+        assert all(layer.self_attn.loar.sliced for layer in model.model.layers)
+        steps = [model(ids[:1, t : t + 1], past_key_values=cache).logits for t in range(20, 30)]
+    assert torch.allclose(torch.cat(steps, dim=1), full[:, 20:], atol=1e-5)
+    assert cache.layers[0].projections["q_proj"][0].shape == (16, 32)  # two groups of two heads of four
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("mistral", {"sliding_window": 6}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
+    ],
+)
+def test_the_models_own_windows_stay(kind, fields):
+    model, (ids, mask) = _model(kind, **fields), _batch()
+    with torch.no_grad():
+        expected = model(ids, attention_mask=mask).logits
+        plain = model(ids).logits
+        loar = apply_loar(model, LoARConfig(budget=1.0))
+        assert torch.allclose(model(ids, attention_mask=mask).logits[mask.bool()], expected[mask.bool()], atol=1e-5)
+        cache = model(ids, use_cache=True).past_key_values
+        assert torch.allclose(model(ids).logits, plain, atol=1e-5)
+    assert loar.window_layers == [] and cache.layers[2].keys.shape[2] == 5
+    loar.unload()
+    apply_loar(model, LoARConfig(budget=1.0, sliding_window=9, window_layers="all"))
+    assert [a.loar.window for a in model.loar._layers][2] == 6  # the narrower one
+
+
+def test_the_bases_files_do_not_change(tmp_path):
+    model = _model()
+    model.save_pretrained(tmp_path / "before")
+    _routed(model, sliding_window=6, task_names=["math"])
+    model.save_pretrained(tmp_path / "after")
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "before" / name).read_bytes()
+
+
+def test_a_pass_that_was_broken_off_leaves_nothing_behind():
+    model, (ids, mask) = _model(), _batch()
+    _routed(model)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with torch.no_grad():
+        expected = model(ids, attention_mask=mask, use_cache=False).logits
+        handle = model.model.layers[1].self_attn.o_proj.register_forward_pre_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model(ids[:1], use_cache=True)
+        handle.remove()
+        assert torch.equal(model(ids, attention_mask=mask, use_cache=False).logits, expected)
+        model(ids[:1], use_cache=True)
+    assert all(getattr(a, name).rows is None for a in model.loar._layers for name in holds.PROJECTIONS)
+
+
+def test_generate_reads_the_whole_prompt_and_no_guess():
+    """Of two marks the last ends the prompt; without one, guesses and texts without a cache are not read either."""
+    model, (ids, _) = _model(), _batch()
+    loar = _routed(model, prompt_end_ids=[5, 6])
+    row = ids[:1].clamp(min=10)
+    row[:, [3, 4, 12, 13]] = torch.tensor([5, 6, 5, 6])
+    assert holds.before_end(row, [5, 6]).sum() == 14 and holds.before_end(row[:, 5:12], [5, 6]).all()
+    loar.config.prompt_end_ids = []
+    options = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    expected = model.generate(row, **options)
+    read = []
+    pooled = loar._pooled
+    loar._pooled = lambda states: (read.append(int(loar._prompt.sum())), pooled(states))[1]
+    assert torch.equal(model.generate(row, use_cache=False, **options), expected)
+    draft = _model(num_hidden_layers=1)
+    assert torch.equal(model.generate(row, assistant_model=draft, **options), expected)
+    assert set(read) == {30} and loar.prompt_length is None
+
+
+def test_a_loop_of_ones_own_trains_the_routers_and_long_prompts_fit_float16(caplog):
+    model, (ids, mask) = _model(), _batch()
+    loar = _routed(model)
+    model.train()
+    model(ids, attention_mask=mask, labels=torch.where(_prompt(ids, 20), -100, ids)).loss.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in loar.parameters())
+    loar._prompt = torch.ones(1, 9000, dtype=torch.bool)
+    assert loar._pooled(torch.full((1, 9000, 32), 9.0, dtype=torch.float16)).tolist() == [[9.0] * 32]
+    model.eval()
+    assert "reads this whole text as a prompt" not in caplog.text
+    model(ids, use_cache=False)
+    model(ids, use_cache=False)
+    assert caplog.text.count("reads this whole text as a prompt") == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}])
@@ -300,7 +417,7 @@ def test_a_deep_copy_is_routed_by_itself():
     before = model(ids, labels=labels).logits
     torch.testing.assert_close(twin(ids, labels=labels).logits, before, rtol=0, atol=0)
     for router in twin.loar.routers.routers:
-        torch.nn.init.normal_(router.score.weight)
+        torch.nn.init.normal_(router.weight)
     other = twin(ids, labels=labels).logits
     assert (other - before).abs().max() > 1e-3
     torch.testing.assert_close(model(ids, labels=labels).logits, before, rtol=0, atol=0)
@@ -401,10 +518,10 @@ def test_calibrated_routers_start_as_pruning_of_what_matters_least():
         expected = [[loss((layer, group)) - loss((9, 0)) for group in range(4)] for layer in range(2)]
     torch.testing.assert_close(worth, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=1e-4)
     for layer in range(2):
-        order = loar.routers.routers[layer].score.bias.argsort().tolist()
-        assert order == worth[layer].argsort().tolist() and not loar.routers.routers[layer].score.weight.any()
+        order = loar.routers.routers[layer].bias.argsort().tolist()
+        assert order == worth[layer].argsort().tolist() and not loar.routers.routers[layer].weight.any()
         assert loar.routers.shared[layer].tolist() == [order[-1]]
-        assert loar.routers.routers[layer].score.bias.abs().max().item() == pytest.approx(2)
+        assert loar.routers.routers[layer].bias.abs().max().item() == pytest.approx(2)
 
 
 def test_the_balance_term_reaches_the_routers_without_changing_the_loss():
@@ -414,15 +531,22 @@ def test_the_balance_term_reaches_the_routers_without_changing_the_loss():
     for weight in (0.0, 2.0):
         routed = copy.deepcopy(model)
         loar = _routed(routed, balance_weight=weight)
+        loar.processes, loar.rows, loar.loss_scale = 2, 6, 8.0
         routed.train()
         loss = routed(ids, attention_mask=mask, labels=labels, use_cache=False).loss
         loss.backward()
         losses.append(loss.item())
-        grads.append(loar.routers.routers[1].score.bias.grad.clone())
+        grads.append(loar.routers.routers[2].bias.grad.clone())
     assert losses[0] == losses[1]
-    # 3 rows, 3 layers, usage 0.5 at the start: d/dp of 2 / 3 / 3 * sum(3 / 1 * 0.5 * p), through the sigmoid
-    loar = _routed(copy.deepcopy(model), balance_weight=2.0)
-    assert not torch.allclose(grads[0], grads[1]) and torch.equal(grads[0][:1], grads[1][:1])
+    # the last layer's router, whose term nothing later is changed by: the formula, with the sigmoid's derivative
+    noted = []
+    router = loar.routers.routers[2]
+    router.register_forward_hook(lambda module, inputs, output: noted.append(output.detach().sigmoid()))
+    routed(ids, attention_mask=mask, labels=labels, use_cache=False)
+    p = noted[0]
+    expected = 2.0 * 8.0 * 2 / 6 / 3 * 3 / 1 * (0.5 * p * (1 - p)).sum(dim=0)
+    expected[0] = 0  # shared
+    torch.testing.assert_close(grads[1] - grads[0], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_cache_grows_in_blocks_and_carries_the_choice():
@@ -476,7 +600,7 @@ def test_search_keeps_the_cost_and_is_no_worse_than_uniform():
 
 
 def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
-    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, StaticCache
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, Olmo2Config, Olmo2ForCausalLM, StaticCache
 
     from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
 
@@ -494,9 +618,20 @@ def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
                               num_key_value_heads=2)  # fmt: skip
     with pytest.raises(ValueError, match="StepReasonerForCausalLM"):
         apply_loar(StepReasonerForCausalLM(step), LoARConfig())
-    with pytest.raises(ValueError, match="Sliding windows do not work with a 'llama'"):
-        apply_loar(_model("llama"), LoARConfig(sliding_window=5))
+    olmo = Olmo2ForCausalLM(Olmo2Config(**SHAPE))  # a norm over all of the projection's heads together
+    with pytest.raises(ValueError, match="cannot route Olmo2ForCausalLM.*'olmo2'.*works with.*llama"):
+        apply_loar(olmo, LoARConfig())
     model, (ids, _) = _model(), _batch()
+    loar = apply_loar(model, LoARConfig(sliding_window=5))
+    with pytest.raises(ValueError, match=r"mask as \(batch, tokens\)"):
+        model(ids, attention_mask=torch.ones(3, 1, 30, 30, dtype=torch.bool).tril())
+    cache = model(ids, use_cache=True).past_key_values
+    loar.set_window_layers([1])
+    with pytest.raises(ValueError, match="other windows"):
+        model(ids[:, :1], past_key_values=cache)
+    with pytest.raises(ValueError, match="Assisted decoding"):
+        model.generate(ids[:1], max_new_tokens=4, prompt_lookup_num_tokens=2)
+    loar.unload()
     loar = apply_loar(model, LoARConfig(budget=0.5))
     with pytest.raises(ValueError, match="has a LoAR already"):
         apply_loar(model, LoARConfig())

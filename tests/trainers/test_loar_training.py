@@ -159,9 +159,9 @@ def test_a_routed_student_is_distilled(tmp_path, model, tokenizer, records):
         student, DistillKLConfig(**_settings(tmp_path)), Dataset.from_list(records), processing_class=tokenizer,
         teacher=copy.deepcopy(model), teacher_tokenizer=tokenizer,
     )  # fmt: skip
-    before = loar_of(trainer.model).routers.routers[0].score.weight.clone()
+    before = loar_of(trainer.model).routers.routers[0].weight.clone()
     trainer.train()
-    assert not torch.equal(before, loar_of(trainer.model).routers.routers[0].score.weight)
+    assert not torch.equal(before, loar_of(trainer.model).routers.routers[0].weight)
 
 
 def test_a_teacher_that_was_saved_with_a_loar_is_routed(tmp_path, model, tokenizer, records):

@@ -32,7 +32,7 @@ def routed_attention(
         query: `(batch, heads, queries, head_dim)`, or the working heads only.
         key: `(batch, groups, keys, head_dim)`, or the working groups only.
         value: As `key`.
-        attention_mask: As `sdpa_mask` makes it; for a window layer `(batch, keys)`, true where there is a token.
+        attention_mask: As `sdpa_mask` makes it. A window layer makes its own from the window and `route.present`.
         dropout: Of the attention weights.
         scaling: Of the scores.
 
@@ -47,13 +47,14 @@ def routed_attention(
         if key.shape[1] != working:
             key, value = gather_groups(key, route.groups), gather_groups(value, route.groups)
     if route.window is not None:
-        output = window_attention(query, key, value, attention_mask, route.window, size, dropout, scaling)
+        present = None if route.present is None else route.present[:, -key.shape[2] :]
+        output = window_attention(query, key, value, present, route.window, size, dropout, scaling)
     else:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if route.gates is not None:
-        output = output * route.gates.repeat_interleave(size, dim=1)[:, None, :, None].to(output.dtype)
+        output = output * route.gates.repeat_interleave(size, dim=1)[:, None, :, None].to(output)
     elif route.groups is not None and not route.sliced:
         output = scatter_groups(output, route.groups, route.count, size)
     return output, None
@@ -153,16 +154,10 @@ def routed_mask(
     local_size: int | None = None,
     **kwargs: Any,
 ) -> torch.Tensor | None:
-    """SDPA's mask; for a window layer only where there are tokens, since the blocks make the rest."""
-    if local_size is None:
-        return sdpa_mask(
-            batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask=attention_mask, local_size=local_size,
-            **kwargs,
-        )  # fmt: skip
-    if attention_mask is None:
+    """SDPA's mask; none for the model's own windows, which the attention makes itself."""
+    if local_size is not None:
         return None
-    present = attention_mask[:, kv_offset : kv_offset + kv_length].bool()
-    return None if present.all() else present
+    return sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask=attention_mask, **kwargs)
 
 
 AttentionInterface.register(NAME, routed_attention)

@@ -25,6 +25,7 @@ class RoutedLayer(DynamicLayer):
         super().__init__()
         self.window = window
         self.is_sliding = window is not None
+        self.is_croppable = window is None  # what has left the window is gone: no assisted decoding
         self.groups: torch.Tensor | None = None
         self.projections: dict[str, Any] | None = None
         self.seen = 0
@@ -103,9 +104,16 @@ class RoutedLayer(DynamicLayer):
         """Memory of the buffers, room for growth included."""
         return sum(b.numel() * b.element_size() for b in self._buffers or ())
 
+    def projection_bytes(self) -> int:
+        """Memory of the working groups' rows of the projections, which are copied while the batch is one row."""
+        parts = [part for pair in (self.projections or {}).values() for part in pair if part is not None]
+        return sum(part.numel() * part.element_size() for part in parts)
+
     def _each_row(self, change: Any) -> None:
         if self._buffers is not None:
-            self._hold(*(change(states) for states in self._view(self._start)))
+            # the whole buffers, room included: a beam search does this for every token, and the next one needs it
+            self._buffers = (change(self._buffers[0]), change(self._buffers[1]))
+            self.keys, self.values = self._view(self._start)
         if self.groups is not None:
             self.groups = change(self.groups)
         self.projections = None
@@ -130,6 +138,8 @@ class RoutedLayer(DynamicLayer):
         self._end += tokens_to_remove
         self.seen += tokens_to_remove
         self.keys, self.values = self._view(self._start)
+        if self.seen == 0:  # another prompt may come, and choose otherwise
+            self.groups = self.projections = None
 
     def reset(self) -> None:
         super().reset()
@@ -170,9 +180,11 @@ def routed_cache(cache: Any, windows: list[int | None]) -> Any:
     """The cache with routed layers; an empty `DynamicCache` is changed in place.
 
     Raises:
-        ValueError: for another kind of cache, or one that has been filled without routing.
+        ValueError: for another kind of cache, or one that has been filled without routing or with other windows.
     """
     if all(isinstance(layer, RoutedLayer) for layer in cache.layers) and len(cache.layers) == len(windows):
+        if [layer.window for layer in cache.layers] != windows:
+            raise ValueError("The cache was filled with other windows. Start with an empty one.")
         return cache
     if type(cache) is not DynamicCache or cache.offloading:
         raise ValueError(

@@ -80,8 +80,8 @@ def calibrate_routers(
         loar.routers.shared.copy_(importance.topk(loar.routers.shared.shape[1], dim=1).indices)
         router: Any
         for router, row in zip(loar.routers.routers, scores, strict=True):
-            router.score.weight.zero_()
-            router.score.bias.copy_(row)
+            router.weight.zero_()
+            router.bias.copy_(row)
     return importance
 
 

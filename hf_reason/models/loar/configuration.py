@@ -106,6 +106,8 @@ class LoARConfig:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds no configuration: an object is expected.")
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise ValueError(f"{path} has fields that LoAR does not know: {', '.join(sorted(unknown))}.")

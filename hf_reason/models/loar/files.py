@@ -19,15 +19,16 @@ class LoARFiles(nn.Module):
     """Saving, loading and pushing; a part of `LoAR`."""
 
     config: LoARConfig
+    groups: int
     budgets: list[int]
-    _layers: list[Any]
+    _chosen: list[int]
     set_budgets: Any
     set_window_layers: Any
 
     @property
     def window_layers(self) -> list[int]:
-        """The layers that have a window."""
-        return [number for number, attention in enumerate(self._layers) if attention.loar.window is not None]
+        """The layers that have LoAR's window."""
+        return list(self._chosen)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `loar_config.json` and `loar.safetensors`."""
@@ -55,18 +56,21 @@ class LoARFiles(nn.Module):
         """
         from safetensors import SafetensorError
 
-        paths = [_find(os.fspath(name), file, revision) for file in (CONFIG_FILE, WEIGHTS_FILE)]
-        if None in paths:
-            raise AdapterError(f"{name} holds no LoAR ({CONFIG_FILE}, {WEIGHTS_FILE}). Check the folder or the name.")
         from .model import apply_loar
 
-        loar = apply_loar(model, LoARConfig.load(paths[0]))  # type: ignore[arg-type]
+        loar = None
         try:
-            loar.load_weights(paths[1])  # type: ignore[arg-type]
-        except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            loar.unload()
+            paths = [_find(os.fspath(name), file, revision) for file in (CONFIG_FILE, WEIGHTS_FILE)]
+            if None not in paths:
+                loar = apply_loar(model, LoARConfig.load(paths[0]))  # type: ignore[arg-type]
+                loar.load_weights(paths[1])  # type: ignore[arg-type]
+        except (ValueError, TypeError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+            if loar is not None:
+                loar.unload()
             what = " ".join(str(error).split())[:300]
             raise AdapterError(f"The LoAR {name} does not fit this model: {what}") from error
+        if loar is None:
+            raise AdapterError(f"{name} holds no LoAR ({CONFIG_FILE}, {WEIGHTS_FILE}). Check the folder or the name.")
         return loar
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
@@ -74,10 +78,15 @@ class LoARFiles(nn.Module):
         from safetensors.torch import load_file
 
         tensors = load_file(path)
+        for key, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{key} in {path} holds numbers that are not finite.")
+        if "routers.shared" in tensors and not bool((tensors["routers.shared"] < self.groups).all()):
+            raise ValueError(f"routers.shared in {path} names groups that the model does not have.")
         budgets, windows = tensors.pop("budgets").tolist(), tensors.pop("window_layers").tolist()
         self.load_state_dict(tensors)
         self.set_budgets(budgets)
-        if windows != self.window_layers:  # a search has moved them
+        if self.config.sliding_window is not None and windows != self.window_layers:  # a search has moved them
             self.set_window_layers(windows)
 
     def push_to_hub(self, name: str, **kwargs: Any) -> str:

@@ -1,7 +1,9 @@
 """How LoAR takes hold of a model: its attention modules, its projections, and where a row's prompt ends."""
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Any
 
 import torch
@@ -10,26 +12,70 @@ from torch.nn.functional import linear
 
 # Arguments of the model's forward: `(batch, time)` bool, where the prompt is; `(batch,)`, the row's task or -1.
 PROMPT_MASK, TASKS = "loar_prompt_mask", "loar_tasks"
-# Where a routed model keeps the forward it had.
-FORWARD_BEFORE = "_forward_before_loar"
+_COUNT = itertools.count()
+# Types whose attention is what LoAR computes (read in transformers 5.23, each with a test): nothing is done to whole
+# projections, no sinks, no chunks, no soft cap.
+KINDS = (
+    "ernie4_5", "granite", "llama", "ministral", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
+    "seed_oss", "smollm3", "starcoder2",
+)  # fmt: skip
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def forward_with_prompts(original: Any) -> Any:
-    """The model's forward, which tells from the labels where the prompt ends.
+def wrap(model: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
+    """Put `around(model, original, *args, **kwargs)` in the place of a method of this one object; returns the undoing.
 
-    A method and not a hook: PEFT calls the forward of the model that it wraps, past its hooks. It asks the model for
-    the forward that it replaces: one that it remembered itself would be the original's in a deep copy of the model.
+    A method and not a hook: PEFT calls the forward of the model that it wraps, past its hooks. The original lies on
+    the model under a name of its own: one that the wrapper remembered itself would be the first model's in a deep
+    copy. When somebody has wrapped the method since, the undoing leaves ours inside, which then only calls it.
     """
+    key = f"_{name}_before_loar_{next(_COUNT)}"
+    original = getattr(model, name)
+    own = model.__dict__.get(name)
 
     @functools.wraps(getattr(original, "__func__", original))
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        labels = kwargs.get("labels")
-        if labels is not None and kwargs.get(PROMPT_MASK) is None and hasattr(self, "loar"):
-            kwargs[PROMPT_MASK] = before_first_label(labels)
-        return vars(self)[FORWARD_BEFORE](*args, **kwargs)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return around(self, vars(self)[key], *args, **kwargs)
 
-    return forward
+    vars(model)[key] = original
+    vars(model)[name] = MethodType(method, model)
+    return functools.partial(_unwrap, model, name, key, vars(model)[name], own)
+
+
+def _unwrap(model: Any, name: str, key: str, ours: Any, own: Any) -> None:
+    if model.__dict__.get(name) is ours:
+        del vars(model)[name], vars(model)[key]
+        if own is not None:
+            vars(model)[name] = own
+
+
+def forward_with_prompts(model: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
+    """The model's forward, which tells from the labels where the prompt ends."""
+    labels = kwargs.get("labels")
+    if labels is not None and kwargs.get(PROMPT_MASK) is None and hasattr(model, "loar"):
+        kwargs[PROMPT_MASK] = before_first_label(labels)
+    return original(*args, **kwargs)
+
+
+def generate_from_prompt(model: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
+    """The model's generate, which tells how long the prompt is: assisted decoding reads guesses in the same pass."""
+    loar = getattr(model, "loar", None)
+    given = next((x for x in (*args[:1], *map(kwargs.get, ("inputs", "input_ids", "inputs_embeds"))) if x is not None),
+                 None)  # fmt: skip
+    if loar is None or given is None:
+        return original(*args, **kwargs)
+    settings = kwargs.get("generation_config") or model.generation_config
+    lookup = kwargs.get("prompt_lookup_num_tokens", getattr(settings, "prompt_lookup_num_tokens", None))
+    if (kwargs.get("assistant_model") is not None or lookup) and any(a.loar.window for a in loar._layers):
+        raise ValueError(
+            "Assisted decoding takes guesses back out of the cache, and a window layer of LoAR keeps no more than its "
+            "window. Generate without assistant_model and prompt_lookup_num_tokens."
+        )
+    before, loar.prompt_length = loar.prompt_length, int(given.shape[1])
+    try:
+        return original(*args, **kwargs)
+    finally:
+        loar.prompt_length = before
 
 
 def before_first_label(labels: torch.Tensor) -> torch.Tensor:
@@ -39,7 +85,7 @@ def before_first_label(labels: torch.Tensor) -> torch.Tensor:
 
 def sliced_forward(name: str) -> Any:
     def forward(self: nn.Linear, states: torch.Tensor) -> torch.Tensor:
-        rows = self.__dict__.get("rows")
+        rows = vars(self)["rows"]
         weight, bias = (self.weight, self.bias) if rows is None else rows
         return linear(states, weight, bias)
 
@@ -64,17 +110,17 @@ def rows_of(modules: dict[str, nn.Linear], groups: torch.Tensor, size: int, widt
 
 
 def before_end(ids: torch.Tensor | None, end: list[int]) -> torch.Tensor | None:
-    """Up to the first place where the end of a prompt stands, the end included; `None` if it is not known.
+    """Up to the last place where the end of a prompt stands, the end included; `None` if it is not known.
 
-    A row without it is all prompt.
+    The last, because earlier ones close the earlier turns of a conversation. A row without it is all prompt.
     """
     if ids is None or not end or ids.shape[1] < len(end):
         return None
     marks = torch.tensor(end, device=ids.device)
     found = (ids.unfold(1, len(end), 1) == marks).all(dim=-1)
     places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
-    first = found.float().argmax(dim=1, keepdim=True) + len(end)
-    return (places < first) | ~found.any(dim=1, keepdim=True)
+    last = found.shape[1] - 1 - found.flip(1).float().argmax(dim=1, keepdim=True) + len(end)
+    return (places < last) | ~found.any(dim=1, keepdim=True)
 
 
 def attentions(model: Any, layers: Sequence[nn.Module]) -> list[Any]:
@@ -84,8 +130,6 @@ def attentions(model: Any, layers: Sequence[nn.Module]) -> list[Any]:
     name = type(model).__name__
     if model.config.is_encoder_decoder or text.model_type == "step_reasoner":
         raise ValueError(f"LoAR is for decoder-only models of one stack; {name} is none.")
-    if not getattr(model, "_supports_attention_backend", False):
-        raise ValueError(f"{name} does not call transformers' attention interface, which LoAR needs.")
     for number, layer in enumerate(layers):
         attention: Any = getattr(layer, "self_attn", None)
         missing = [part for part in (*PROJECTIONS, "num_key_value_groups", "head_dim") if not hasattr(attention, part)]
@@ -96,4 +140,17 @@ def attentions(model: Any, layers: Sequence[nn.Module]) -> list[Any]:
                 "Qwen2, Qwen3, Llama and Mistral shaped models."
             )
         found.append(attention)
+    if text.model_type not in KINDS:
+        raise ValueError(
+            f"LoAR cannot route {name}: whether it computes the attention of a {text.model_type!r} model exactly is "
+            f"not known. It works with {', '.join(KINDS)}."
+        )
     return found
+
+
+def native_window(attention: Any, config: Any, layer: int) -> int | None:
+    """The window that the model itself gives a layer, in tokens."""
+    if hasattr(attention, "sliding_window"):
+        return attention.sliding_window  # type: ignore[no-any-return]
+    types, window = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
+    return window if types is None or types[layer] == "sliding_attention" else None

@@ -1,5 +1,7 @@
 """Applying LoAR to a model, and everything that can be done with it afterwards."""
 
+import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,29 +11,32 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import DynamicCache
 
 from hf_reason.models.adapters import AdapterError
 from hf_reason.models.layer_stack import reasoning_stack
-from hf_reason.models.long_context import set_sliding_window
+from hf_reason.models.long_context import chosen_layers
 
 from .attention import NAME
 from .cache import RoutedLayer, routed_cache
 from .configuration import LoARConfig
 from .files import LoARFiles
 from .holds import (
-    FORWARD_BEFORE,
     PROJECTIONS,
     PROMPT_MASK,
     TASKS,
     attentions,
     before_end,
     forward_with_prompts,
+    generate_from_prompt,
+    native_window,
     rows_of,
     sliced_forward,
+    wrap,
 )
 from .router import Route, Routers, balance_term, choose_groups, straight_through, with_loss
 
-_CONFIG_FIELDS = ("layer_types", "sliding_window", "use_sliding_window")
+_log = logging.getLogger(__name__)
 
 
 class LoAR(LoARFiles):
@@ -44,6 +49,8 @@ class LoAR(LoARFiles):
             `anneal_share`. 1 outside training.
         rows: Sequences of an optimizer step over all processes, set by the trainer; the balance term is their mean.
         processes: Processes whose gradients are averaged.
+        loss_scale: By which the training's loss is multiplied (float16's gradient scaler).
+        prompt_length: Of the rows that `generate` is at work on; `None` outside of it.
     """
 
     def __init__(self, model: Any, config: LoARConfig):
@@ -54,12 +61,19 @@ class LoAR(LoARFiles):
         text = model.config.get_text_config()
         self.groups = int(text.num_key_value_heads)
         self.budgets = config.budgets(len(self._layers), self.groups)
-        self.progress, self.rows, self.processes = 1.0, 0, 1
+        self.progress, self.rows, self.processes, self.loss_scale = 1.0, 0, 1, 1.0
+        self.prompt_length: int | None = None
         static = config.static_groups
         self.routers = None if static else Routers(config, text.hidden_size, len(self._layers), self.groups)
         self._task: list[int] | None = None
         self._prompt: torch.Tensor | None = None
+        self._present: torch.Tensor | None = None
         self._tasks: torch.Tensor | None = None
+        self._native: list[int | None] = []
+        self._chosen: list[int] = []
+        self._warned = False
+        self._undo: list[Callable[[], None]] = []
+        self._sliceable: list[Any] = []
         self._noted: dict[int, torch.Tensor] = {}
         # gates of a layer, in the place of its router; for a calibration
         self.probe: Callable[[int], torch.Tensor] | None = None
@@ -71,29 +85,25 @@ class LoAR(LoARFiles):
 
     def _install(self, model: Any) -> None:
         config = model.config.get_text_config()
-        self._before = {name: getattr(config, name) for name in _CONFIG_FIELDS if hasattr(config, name)}
-        self._before |= {"attention": config._attn_implementation, "ignored": model._keys_to_ignore_on_save}
-        windows = [(a.sliding_window, getattr(a, "layer_type", None)) if hasattr(a, "sliding_window") else None
-                   for a in self._layers]  # fmt: skip
-        self._before |= {"windows": windows, "sliding": getattr(model.base_model, "has_sliding_layers", None)}
-        if self.config.sliding_window is not None:
-            set_sliding_window(model, self.config.sliding_window, self.config.window_layers)
+        self._before = {"attention": config._attn_implementation, "ignored": model._keys_to_ignore_on_save}
+        self._native = [native_window(attention, config, i) for i, attention in enumerate(self._layers)]
+        for attention in self._layers:
+            attention.loar = Route(self.groups)
+        self._set_windows(self.config.window_layers)  # may refuse, so before anything else
         model.set_attn_implementation(NAME)
-        self._before["forward"] = model.__dict__.get("forward")
-        vars(model)[FORWARD_BEFORE] = model.forward
-        vars(model)["forward"] = MethodType(forward_with_prompts(model.forward), model)  # as TRL's fused head does
-        self._before["ours"] = model.forward
+        self._undo = [wrap(model, "forward", forward_with_prompts), wrap(model, "generate", generate_from_prompt)]
         self._handles.append(model.base_model.register_forward_pre_hook(self._begin, with_kwargs=True))
         for index, attention in enumerate(self._layers):
-            attention.loar = Route(self.groups, getattr(attention, "sliding_window", None))
             # partial, not closures: a deep copy of the model gets hooks of its own
             before = partial(self._before_attention, index)
             self._handles.append(attention.register_forward_pre_hook(before, with_kwargs=True))
             self._handles.append(attention.register_forward_hook(self._after_attention))
             for name in PROJECTIONS:
                 projection = getattr(attention, name)
-                if type(projection) is nn.Linear:
-                    vars(projection)["forward"] = MethodType(sliced_forward(name), projection)
+                # not over a forward that somebody (accelerate's offloading) has put there
+                if type(projection) is nn.Linear and "forward" not in vars(projection):
+                    vars(projection).update(forward=MethodType(sliced_forward(name), projection), rows=None)
+                    self._sliceable.append(projection)
         model.loar = self
         # the adapter has a file of its own
         keys = {f"loar.{name}" for name in self.state_dict()}
@@ -106,28 +116,16 @@ class LoAR(LoARFiles):
             raise AdapterError("This LoAR is not on a model any more.")
         for handle in self._handles:
             handle.remove()
-        self._handles.clear()
-        config, before = model.config.get_text_config(), self._before
-        if model.__dict__.get("forward") is before["ours"]:  # else somebody wrapped it since, and it does no harm
-            del vars(model)["forward"], vars(model)[FORWARD_BEFORE]
-            if before["forward"] is not None:
-                vars(model)["forward"] = before["forward"]
-        for attention, window in zip(self._layers, before["windows"], strict=True):
+        for undo in reversed(self._undo):
+            undo()
+        for attention in self._layers:
             del attention.loar
-            for name in PROJECTIONS:
-                getattr(attention, name).__dict__.pop("forward", None)
-                getattr(attention, name).__dict__.pop("rows", None)
-            if window is not None:
-                attention.sliding_window = window[0]
-                if window[1] is not None:
-                    attention.layer_type = window[1]
-        for name in _CONFIG_FIELDS:
-            if name in before:
-                setattr(config, name, before[name])
-        if before["sliding"] is not None:
-            model.base_model.has_sliding_layers = before["sliding"]
-        model.set_attn_implementation(before["attention"])
-        model._keys_to_ignore_on_save = before["ignored"]
+        for projection in self._sliceable:
+            vars(projection).pop("forward", None)
+            vars(projection).pop("rows", None)
+        self._handles, self._undo, self._sliceable = [], [], []
+        model.set_attn_implementation(self._before["attention"])
+        model._keys_to_ignore_on_save = self._before["ignored"]
         del model.loar
         return model
 
@@ -139,12 +137,12 @@ class LoAR(LoARFiles):
         Raises:
             ValueError: if they do not fit the model.
         """
-        import dataclasses
-
-        config = dataclasses.replace(self.config, budget=[int(k) for k in budgets], static_groups=None)
-        found = config.budgets(len(self._layers), self.groups)
-        if self.config.static_groups is None:
-            self.config, self.budgets = config, found
+        if self.config.static_groups is not None:
+            if list(budgets) != self.budgets:
+                raise ValueError("static_groups say which groups work: no other budgets can be set.")
+            return
+        config = dataclasses.replace(self.config, budget=[int(k) for k in budgets])
+        self.config, self.budgets = config, config.budgets(len(self._layers), self.groups)
 
     @contextmanager
     def task(self, names: str | Sequence[str] | None) -> Iterator[None]:
@@ -163,14 +161,19 @@ class LoAR(LoARFiles):
         Raises:
             ValueError: if LoAR has no window, or a layer does not exist.
         """
-        import dataclasses
-
         if self.config.sliding_window is None:
             raise ValueError("This LoAR has no sliding_window. Apply one with a window first.")
-        set_sliding_window(self._model[0], self.config.sliding_window, list(layers))
+        self._set_windows(list(layers))
         self.config = dataclasses.replace(self.config, window_layers=list(layers))
-        for attention in self._layers:
-            attention.loar.window = getattr(attention, "sliding_window", None)
+
+    def _set_windows(self, layers: str | float | Sequence[int]) -> None:
+        """A layer's window is the model's own, or LoAR's if that is narrower; the model's config stays as it is."""
+        ours = self.config.sliding_window
+        chosen = chosen_layers(layers, len(self._layers)) if ours is not None else set()
+        self._chosen = sorted(chosen)
+        for layer, (attention, native) in enumerate(zip(self._layers, self._native, strict=True)):
+            windows = [window for window in (native, ours if layer in chosen else None) if window is not None]
+            attention.loar.window = min(windows) if windows else None
 
     # -- one pass
 
@@ -178,31 +181,47 @@ class LoAR(LoARFiles):
         """Before the backbone: whose prompt is where, and a cache that knows the choice."""
         given, tasks = kwargs.pop(PROMPT_MASK, None), kwargs.pop(TASKS, None)
         ids = kwargs.get("input_ids", arguments[0] if arguments else None)
-        embeddings = kwargs.get("inputs_embeds")
-        like = ids if ids is not None else embeddings
+        like = ids if ids is not None else kwargs.get("inputs_embeds")
         assert like is not None
         batch, count = like.shape[:2]
         cache, use = kwargs.get("past_key_values"), kwargs.get("use_cache")
         if use is None:
-            use = backbone.config.use_cache and not (backbone.training and backbone.gradient_checkpointing)
-            kwargs["use_cache"] = use
+            # routers learn in passes without a cache
+            learns = backbone.training and torch.is_grad_enabled()
+            use = kwargs["use_cache"] = backbone.config.use_cache and not learns
         windows = [attention.loar.window for attention in self._layers]
         if cache is None and use:
-            from transformers import DynamicCache
-
             cache = DynamicCache()
         if cache is not None:
             kwargs["past_key_values"] = cache = routed_cache(cache, windows)
+        mask = kwargs.get("attention_mask", arguments[1] if len(arguments) > 1 else None)
+        flat = mask if isinstance(mask, torch.Tensor) and mask.ndim == 2 else None
+        if any(windows) and mask is not None and flat is None:
+            raise ValueError("With a window LoAR needs the attention mask as (batch, tokens), 1 where a token is.")
+        self._present = None if flat is None or bool(flat.all()) else flat.bool()
         if cache is None or cache.get_seq_length() == 0:
-            mask = kwargs.get("attention_mask")
             present = torch.ones(batch, count, dtype=torch.bool, device=like.device)
-            if isinstance(mask, torch.Tensor) and mask.ndim == 2:
-                present = mask[:, -count:].bool()
+            if flat is not None:
+                present = flat[:, -count:].bool()
             _check_unpacked(kwargs.get("position_ids"), present)
-            prompt = given.bool() if given is not None else before_end(ids, self.config.prompt_end_ids)
+            prompt = given.bool() if given is not None else self._prompt_of(ids, count, like.device, bool(use))
             self._prompt = present if prompt is None else present & prompt.to(present.device)
             self._tasks = self._task_of_rows(tasks, batch, like.device)
         return arguments, kwargs
+
+    def _prompt_of(self, ids: torch.Tensor | None, count: int, device: torch.device, use: bool) -> torch.Tensor | None:
+        """Where the prompt is, when nobody has said it: by its end, or all that `generate` was given."""
+        prompt = before_end(ids, self.config.prompt_end_ids)
+        if self.prompt_length is not None:
+            asked = torch.arange(count, device=device)[None] < self.prompt_length
+            return asked if prompt is None else asked & prompt
+        if prompt is None and not use and self.routers is not None and not self._warned:
+            self._warned = True
+            _log.warning(
+                "LoAR reads this whole text as a prompt, the answer too, since nothing says where the prompt ends. "
+                "Pass labels, or call LoARConfig.set_prompt_end(tokenizer)."
+            )
+        return prompt
 
     def _task_of_rows(self, tasks: torch.Tensor | None, batch: int, device: torch.device) -> torch.Tensor | None:
         if self.routers is None or self.routers.tasks is None:
@@ -221,11 +240,12 @@ class LoAR(LoARFiles):
     def _pooled(self, states: torch.Tensor) -> torch.Tensor:
         """Mean of the prompt's states, with the task's embedding, `(batch, width)`."""
         assert self._prompt is not None and self.routers is not None
-        weight = self._prompt.to(states.dtype).unsqueeze(-1)
-        pooled = (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        weight = self._prompt.to(states.device, states.dtype).unsqueeze(-1)
+        # summed in float32: a long prompt overflows float16
+        pooled = (states * weight).sum(dim=1, dtype=torch.float32) / self._prompt.sum(dim=1)[:, None].clamp(min=1)
         if self.routers.tasks is not None and self._tasks is not None:
-            known = (self._tasks >= 0).unsqueeze(-1)
-            pooled = pooled + self.routers.tasks(self._tasks.clamp(min=0)).to(pooled.dtype) * known
+            tasks = self._tasks.to(self.routers.tasks.weight.device)
+            pooled = pooled + (self.routers.tasks(tasks.clamp(min=0)) * (tasks >= 0)[:, None]).to(pooled)
         return pooled
 
     def budget_now(self, layer: int) -> int:
@@ -241,7 +261,8 @@ class LoAR(LoARFiles):
         """Choose the groups of this pass, or take those of the cache."""
         route: Route = attention.loar
         route.groups = route.gates = None
-        route.sliced = False
+        route.present, route.sliced = self._present, False
+        self._after_attention(attention)  # of a pass that was broken off
         states = kwargs.get("hidden_states", arguments[0] if arguments else None)
         assert states is not None
         cache = kwargs.get("past_key_values")
@@ -272,8 +293,8 @@ class LoAR(LoARFiles):
             route.gates = self.probe(layer)
             return states
         shared = self.routers.shared[layer]
-        probabilities = self.routers.routers[layer](self._pooled(states))
-        groups = choose_groups(probabilities, budget, shared)
+        scores = self.routers.routers[layer](self._pooled(states))
+        probabilities, groups = scores.sigmoid(), choose_groups(scores, budget, shared)
         if not train:
             route.groups = groups
             return states
@@ -281,7 +302,9 @@ class LoAR(LoARFiles):
         self._note(layer, groups)
         if self.config.balance_weight > 0 and len(shared) < self.groups:
             term = balance_term(probabilities, self.routers.usage[layer], budget, shared).sum()
-            scale = self.config.balance_weight * self.processes / max(self.rows or states.shape[0], 1)
+            scale = (
+                self.config.balance_weight * self.loss_scale * self.processes / max(self.rows or states.shape[0], 1)
+            )
             states = with_loss(states, scale / len(self._layers) * term)
         return states
 
@@ -297,7 +320,7 @@ class LoAR(LoARFiles):
         if held is None or route.groups is None or route.groups.shape[0] != 1 or torch.is_grad_enabled():
             return
         modules = {name: getattr(attention, name) for name in PROJECTIONS}
-        if any(type(module) is not nn.Linear or "forward" not in module.__dict__ for module in modules.values()):
+        if any("rows" not in vars(module) for module in modules.values()):
             return
         if held.projections is None:
             held.projections = rows_of(modules, route.groups[0], attention.num_key_value_groups, attention.head_dim)
@@ -306,9 +329,9 @@ class LoAR(LoARFiles):
         route.sliced = True
 
     @staticmethod
-    def _after_attention(attention: Any, arguments: tuple, output: Any) -> None:
-        if attention.loar.sliced:
-            for name in PROJECTIONS:
+    def _after_attention(attention: Any, *_: Any) -> None:
+        for name in PROJECTIONS:
+            if "rows" in vars(getattr(attention, name)):
                 getattr(attention, name).rows = None
 
     # -- for the trainer
@@ -343,7 +366,7 @@ def apply_loar(model: Any, config: LoARConfig) -> LoAR:
     budget of all groups and no window the model computes what it did before.
 
     Args:
-        model: A causal language model of the Qwen2, Qwen3, Llama or Mistral shape, not wrapped by PEFT.
+        model: A causal language model of the Qwen2, Qwen3, Llama or Mistral shape, with or without a LoRA.
         config: Budgets, windows, tasks.
 
     Returns:
@@ -352,6 +375,8 @@ def apply_loar(model: Any, config: LoARConfig) -> LoAR:
     Raises:
         ValueError: if the model cannot be routed (by name), has a LoAR already, or budgets or windows do not fit.
     """
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
     if hasattr(model, "loar"):
         raise ValueError("The model has a LoAR already. Take it off first: model.loar.unload().")
     loar = LoAR(model, config)

@@ -17,6 +17,7 @@ class Route:
         window: Tokens that the layer sees, or `None`.
         groups: `(batch, k)`, ascending; `None`: all work, or `gates` says which.
         gates: `(batch, count)`: 1 where a group works, 0 elsewhere, with the router's gradient; in training.
+        present: `(batch, tokens)` bool: where there is a token, past ones included; `None`: everywhere.
         sliced: Whether the projections of this pass hold the working groups only.
     """
 
@@ -24,25 +25,29 @@ class Route:
     window: int | None = None
     groups: torch.Tensor | None = None
     gates: torch.Tensor | None = None
+    present: torch.Tensor | None = None
     sliced: bool = False
 
 
 class Router(nn.Module):
-    """Scores of a layer's groups from the mean of the prompt's states: one linear layer.
+    """Scores of a layer's groups from the mean of the prompt's states: one linear layer, in float32.
 
     What it reads is divided by the root of its width. A step of Adam moves each weight by the learning rate; without
     that, hundreds of them together would turn the choice over in a few steps, faster than the groups can follow.
+
+    Parameters and no `nn.Linear`: PEFT's `target_modules="all-linear"` is not meant for routers.
     """
 
     def __init__(self, width: int, groups: int):
         super().__init__()
-        self.score = nn.Linear(width, groups)
-        nn.init.normal_(self.score.weight, std=0.02 * width**0.5)
-        nn.init.zeros_(self.score.bias)
+        self.weight = nn.Parameter(torch.randn(groups, width) * 0.02 * width**0.5)
+        self.bias = nn.Parameter(torch.zeros(groups))
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """`(batch, width)` to probabilities `(batch, groups)`."""
-        return self.score(pooled.to(self.score.weight.dtype) / pooled.shape[-1] ** 0.5).sigmoid()
+        """`(batch, width)` to scores `(batch, groups)`, whose sigmoid is the probability."""
+        read = pooled.float().to(self.weight.device) / pooled.shape[-1] ** 0.5
+        with torch.autocast(read.device.type, enabled=False):
+            return nn.functional.linear(read, self.weight.float(), self.bias.float()).to(pooled.device)
 
 
 class _Balance(torch.autograd.Function):
@@ -63,18 +68,18 @@ def with_loss(states: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
     return _Balance.apply(states, loss)  # type: ignore[no-any-return]
 
 
-def choose_groups(probabilities: torch.Tensor, budget: int, shared: torch.Tensor) -> torch.Tensor:
-    """The groups that work: the shared ones, and the likeliest of the others.
+def choose_groups(scores: torch.Tensor, budget: int, shared: torch.Tensor) -> torch.Tensor:
+    """The groups that work: the shared ones, and the best of the others.
 
     Args:
-        probabilities: `(batch, groups)`.
+        scores: `(batch, groups)`; not probabilities, which are equal at the ends of their range.
         budget: How many work in all.
         shared: Numbers of those that always do, `(s,)`.
 
     Returns:
         `(batch, budget)`, ascending.
     """
-    scores = probabilities.detach().index_fill(1, shared, torch.inf)
+    scores = scores.detach().index_fill(1, shared.to(scores.device), torch.inf)
     return scores.topk(budget, dim=1).indices.sort(dim=1).values
 
 
@@ -97,13 +102,17 @@ def balance_term(probabilities: torch.Tensor, usage: torch.Tensor, budget: int, 
     """
     routed = _routed(probabilities, shared)
     free = max(budget - len(shared), 1)
-    return (probabilities * usage * routed).sum(dim=1) * (int(probabilities.shape[1]) - len(shared)) / free
+    return (
+        (probabilities * usage.to(probabilities.device) * routed).sum(dim=1)
+        * (int(probabilities.shape[1]) - len(shared))
+        / free
+    )
 
 
 def _routed(probabilities: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
     """`(groups,)`: which groups are not shared."""
     every = torch.ones(probabilities.shape[1], dtype=torch.bool, device=probabilities.device)
-    return every.index_fill(0, shared, False)
+    return every.index_fill(0, shared.to(every.device), False)
 
 
 class Routers(nn.Module):

@@ -18,16 +18,21 @@ class SearchResult:
     Attributes:
         budgets: Groups of each layer, the best that was found.
         window_layers: Layers with a window.
-        loss: Its loss on the validation examples, nats a token.
-        uniform_loss: That of equal budgets and of the windows there were, at the same cost.
+        loss: Its loss on the examples that the search did not see, nats a token.
+        uniform_loss: That of equal budgets with the windows there were, on the same examples.
+        better: Whether it beat those and what the model had, and the model has it now.
+        cost: Its share of the uniform one's scores in attention, at the examples' mean length; at most 1.
         sensitivity: For each layer, how much the loss rises when it alone is cut to its budget.
         evaluated: Candidates whose loss was measured.
+        history: The best loss on the examples of the search, after each generation.
     """
 
     budgets: list[int]
     window_layers: list[int]
     loss: float
     uniform_loss: float
+    better: bool
+    cost: float
     sensitivity: list[float]
     evaluated: int
     history: list[float] = field(default_factory=list)
@@ -37,7 +42,8 @@ class SearchResult:
         windows = f", windows on {self.window_layers}" if self.window_layers else ""
         return (
             f"budgets {self.budgets}{windows}: loss {self.loss:.4f}, {verdict} the uniform {self.uniform_loss:.4f} at "
-            f"equal cost ({self.evaluated} candidates)"
+            f"{'equal cost' if self.cost == 1 else f'{self.cost:.2f}x its cost'}, on records that the search did not "
+            f"see ({self.evaluated} candidates); {'taken' if self.better else 'not taken'}"
         )
 
 
@@ -52,66 +58,83 @@ def search_budgets(
 ) -> SearchResult:
     """Move groups between layers (and windows, if there are some) until the loss does not fall any more.
 
-    The first candidates are the uniform one and one from a sensitivity pass, in which each layer alone is cut; the
-    others are mutations (regularised evolution, Real et al. 2019, with the oldest dying). The number of groups and the
-    number of windows stay what they are, so all candidates cost the same. The model gets the best one if it beats the
-    uniform one, else it stays as it was.
+    The first candidates are what the model has, the uniform budgets and those of a sensitivity pass, in which each
+    layer alone is cut; the others are mutations (regularised evolution, Real et al. 2019, with the oldest dying). The
+    number of groups and the number of windows stay what they are, and no candidate costs more than the uniform one: a
+    layer's groups times the tokens that they look at. Every second example is for the search, the others judge what
+    it found: the best of many candidates looks better than it is on the examples it was chosen by. The model gets it
+    if it beats, there, the uniform budgets and what the model had.
 
     Args:
         model: With a LoAR that has routers.
-        examples: Encoded records (`input_ids`, `labels`), for validation.
+        examples: Encoded records (`input_ids`, `labels`), for validation; two or more.
         population: Candidates that are alive.
         generations: Times `population` new ones are tried.
         seed: Of the mutations.
         progress: Wraps the generations.
 
     Raises:
-        ValueError: if there is nothing to search: no LoAR, static groups, one layer, or no examples.
+        ValueError: if there is nothing to search: no LoAR, static groups, one layer, or too few examples.
     """
     loar = loar_that_routes(model, "search_budgets")
-    if not examples or len(loar.budgets) < 2:
-        raise ValueError("search_budgets needs validation examples and two layers or more.")
+    if len(examples) < 2 or len(loar.budgets) < 2:
+        raise ValueError("search_budgets needs two validation examples or more, and two layers or more.")
+    seen, unseen = examples[::2], examples[1::2]
     total, layers = sum(loar.budgets), len(loar.budgets)
     least = max(1, loar.config.shared_groups)
     windows = tuple(loar.window_layers) if loar.config.sliding_window is not None else ()
     rng, measured = random.Random(seed), dict[Candidate, float]()
-    training = model.training
+    training, length = model.training, sum(len(example["input_ids"]) for example in examples) / len(examples)
     before: Candidate = (tuple(loar.budgets), windows)
+    uniform: Candidate = (_spread(total, layers), windows)
 
     def put(candidate: Candidate) -> None:
         loar.set_budgets(candidate[0])
         if candidate[1]:
             loar.set_window_layers(candidate[1])
 
+    def cost(candidate: Candidate) -> float:
+        put(candidate)
+        spans = [attention.loar.window or length for attention in loar._layers]
+        return sum(k * min(span, length) for k, span in zip(candidate[0], spans, strict=True))
+
     def loss(candidate: Candidate) -> float:
         if candidate not in measured:
             put(candidate)
-            measured[candidate] = _loss(model, examples)
+            measured[candidate] = _loss(model, seen)
         return measured[candidate]
+
+    def judged(candidate: Candidate) -> float:
+        put(candidate)
+        return _loss(model, unseen)
 
     model.eval()
     try:
-        uniform: Candidate = (_spread(total, layers), windows)
-        whole = (loar.groups,) * layers
-        full = _loss_at(loar, model, examples, whole)
+        limit = cost(uniform)
+        full = _loss_at(loar, model, seen, (loar.groups,) * layers)
         alone = [
-            _loss_at(loar, model, examples, tuple(k if i == layer else loar.groups for i, k in enumerate(uniform[0])))
+            _loss_at(loar, model, seen, tuple(k if i == layer else loar.groups for i, k in enumerate(uniform[0])))
             - full
             for layer in range(layers)
         ]
-        alive = [uniform, (_by_sensitivity(alone, total, loar.groups, least), windows)]
+        first = (before, uniform, (_by_sensitivity(alone, total, loar.groups, least), windows))
+        alive = [candidate for candidate in dict.fromkeys(first) if cost(candidate) <= limit * (1 + 1e-9)]
         history = [min(map(loss, alive))]
         for _ in progress(range(generations)):
             for _ in range(population):
                 parent = min(rng.sample(alive, min(3, len(alive))), key=loss)
                 child = _mutated(parent, loar.groups, least, layers, rng)
+                if cost(child) > limit * (1 + 1e-9):
+                    continue
                 loss(child)
                 alive.append(child)
                 if len(alive) > population:
                     alive.pop(0)
             history.append(min(measured.values()))
         best = min(measured, key=lambda candidate: measured[candidate])
-        better = measured[best] < measured[uniform]
+        found, uniform_loss = judged(best), judged(uniform)
+        better = best != before and found < min(uniform_loss, judged(before))
+        share = cost(best) / limit
     except BaseException:
         put(before)
         raise
@@ -119,7 +142,7 @@ def search_budgets(
         model.train(training)
     put(best if better else before)
     return SearchResult(
-        list(best[0]), list(best[1]), measured[best], measured[uniform], alone, len(measured), history
+        list(best[0]), list(best[1]), found, uniform_loss, better, share, alone, len(measured), history
     )  # fmt: skip
 
 
