@@ -1,5 +1,6 @@
 """One clear line for the errors a user can mend; a traceback only for the others."""
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 def one_line_errors() -> Iterator[None]:
     """Print `ValueError`, `OSError` and launch errors as one line and exit with 2; Ctrl-C exits with 130.
 
-    A run that comes to its end leaves the process group: an interpreter that exits while the group's threads still
-    run may abort (exit code -6) after all the work is done, and the launcher would call the run failed.
+    A process of several that comes to its end runs the exit functions and leaves at once: while an interpreter is torn
+    down, gloo's threads may still let go of tensors, which aborts it (exit code -6) after all the work is done, and
+    the launcher calls the run failed. Leaving the process group is not enough, what holds on to it may live longer.
     `HF_REASON_TRACEBACK=1` shows the whole traceback.
     """
     from hf_reason.trainers.launch import LaunchError
@@ -29,3 +31,7 @@ def one_line_errors() -> Iterator[None]:
     distributed = sys.modules.get("torch.distributed")  # not imported here: some recipes need no torch
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
