@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from hub_server import HubServer
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -405,6 +406,25 @@ def test_save_push_load_in_a_fresh_process_and_unload(tmp_path):
         LoAR.from_pretrained(_model(hidden_size=64), tmp_path / "loar")
     with pytest.raises(AdapterError, match="holds no LoAR"):
         LoAR.from_pretrained(_model(), tmp_path / "base")
+    with pytest.raises(AdapterError, match="nothing"):
+        LoAR.from_pretrained(_model(), tmp_path / "nothing")
+    with pytest.raises(AdapterError, match="3 layers of 4 groups|2 layers"):
+        LoAR.from_pretrained(_model(num_hidden_layers=2), tmp_path / "loar")
+    config, weights = (tmp_path / "loar" / name for name in ("loar_config.json", "loar.safetensors"))
+    kept = config.read_text(), weights.read_bytes()
+    tensors = load_file(weights)
+    for name, value, message in (("routers.shared", 9, "groups that the model does not have"),
+                                 ("routers.routers.0.bias", float("nan"), "not finite")):  # fmt: skip
+        save_file({**tensors, name: torch.full_like(tensors[name], value)}, weights)
+        with pytest.raises(AdapterError, match=message):
+            LoAR.from_pretrained(other := _model(), tmp_path / "loar")
+        assert not hasattr(other, "loar") and other.config._attn_implementation == "sdpa"
+    weights.write_bytes(kept[1])
+    wrong = kept[0].replace('"budget": [', '"budget": ["x",')
+    for text, message in (("null", "an object"), (wrong, "budget"), ("{", "JSON")):
+        config.write_text(text)
+        with pytest.raises(AdapterError, match=message):
+            LoAR.from_pretrained(_model(), tmp_path / "loar")
 
 
 def test_a_deep_copy_is_routed_by_itself():
@@ -453,6 +473,18 @@ def test_tasks_steer_the_router_and_an_unknown_one_is_none():
     assert groups(loar_tasks=torch.tensor([1, 0, -1])) == mixed
     with loar.task(["math", "finance"]), pytest.raises(ValueError, match="2 tasks were set for a batch of 3"):
         groups()
+    # each row's beams have its task
+    seen, route = [], loar._task_of_rows
+    loar._task_of_rows = lambda *given: (seen.append(route(*given)), seen[-1])[1]
+    with loar.task(["math", "finance", None]):
+        model.generate(ids, attention_mask=mask, num_beams=2, max_new_tokens=2, pad_token_id=0)
+    assert seen[0].tolist() == [1, 1, 0, 0, -1, -1]
+    # in training some are hidden
+    loar.config.task_dropout = 0.5
+    model.train()
+    torch.manual_seed(0)
+    known = route(torch.ones(1000, dtype=torch.long), 1000, ids.device)
+    assert 400 < (known == -1).sum() < 600 and ((known == -1) | (known == 1)).all()
 
 
 def test_static_groups_prune_without_a_router():
@@ -567,6 +599,12 @@ def test_the_cache_grows_in_blocks_and_carries_the_choice():
     assert layer.groups.shape == (1, 2) and layer.keys.shape == (1, 2, 600, 3) and layer.get_seq_length() == 600
     layer.crop(-100)
     assert layer.get_seq_length() == 500 and layer.keys.shape[2] == 500
+    layer.crop(-500)
+    assert layer.groups is None  # another prompt may choose otherwise
+    window = RoutedLayer(window=4)
+    window.update(states[:, :, :9], states[:, :, :9])
+    with pytest.raises(ValueError, match="cannot be cropped"):
+        window.crop(-1)
     layer.reset()
     assert layer.get_seq_length() == 0 and layer.groups is None
 
@@ -583,20 +621,41 @@ def test_a_window_layers_memory_is_that_of_the_window():
     assert layer.get_mask_sizes(1) == (64, 2037)
 
 
-def test_search_keeps_the_cost_and_is_no_worse_than_uniform():
+def test_search_keeps_the_cost_and_moves_groups_and_windows():
+    """In the first layer every group matters, in the others none does, and only the last one's windows hurt."""
     model = _model(num_hidden_layers=4)
-    loar = _routed(model, budget=0.5, sliding_window=6)
-    examples = _examples(3)
-    result = search_budgets(model, examples, population=6, generations=4)
-    assert sum(result.budgets) == 8 and len(result.window_layers) == 2
-    assert min(result.budgets) >= 1 and max(result.budgets) <= 4
-    assert result.loss <= result.uniform_loss and len(result.sensitivity) == 4
+    with torch.no_grad():
+        for layer, factor in enumerate((30.0, 0.0, 0.0, 0.0)):
+            model.model.layers[layer].self_attn.o_proj.weight *= factor
+    loar = _routed(model, budget=0.5, sliding_window=2)
+    examples = _examples(12)
+    with torch.no_grad():  # the targets: what the model says with all of the first layer
+        static = copy.deepcopy(model)
+        static.loar.unload()
+        for example in examples:
+            best = static(torch.tensor([example["input_ids"]])).logits[0].argmax(-1).tolist()
+            example["labels"] = [-100] * 8 + best[7:-1]
+    result = search_budgets(model, examples, population=8, generations=8)
+    assert sum(result.budgets) == 8 and len(result.window_layers) == 2 and result.cost <= 1
+    assert result.better and result.loss < result.uniform_loss and "taken" in str(result)
+    assert result.budgets[0] > 2 and 0 not in result.window_layers  # it had one
+    assert loar.budgets == result.budgets and loar.window_layers == result.window_layers
+    assert loar.config.budget == result.budgets and loar.config.window_layers == result.window_layers
     assert result.history == sorted(result.history, reverse=True)
-    if result.loss < result.uniform_loss:
-        assert loar.budgets == result.budgets and loar.window_layers == result.window_layers
-        assert "better than the uniform" in str(result)
-    again = search_budgets(model, examples, population=6, generations=4)
-    assert again.uniform_loss == pytest.approx(result.uniform_loss, abs=1e-6) or again.window_layers
+    length, spans = 16, [a.loar.window or 16 for a in loar._layers]
+    uniform = 2 * (2 * 2 + 2 * length)
+    assert result.cost == pytest.approx(sum(k * s for k, s in zip(result.budgets, spans, strict=True)) / uniform)
+
+
+def test_a_search_that_finds_nothing_better_leaves_the_model_alone():
+    model = _model()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()  # no group matters
+    loar = _routed(model, budget=[1, 2, 3])
+    result = search_budgets(model, _examples(4), population=4, generations=2)
+    assert not result.better and "no better than" in str(result) and "not taken" in str(result)
+    assert loar.budgets == [1, 2, 3]
 
 
 def test_what_it_cannot_handle_is_refused_by_name(tokenizer):

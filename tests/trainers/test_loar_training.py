@@ -6,12 +6,14 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from hf_reason import LoAR, LoARConfig, apply_loar
 from hf_reason.data.record import make_record
 from hf_reason.data.word_problems import generate_word_problems
 from hf_reason.evaluation import evaluate_model
+from hf_reason.generation import generate_cot
 from hf_reason.teachers.loading import load_teacher_model
 from hf_reason.text import encode
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
@@ -93,10 +95,12 @@ def test_loss_is_that_of_the_plain_gated_model(tmp_path, model, tokenizer, recor
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_a_lora_beside_it_trains_saves_and_loads(tmp_path, model, tokenizer, records):
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], "all-linear"])
+def test_a_lora_beside_it_trains_saves_and_loads(tmp_path, model, tokenizer, records, targets):
+    lora = LoraConfig(**LORA | {"target_modules": targets})
     model.save_pretrained(tmp_path / "base")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    trainer = _trainer(tmp_path / "out", base, tokenizer, records, LoraConfig(**LORA), learning_rate=0.05)
+    trainer = _trainer(tmp_path / "out", base, tokenizer, records, lora, learning_rate=0.05)
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
     trainer.save_model()
@@ -113,6 +117,32 @@ def test_a_lora_beside_it_trains_saves_and_loads(tmp_path, model, tokenizer, rec
         # decoding with a LoRA on the projections, which are then not cut
         options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
         assert torch.equal(loaded.generate(ids, **options), trainer.model.generate(input_ids=ids, **options))
+        with pytest.raises(ValueError, match="has a LoAR already"):
+            apply_loar(trainer.model, LoARConfig())  # PEFT's wrapper or what is inside: the same
+        merged = trainer.model.merge_and_unload()
+        assert torch.allclose(merged(input_ids=ids).logits, expected, atol=1e-5)
+        cache = merged(input_ids=ids[:, :5], use_cache=True).past_key_values
+        assert cache.layers[0].projections is not None  # cut again
+
+
+@pytest.mark.parametrize("options", [{}, {"bf16": True}])
+def test_taken_off_after_a_training_and_put_on_again(tmp_path, model, tokenizer, records, options):
+    trainer = _trainer(tmp_path, model, tokenizer, records, **options)
+    trainer.train()
+    trained = trainer.accelerator.unwrap_model(trainer.model).eval()
+    trained.save_pretrained(tmp_path)
+    trained.loar.save_pretrained(tmp_path)
+    ids = torch.tensor([trainer.train_dataset[0]["input_ids"]])
+    with torch.no_grad():
+        routed = trained(ids).logits
+        plain = trained.loar.unload()(ids).logits
+        torch.testing.assert_close(plain, AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits.to(plain.dtype),
+                                   atol=1e-2 if options else 1e-5, rtol=1e-2)  # fmt: skip
+        for _ in range(2):
+            LoAR.from_pretrained(trained, tmp_path)
+            torch.testing.assert_close(trained(ids).logits, routed)
+            trained.loar.unload()
+        assert torch.equal(trained(ids).logits, plain)
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
@@ -148,8 +178,41 @@ def test_tasks_come_from_the_records_in_training_and_evaluation(tmp_path, model,
         return seen[-1]
 
     trainer._loar._task_of_rows = record
+    # a piece of a split chain: its first steps are no targets, and no prompt either
+    batch = {name: batch[name] for name in ("input_ids", "labels", "segment_ids", "attention_mask")}
+    batch["labels"] = batch["labels"].masked_fill(batch["segment_ids"] != 2, -100)
+    prompt = trainer._prepare_inputs(batch)["loar_prompt_mask"]
+    assert torch.equal(prompt.sum(dim=1), (batch["segment_ids"] != 0).float().argmax(dim=1))
     evaluate_model(trainer.model, tokenizer, rows[:8:4], max_new_tokens=2, progress=False)
     assert sorted(seen[0].tolist()) == [0, 1]
+
+
+def test_the_best_models_routers_come_back(tmp_path, model, tokenizer, records):
+    """The best is, here, the one with the largest loss: an early one."""
+    routed = _trainer(tmp_path, model, tokenizer, records).model
+    options = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 6}
+    options |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    args = CoTSFTConfig(**_settings(tmp_path, **options))
+    data = Dataset.from_list(records)
+    trainer = CoTSFTTrainer(routed, args, data, eval_dataset=data.select(range(4)), processing_class=tokenizer)
+    trainer.train()
+    best = trainer.state.best_model_checkpoint
+    assert best and not best.endswith("-6")
+    saved = load_file(f"{best}/loar.safetensors")
+    for name, value in trainer._loar.state_dict().items():
+        assert torch.equal(value, saved[name]), name
+
+
+def test_chains_in_batches_and_with_votes(model, tokenizer, records):
+    torch.manual_seed(0)
+    apply_loar(model.eval(), LoARConfig(budget=0.5, sliding_window=16).set_prompt_end(tokenizer))
+    options = {"max_thought_tokens": 12, "max_answer_tokens": 6}
+    together = generate_cot(model, tokenizer, records[:3], batch_size=3, **options)
+    alone = [generate_cot(model, tokenizer, record, **options)[0] for record in records[:3]]
+    assert [one.thought for one in together] == [one.thought for one in alone]
+    assert [one.answer for one in together] == [one.answer for one in alone]
+    (voted,) = generate_cot(model, tokenizer, records[0], num_votes=3, temperature=0.7, **options)
+    assert voted.answer is not None
 
 
 def test_a_routed_student_is_distilled(tmp_path, model, tokenizer, records):
