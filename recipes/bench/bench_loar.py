@@ -78,11 +78,8 @@ def main() -> None:
         if fields is not None:
             apply_loar(models[name], LoARConfig(**fields))
     everything: dict[str, Any] = {}
-    print(
-        "| context | way | prefill s | tokens/s | cache MB | copies MB | prefill x | decode x | cache x | with copies x |\n"
-        + "|---" * 10
-        + "|"
-    )
+    columns = "context way prefill_s tokens/s cache_MB copies_MB prefill_x decode_x cache_x with_copies_x".split()
+    print("| " + " | ".join(columns).replace("_", " ") + " |\n" + "|---" * len(columns) + "|")
     for context in args.contexts:
         torch.manual_seed(1)
         ids = torch.randint(0, 4096, (1, context))
@@ -97,10 +94,13 @@ def main() -> None:
         }
         dense = middle["dense"]
         for name, row in middle.items():
+            factors = (
+                dense["prefill"] / row["prefill"], row["decode"] / dense["decode"], row["bytes"] / dense["bytes"],
+                (row["bytes"] + row["copies"]) / dense["bytes"],
+            )  # fmt: skip
             print(
                 f"| {context} | {name} | {row['prefill']:.2f} | {row['decode']:.1f} | {row['bytes'] / 2**20:.1f} | "
-                f"{row['copies'] / 2**20:.1f} | {dense['prefill'] / row['prefill']:.2f} | {row['decode'] / dense['decode']:.2f} | "
-                f"{row['bytes'] / dense['bytes']:.2f} | {(row['bytes'] + row['copies']) / dense['bytes']:.2f} |",
+                f"{row['copies'] / 2**20:.1f} | " + " | ".join(f"{factor:.2f}" for factor in factors) + " |",
                 flush=True,
             )
         everything[str(context)] = found
