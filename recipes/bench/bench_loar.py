@@ -78,8 +78,9 @@ def main() -> None:
         if fields is not None:
             apply_loar(models[name], LoARConfig(**fields))
     everything: dict[str, Any] = {}
-    columns = "context way prefill_s tokens/s cache_MB copies_MB prefill_x decode_x cache_x with_copies_x".split()
-    print("| " + " | ".join(columns).replace("_", " ") + " |\n" + "|---" * len(columns) + "|")
+    speeds = ["prefill s", "tokens/s", "cache MB", "copies MB"]
+    columns = ["context", "way", *speeds, "prefill x", "decode x", "cache x", "with copies x"]
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for context in args.contexts:
         torch.manual_seed(1)
         ids = torch.randint(0, 4096, (1, context))
