@@ -333,6 +333,8 @@ def test_a_loop_of_ones_own_trains_the_routers_and_long_prompts_fit_float16(capl
     assert all(parameter.grad.abs().sum() > 0 for parameter in loar.parameters())
     loar._prompt = torch.ones(1, 9000, dtype=torch.bool)
     assert loar._pooled(torch.full((1, 9000, 32), 9.0, dtype=torch.float16)).tolist() == [[9.0] * 32]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loar.routers.routers[0](torch.ones(1, 32)).dtype == torch.float32
     model.eval()
     assert "reads this whole text as a prompt" not in caplog.text
     model(ids, use_cache=False)
@@ -621,13 +623,14 @@ def test_a_window_layers_memory_is_that_of_the_window():
     assert layer.get_mask_sizes(1) == (64, 2037)
 
 
-def test_search_keeps_the_cost_and_moves_groups_and_windows():
+@pytest.mark.parametrize("windows", [[0, 1], [2, 3]])
+def test_search_keeps_the_cost_and_moves_groups_and_windows(windows):
     """In the first layer every group matters, in the others none does, and only the last one's windows hurt."""
     model = _model(num_hidden_layers=4)
     with torch.no_grad():
         for layer, factor in enumerate((30.0, 0.0, 0.0, 0.0)):
             model.model.layers[layer].self_attn.o_proj.weight *= factor
-    loar = _routed(model, budget=0.5, sliding_window=2)
+    loar = _routed(model, budget=0.5, sliding_window=2, window_layers=windows)
     examples = _examples(12)
     with torch.no_grad():  # the targets: what the model says with all of the first layer
         static = copy.deepcopy(model)
@@ -638,7 +641,7 @@ def test_search_keeps_the_cost_and_moves_groups_and_windows():
     result = search_budgets(model, examples, population=8, generations=8)
     assert sum(result.budgets) == 8 and len(result.window_layers) == 2 and result.cost <= 1
     assert result.better and result.loss < result.uniform_loss and "taken" in str(result)
-    assert result.budgets[0] > 2 and 0 not in result.window_layers  # it had one
+    assert result.budgets[0] > 2 and 0 not in result.window_layers
     assert loar.budgets == result.budgets and loar.window_layers == result.window_layers
     assert loar.config.budget == result.budgets and loar.config.window_layers == result.window_layers
     assert result.history == sorted(result.history, reverse=True)
@@ -656,6 +659,20 @@ def test_a_search_that_finds_nothing_better_leaves_the_model_alone():
     result = search_budgets(model, _examples(4), population=4, generations=2)
     assert not result.better and "no better than" in str(result) and "not taken" in str(result)
     assert loar.budgets == [1, 2, 3]
+
+
+def test_a_search_is_judged_on_records_that_it_did_not_see(monkeypatch):
+    """What half of the records like is what the other half does not."""
+    model, examples = _model(), _examples(4)
+    loar = _routed(model, budget=0.5)
+
+    def loss(model, records):
+        return loar.budgets[0] * (-1 if records[0] is examples[0] else 1)
+
+    monkeypatch.setattr("hf_reason.models.loar.search._loss", loss)
+    result = search_budgets(model, examples)
+    assert result.budgets[0] == 4 and result.loss == 4 and result.uniform_loss == 2 and not result.better
+    assert loar.budgets == [2, 2, 2]
 
 
 def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
