@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -85,63 +85,30 @@ def window_attention(
     Returns:
         `(batch, queries, groups x size, head_dim)`.
     """
-    batch, heads, count, width = query.shape
+    count = query.shape[2]
     past = min(key.shape[2] - count, window - 1)
     first = key.shape[2] - count - past
     key, value = key[:, :, first:], value[:, :, first:]
     present = None if present is None else present[:, first:].bool()
-    if past + count <= window:
-        return _short_attention(query, key, value, present, size, dropout, scaling)
-    # half a window was the fastest on a CPU: smaller blocks copy more, larger ones multiply more
-    block = min(-(-window // 2), count)
-    blocks = -(-count // block)
-    # each block of queries looks at its own keys and the window - 1 before them
-    back, behind = window - 1 - past, blocks * block - count
-    query = pad(query, (0, 0, 0, behind))
-    key, value = (pad(states, (0, 0, back, behind)) for states in (key, value))
-    span = block + window - 1
-    at = torch.arange(span, device=query.device) - torch.arange(block, device=query.device)[:, None]
-    allowed = ((at >= 0) & (at < window))[None].expand(blocks, -1, -1)
-    real = torch.ones(1, key.shape[2] - back - behind, dtype=torch.bool, device=query.device)
-    real = pad(real if present is None else present, (back, behind))
-    allowed = allowed[None] & real.unfold(1, span, block)[:, :, None]  # (batch or 1, blocks, block, span)
-    # a query without any key (padding) would give NaN; it looks at itself, and nobody reads it
-    own = (at == window - 1)[None, None]
-    allowed = allowed | own
-    if allowed.shape[0] > 1:
-        allowed = allowed.repeat_interleave(heads, dim=0)
-
-    # rows and heads in one dimension, blocks in the place of heads: four dimensions, for which the fused kernels are
-    def in_blocks(states: torch.Tensor) -> torch.Tensor:
-        windows = states.unfold(2, span, block).transpose(-1, -2)  # (batch, groups, blocks, span, width)
-        return windows.repeat_interleave(size, dim=1).flatten(0, 1)
-
-    output = scaled_dot_product_attention(
-        query.reshape(batch * heads, blocks, block, width), in_blocks(key), in_blocks(value),
-        attn_mask=allowed, dropout_p=dropout, scale=scaling,
-    )  # fmt: skip
-    return output.reshape(batch, heads, -1, width)[:, :, :count].transpose(1, 2).contiguous()
-
-
-def _short_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, present: torch.Tensor | None, size: int,
-    dropout: float, scaling: float | None,
-) -> torch.Tensor:  # fmt: skip
-    """`window_attention` where the window leaves nothing out."""
-    count, total = query.shape[2], key.shape[2]
-    allowed: torch.Tensor | None = None
-    causal = present is None and count == total > 1
-    if not causal and (count > 1 or present is not None):
-        at = torch.arange(total, device=query.device)
-        own = torch.arange(total - count, total, device=query.device)[:, None]
-        allowed = at <= own
-        if present is not None:
-            # a padding query looks at itself: without any key it would give NaN
-            allowed = allowed & present[:, None, None] | (at == own)
     if size > 1:
         key, value = (states.repeat_interleave(size, dim=1) for states in (key, value))
-    output = scaled_dot_product_attention(query, key, value, allowed, dropout, causal, scale=scaling)
-    return output.transpose(1, 2).contiguous()
+    # half a window: smaller blocks are more calls, larger ones more scores that the window leaves out
+    block = count if past + count <= window else -(-window // 2)
+    found = []
+    for start in range(0, count, block):
+        stop = min(start + block, count)
+        left, right = max(past + start - window + 1, 0), past + stop
+        at = torch.arange(left, right, device=query.device)
+        own = torch.arange(past + start, right, device=query.device)[:, None]
+        causal = present is None and left == past + start == 0 and stop > 1
+        near = (at <= own) & (at > own - window)
+        allowed = None if causal or stop - start == 1 else near
+        if present is not None:
+            # a padding query looks at itself: without any key it would give NaN, and nobody reads it
+            allowed = near & present[:, None, None, left:right] | (at == own)
+        parts = (query[:, :, start:stop], key[:, :, left:right], value[:, :, left:right])
+        found.append(scaled_dot_product_attention(*parts, allowed, dropout, causal, scale=scaling))
+    return (found[0] if len(found) == 1 else torch.cat(found, dim=2)).transpose(1, 2).contiguous()
 
 
 def routed_mask(
