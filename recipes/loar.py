@@ -35,14 +35,15 @@ def main() -> None:
     runs.prepare_routing(trainer, run, routing, fresh)
     runs.train_or_go_on(trainer)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
-    if run.test is not None:
+    question = run.question()
+    if question is not None:
         trained = trainer.accelerator.unwrap_model(trainer.model)
         (answer,) = generate_cot(
-            trained, tokenizer, run.test[0], instructions=run.instructions, max_answer_tokens=64,
+            trained, tokenizer, question, instructions=run.instructions, max_answer_tokens=64,
             max_thought_tokens=evaluation.eval_max_new_tokens,
         )  # fmt: skip
         if trainer.is_world_process_zero():
-            print("Question:", run.test[0]["context"], *answer.steps, f"Answer: {answer.answer}", sep="\n")
+            print("Question:", question["context"], *answer.steps, f"Answer: {answer.answer}", sep="\n")
 
 
 if __name__ == "__main__":

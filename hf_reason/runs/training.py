@@ -1,5 +1,6 @@
 """The frame of a training recipe: what comes before the trainer is built, and what follows after the training."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,13 @@ class TrainingRun:
             "instructions": self.instructions,
             "generation_eval": None if self.validation is None else generation_eval(self.validation, *options),
         }
+
+    def question(self) -> dict[str, Any] | None:
+        """A test record to show what the model does: the first in the language of most training records."""
+        if self.test is None or not len(self.test):
+            return None
+        language = Counter(self.train["language"]).most_common(1)[0][0]
+        return next((record for record in self.test if record["language"] == language), self.test[0])
 
     def finish(self, trainer: "CoTSFTTrainer", template: str | Path, base_model: str | None) -> dict[str, Any]:
         """Save, evaluate on the test records, write report and card, push if asked to; see `runs.finish`."""
