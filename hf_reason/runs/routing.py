@@ -107,7 +107,7 @@ def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments,
         fresh: Whether the routers are new.
     """
     from hf_reason.models.loar import calibrate_routers, search_budgets
-    from hf_reason.trainers.routed import loar_of
+    from hf_reason.models.loar.model import loar_of
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     loar, tokenizer, main = loar_of(model), trainer.processing_class, trainer.is_world_process_zero()

@@ -10,14 +10,8 @@ from hf_reason._files import is_first_process
 from hf_reason.data.record import DOMAINS
 from hf_reason.models.loar.files import WEIGHTS_FILE
 from hf_reason.models.loar.holds import PROMPT_MASK, TASKS, before_first_label
-from hf_reason.models.loar.model import LoAR
+from hf_reason.models.loar.model import LoAR, loar_of
 from hf_reason.text.spans import DOMAIN_IDS, PROMPT
-
-
-def loar_of(model: Any) -> LoAR | None:
-    """The LoAR of a model, inside PEFT's wrapper or not."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(causal, "loar", None)
 
 
 class _Progress(TrainerCallback):

@@ -730,6 +730,7 @@ def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
         ({"budget": 0.0}, "above 0"),
         ({"budget": [1, 2]}, "3 layers of 4 groups"),
         ({"budget": [1, 2, 5]}, "from 1 to 4"),
+        ({"sliding_window": 0}, "sliding_window=0"),
         ({"budget": 0.25, "shared_groups": 2}, "shared_groups=2 is more"),
         ({"static_groups": [[0], [0], []]}, "static_groups does not fit"),
         ({"task_names": ["a", "a"]}, "twice"),

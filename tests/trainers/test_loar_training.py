@@ -14,10 +14,10 @@ from hf_reason.data.record import make_record
 from hf_reason.data.word_problems import generate_word_problems
 from hf_reason.evaluation import evaluate_model
 from hf_reason.generation import generate_cot
+from hf_reason.models.loar.model import loar_of
 from hf_reason.teachers.loading import load_teacher_model
 from hf_reason.text import encode
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
-from hf_reason.trainers.routed import loar_of
 
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .model import LoAR
+from .model import LoAR, loar_of
 
 # Scores of a layer lie from minus this to this: beyond it a sigmoid's gradient fades.
 SCALE = 2.0
@@ -17,7 +17,7 @@ def loar_that_routes(model: Any, name: str) -> LoAR:
     Raises:
         ValueError: if there is none, or one without routers.
     """
-    loar: LoAR | None = getattr(model.get_base_model() if hasattr(model, "get_base_model") else model, "loar", None)
+    loar = loar_of(model)
     if loar is None or loar.routers is None:
         raise ValueError(f"{name} needs a model with a LoAR that routes (apply_loar, without static_groups).")
     return loar

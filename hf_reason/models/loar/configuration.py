@@ -49,6 +49,9 @@ class LoARConfig:
     def __post_init__(self) -> None:
         if isinstance(self.budget, int | float) and not 0 < self.budget <= 1:
             raise ValueError(f"budget must be a share above 0 and at most 1, or a list of numbers, got {self.budget}.")
+        window = self.sliding_window
+        if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+            raise ValueError(f"sliding_window={window!r}: it must be a whole number of tokens, at least 1.")
         if self.shared_groups < 0:
             raise ValueError(f"shared_groups must not be negative, got {self.shared_groups}.")
         for name in ("task_dropout", "anneal_share"):

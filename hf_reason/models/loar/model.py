@@ -359,6 +359,12 @@ def _check_unpacked(positions: torch.Tensor | None, present: torch.Tensor) -> No
         raise ValueError("LoAR routes a row as one sequence: set packing=False and padding_free=False.")
 
 
+def loar_of(model: Any) -> LoAR | None:
+    """The LoAR of a model, inside PEFT's wrapper or not."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(causal, "loar", None)
+
+
 def apply_loar(model: Any, config: LoARConfig) -> LoAR:
     """Put LoAR on a model, in place.
 

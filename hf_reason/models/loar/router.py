@@ -131,8 +131,8 @@ class Routers(nn.Module):
     def __init__(self, config: LoARConfig, width: int, layers: int, groups: int):
         super().__init__()
         self.routers = nn.ModuleList(Router(width, groups) for _ in range(layers))
-        self.tasks = nn.Embedding(len(config.task_names), width) if config.task_names else None
         # of the size of a normalised state (that of `nn.Embedding`): weights and embeddings that both start at 0 would
         # both have no gradient
+        self.tasks = nn.Embedding(len(config.task_names), width) if config.task_names else None
         self.register_buffer("usage", torch.full((layers, groups), 0.5))
         self.register_buffer("shared", torch.arange(min(config.shared_groups, groups)).repeat(layers, 1))
