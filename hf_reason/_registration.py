@@ -135,7 +135,7 @@ def _importing(name: str) -> bool:
 def _register_config() -> None:
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    from .models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
+    from hf_reason.models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
 
     AutoConfig.register(StepReasonerConfig.model_type, StepReasonerConfig, exist_ok=True)
     StepReasonerConfig.register_for_auto_class()
@@ -144,8 +144,8 @@ def _register_config() -> None:
 def _register_models() -> None:
     from transformers.models.auto import modeling_auto
 
-    from .models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
-    from .models.step_reasoner.modeling_step_reasoner import StepReasonerForCausalLM, StepReasonerModel
+    from hf_reason.models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
+    from hf_reason.models.step_reasoner.modeling_step_reasoner import StepReasonerForCausalLM, StepReasonerModel
 
     for auto, model in (("AutoModel", StepReasonerModel), ("AutoModelForCausalLM", StepReasonerForCausalLM)):
         getattr(modeling_auto, auto).register(StepReasonerConfig, model, exist_ok=True)

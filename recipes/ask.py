@@ -15,9 +15,9 @@ from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
 from hf_reason import generate_cot
+from hf_reason.cli import check_model_name, one_line_errors
 from hf_reason.generation import CoTOutput
 from hf_reason.models import with_saved_loar
-from hf_reason.runs import check_model_name, one_line_errors
 from hf_reason.text import saved_instructions
 
 

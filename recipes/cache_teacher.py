@@ -11,7 +11,7 @@ At the end it says what a token takes on disk, and how far the KL from the cache
 from accelerate import PartialState
 from transformers import AutoTokenizer, HfArgumentParser
 
-from hf_reason import runs
+from hf_reason import cli
 from hf_reason._options import parsed_option
 from hf_reason.teachers import (
     CacheBuilder,
@@ -26,14 +26,14 @@ from hf_reason.text.vocabulary import shared_vocabulary
 
 
 def main() -> None:
-    args: runs.CacheArguments = HfArgumentParser(runs.CacheArguments).parse_args_into_dataclasses()[0]  # type: ignore[arg-type]
+    args: cli.CacheArguments = HfArgumentParser(cli.CacheArguments).parse_args_into_dataclasses()[0]  # type: ignore[arg-type]
     state = PartialState(cpu=args.use_cpu)
     served = args.teacher.startswith(("http://", "https://"))
     if served and not args.teacher_tokenizer:
         raise ValueError("A served teacher needs teacher_tokenizer: its ids must be known to be the student's.")
     names = [args.teacher_tokenizer or args.teacher, args.tokenizer or args.teacher_tokenizer or args.teacher]
     for name in names:
-        runs.check_model_name(name)
+        cli.check_model_name(name)
     teacher_tokenizer, tokenizer = (
         AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code) for name in names
     )
@@ -48,7 +48,7 @@ def main() -> None:
         return LiveTeacher(place_teacher_model(loaded, state.device), size)
 
     with state.main_process_first():
-        splits = runs.encoded_splits(args, tokenizer)
+        splits = cli.encoded_splits(args, tokenizer)
     settings = CacheSettings(
         args.teacher, names[1], args.k, args.temperature, args.path, args.max_length, size, args.rows_per_shard,
         0 if served else args.tail_samples,
@@ -65,9 +65,9 @@ def main() -> None:
     state.wait_for_everyone()
     if state.is_main_process:
         error = {} if served else builder.error(model(args.student) if args.student else None)
-        print(runs.cache_summary(builder.finish(), builder.folder, error, args.student))
+        print(cli.cache_summary(builder.finish(), builder.folder, error, args.student))
 
 
 if __name__ == "__main__":
-    with runs.one_line_errors():
+    with cli.one_line_errors():
         main()

@@ -14,26 +14,26 @@ from pathlib import Path
 
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from hf_reason import runs
+from hf_reason import cli
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+TEMPLATE = Path(cli.__file__).parents[1] / "evaluation" / "model_card" / "template.md"
 
 
 def main() -> None:
-    classes = (runs.ContinualArguments, runs.DataArguments, runs.EvaluationArguments, CoTSFTConfig, ModelConfig)
+    classes = (cli.ContinualArguments, cli.DataArguments, cli.EvaluationArguments, CoTSFTConfig, ModelConfig)
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
     round_args, _, _, args, model_args = parsed
-    run = runs.begin_round(parsed)
+    run = cli.begin_round(parsed)
     if run is None:
         return
-    model, tokenizer = runs.load_round_model(round_args, model_args, args, run.train)
+    model, tokenizer = cli.load_round_model(round_args, model_args, args, run.train)
     trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
     run.measure_before(trainer)
-    runs.train_or_go_on(trainer)
+    cli.train_or_go_on(trainer)
     run.report(trainer, run.finish(trainer, TEMPLATE, model_args.model_name_or_path))
 
 
 if __name__ == "__main__":
-    with runs.one_line_errors():
+    with cli.one_line_errors():
         main()

@@ -16,9 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hf_reason.data.word_problems import write_word_problems
+from hf_reason.cli import run_side_by_side
+from hf_reason.data.synthetic.word_problems import write_word_problems
 from hf_reason.evaluation import format_table, save_report
-from hf_reason.runs import run_side_by_side
 
 RECIPES = Path(__file__).parent
 SAMPLE = RECIPES.parent / "hf_reason" / "data" / "sample"

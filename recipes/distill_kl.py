@@ -14,29 +14,29 @@ from pathlib import Path
 
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from hf_reason import runs
+from hf_reason import cli
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
 
-TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+TEMPLATE = Path(cli.__file__).parents[1] / "evaluation" / "model_card" / "template.md"
 
 
 def main() -> None:
     classes = (
-        runs.DataArguments, runs.StudentArguments, runs.ScratchArguments, runs.LongContextArguments,
-        runs.EvaluationArguments, DistillKLConfig, ModelConfig,
+        cli.DataArguments, cli.StudentArguments, cli.ScratchArguments, cli.LongContextArguments,
+        cli.EvaluationArguments, DistillKLConfig, ModelConfig,
     )  # fmt: skip
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
     _, student, scratch, long_context, _, args, model_args = parsed
-    run = runs.begin(parsed)
+    run = cli.begin(parsed)
     if run is None:
         return
-    model, tokenizer = runs.load_student(student, model_args, scratch, args, run.train)
+    model, tokenizer = cli.load_student(student, model_args, scratch, args, run.train)
     long_context.apply(model)
     trainer = DistillKLTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
-    runs.train_or_go_on(trainer)
+    cli.train_or_go_on(trainer)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
 
 
 if __name__ == "__main__":
-    with runs.one_line_errors():
+    with cli.one_line_errors():
         main()

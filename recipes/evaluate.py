@@ -16,10 +16,10 @@ from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import TrlParser
 
+from hf_reason.cli import check_model_name, one_line_errors
 from hf_reason.data.load import load_cot_sft_dataset
 from hf_reason.evaluation import evaluate_model, format_table, save_report
 from hf_reason.models import with_saved_loar
-from hf_reason.runs import check_model_name, one_line_errors
 from hf_reason.text import load_instructions, saved_instructions
 
 

@@ -13,27 +13,27 @@ from pathlib import Path
 
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from hf_reason import generate_cot, runs
+from hf_reason import cli, generate_cot
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+TEMPLATE = Path(cli.__file__).parents[1] / "evaluation" / "model_card" / "template.md"
 
 
 def main() -> None:
-    classes = (runs.RoutingArguments, runs.DataArguments, runs.EvaluationArguments, CoTSFTConfig, ModelConfig)
+    classes = (cli.RoutingArguments, cli.DataArguments, cli.EvaluationArguments, CoTSFTConfig, ModelConfig)
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
     routing, _, evaluation, args, model_args = parsed
     if model_args.model_name_or_path is None:
         raise ValueError("There is no model to route. Give model_name_or_path.")
-    run = runs.begin(parsed)
+    run = cli.begin(parsed)
     if run is None:
         return
-    model, tokenizer = runs.load_model_and_tokenizer(model_args, runs.ScratchArguments(), args, run.train)
+    model, tokenizer = cli.load_model_and_tokenizer(model_args, cli.ScratchArguments(), args, run.train)
     fresh = not hasattr(model, "loar")
     routing.apply(model, tokenizer)
     trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
-    runs.prepare_routing(trainer, run, routing, fresh)
-    runs.train_or_go_on(trainer)
+    cli.prepare_routing(trainer, run, routing, fresh)
+    cli.train_or_go_on(trainer)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
     question = run.question()
     if question is not None:
@@ -47,5 +47,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with runs.one_line_errors():
+    with cli.one_line_errors():
         main()

@@ -13,28 +13,28 @@ from pathlib import Path
 
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from hf_reason import runs
+from hf_reason import cli
 from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
 
-TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+TEMPLATE = Path(cli.__file__).parents[1] / "evaluation" / "model_card" / "template.md"
 
 
 def main() -> None:
-    classes = (runs.DataArguments, runs.EvaluationArguments, ReasonerLoRAConfig, ModelConfig)
+    classes = (cli.DataArguments, cli.EvaluationArguments, ReasonerLoRAConfig, ModelConfig)
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
     _, _, args, model_args = parsed
     if model_args.model_name_or_path is None:
         raise ValueError("There is no model to adapt. Give model_name_or_path.")
     model_args.use_peft = True
-    run = runs.begin(parsed)
+    run = cli.begin(parsed)
     if run is None:
         return
-    model, tokenizer = runs.load_model_and_tokenizer(model_args, runs.ScratchArguments(), args, run.train)
+    model, tokenizer = cli.load_model_and_tokenizer(model_args, cli.ScratchArguments(), args, run.train)
     trainer = ReasonerLoRATrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
-    runs.train_or_go_on(trainer)
+    cli.train_or_go_on(trainer)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
 
 
 if __name__ == "__main__":
-    with runs.one_line_errors():
+    with cli.one_line_errors():
         main()

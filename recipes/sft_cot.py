@@ -12,29 +12,29 @@ from pathlib import Path
 
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from hf_reason import runs
+from hf_reason import cli
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+TEMPLATE = Path(cli.__file__).parents[1] / "evaluation" / "model_card" / "template.md"
 
 
 def main() -> None:
     classes = (
-        runs.DataArguments, runs.ScratchArguments, runs.LongContextArguments, runs.EvaluationArguments, CoTSFTConfig,
+        cli.DataArguments, cli.ScratchArguments, cli.LongContextArguments, cli.EvaluationArguments, CoTSFTConfig,
         ModelConfig,
     )  # fmt: skip
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
     _, scratch, long_context, _, args, model_args = parsed
-    run = runs.begin(parsed)
+    run = cli.begin(parsed)
     if run is None:
         return
-    model, tokenizer = runs.load_model_and_tokenizer(model_args, scratch, args, run.train)
+    model, tokenizer = cli.load_model_and_tokenizer(model_args, scratch, args, run.train)
     long_context.apply(model)
     trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
-    runs.train_or_go_on(trainer)
+    cli.train_or_go_on(trainer)
     run.finish(trainer, TEMPLATE, model_args.model_name_or_path)
 
 
 if __name__ == "__main__":
-    with runs.one_line_errors():
+    with cli.one_line_errors():
         main()

@@ -19,7 +19,7 @@ import pytest
 def records() -> list[dict]:
     """Sixty word problems of 2 to 6 steps."""
     from hf_reason.data.record import make_record
-    from hf_reason.data.word_problems import generate_word_problems
+    from hf_reason.data.synthetic.word_problems import generate_word_problems
 
     return [
         make_record(row["context"], row["steps"], row["answer"], domain="math") for row in generate_word_problems(60)

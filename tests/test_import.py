@@ -16,10 +16,10 @@ def test_import_pulls_in_nothing_heavy():
 
 
 def test_every_public_name_resolves():
+    import hf_reason.cli
     import hf_reason.data
     import hf_reason.evaluation
     import hf_reason.models.step_reasoner
-    import hf_reason.runs
     import hf_reason.text
     import hf_reason.trainers
 
@@ -31,7 +31,7 @@ def test_every_public_name_resolves():
         hf_reason.evaluation,
         hf_reason.models,
         hf_reason.models.step_reasoner,
-        hf_reason.runs,
+        hf_reason.cli,
     ):
         for name in package.__all__:
             # a module of the same name would hide the function once it is imported

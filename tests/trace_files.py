@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from hf_reason.data.read.sources import read_traces
 from hf_reason.data.record import RawTrace
-from hf_reason.data.sources import read_traces
 
 
 def write_jsonl(path: Path, rows: list) -> Path:

@@ -2,18 +2,22 @@
 
 from hf_reason._lazy import lazy_exports
 
-__getattr__, __dir__, __all__ = lazy_exports(
+# Not lazy: the function shares its name with its package, and importing the package would hide it.
+from .prepare import prepare
+
+_lazy_getattr, _, _lazy_names = lazy_exports(
     __name__,
     {
         "DOMAINS": ".record",
         "DataError": ".record",
         "RawTrace": ".record",
         "make_record": ".record",
-        "read_records": ".sources",
-        "read_traces": ".sources",
-        "FilterConfig": ".filters",
-        "prepare": ".pipeline",
+        "read_records": ".read.sources",
+        "read_traces": ".read.sources",
+        "FilterConfig": ".clean.filters",
         "load_cot_sft_dataset": ".load",
-        "generate_word_problems": ".word_problems",
+        "generate_word_problems": ".synthetic.word_problems",
     },
 )
+__getattr__ = _lazy_getattr
+__all__ = ["prepare", *_lazy_names]

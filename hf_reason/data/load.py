@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..version import __version__
+from hf_reason.version import __version__
+
 from .record import DOMAINS, RECORD_FIELDS, DataError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def sample_folder() -> Path:
     """The prepared built-in sample; prepared now if the cache does not hold this version of it yet."""
     from huggingface_hub.constants import HF_HOME
 
-    from .pipeline import prepare
+    from hf_reason.data.prepare.pipeline import prepare
 
     sources = sample_files()
     target = Path(HF_HOME) / "hf_reason" / f"sample-{_sample_version(sources)}"
@@ -138,7 +139,9 @@ def sample_folder() -> Path:
 
 def _sample_version(sources: list[Path]) -> str:
     """A hash of the sample and of the code and rules that prepare it."""
-    code = [path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".yaml")]
+    package = Path(__file__).parents[1]
+    files = [path for part in ("answers", "data") for path in (package / part).rglob("*.*")]
+    code = [path for path in files if path.suffix in (".py", ".yaml")]
     digest = hashlib.blake2b(f"{__version__} {_SAMPLE_SHARE}".encode(), digest_size=8)
     for path in sorted(code) + sources:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -10,15 +10,16 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..data.augment import insert_distractor
-from ..data.record import DataError, cjk_share
-from ..generation.batching import decode_ids, generate_ids, generation_config, model_device
-from ..generation.budgets import thought_budgets
-from ..generation.distributed import once
-from ..text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse, template_hash
-from ..text.spans import prompt_token_ids
+from hf_reason.data.record import DataError, cjk_share
+from hf_reason.data.synthetic.distractors import insert_distractor
+from hf_reason.generation.batching import decode_ids, generate_ids, generation_config, model_device
+from hf_reason.generation.budgets import thought_budgets
+from hf_reason.generation.distributed import once
+from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse, template_hash
+from hf_reason.text.spans import prompt_token_ids
+
 from . import scoring
-from .figures import ScoredOutput, all_figures, answer_accuracy
+from .aggregate import ScoredOutput, all_figures, answer_accuracy
 
 
 @dataclass(frozen=True)

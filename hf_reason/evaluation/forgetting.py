@@ -8,7 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from .._files import write_atomically
+from hf_reason._files import write_atomically
+
 from .scoring import wilson_interval
 
 HISTORY_FILE = "history.json"

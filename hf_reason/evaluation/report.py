@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._files import write_atomically
+from hf_reason._files import write_atomically
 
 Results = Mapping[str, Any]
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ..data.equations import Equation, evaluate_expression, find_equations
-from ..data.filters import FilterConfig, repeated_steps, repetition
-from ..data.verify import answers_match
-from ..text.render import CLOSE_TAG, OPEN_TAG, parse
+from hf_reason.answers.equations import Equation, evaluate_expression, find_equations
+from hf_reason.answers.verify import answers_match
+from hf_reason.data.clean.filters import FilterConfig, repeated_steps, repetition
+from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, parse
 
 # Two-sided 95% of the normal distribution.
 Z_95 = 1.959963984540054
@@ -86,7 +86,7 @@ def normalise_answer(text: str) -> str:
 def answer_correct(answer: str, reference: str) -> bool | None:
     """Whether `answer` says what `reference` says; `None` if there is no reference.
 
-    Numbers, formulas and choices are verified (`hf_reason.data.verify.answers_match`); what cannot be verified
+    Numbers, formulas and choices are verified (`hf_reason.answers.verify.answers_match`); what cannot be verified
     is compared letter by letter after `normalise_answer`.
     """
     if not reference.strip():

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ..text.tokens import end_token_id
+from hf_reason.text.tokens import end_token_id
+
 from .distributed import gather, process_index_and_count
 
 # Sampling settings that do nothing; they silence the ones a model brings along when it decodes greedily.

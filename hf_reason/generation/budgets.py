@@ -19,7 +19,8 @@ from transformers import (
 )
 from transformers.generation import StoppingCriteriaList
 
-from ..text.render import CLOSE_TAG, OPEN_TAG, opened_by_prompt
+from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, opened_by_prompt
+
 from .batching import decode_ids
 
 # Tokens in which a closing tag is looked for that is no single token of the vocabulary.

@@ -10,8 +10,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
-from ..text.spans import prompt_token_ids
+from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
+from hf_reason.text.spans import prompt_token_ids
+
 from .batching import decode_ids, generate_ids, generation_config
 from .budgets import Written, thought_budgets
 from .voting import Vote, count_votes

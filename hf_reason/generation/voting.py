@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..data.verify import answers_match
+from hf_reason.answers.verify import answers_match
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Vote:
 def count_votes(answers: Sequence[str]) -> list[Vote]:
     """The different answers, the winner first.
 
-    Two answers are the same if `hf_reason.data.verify.answers_match` says so of either against the other (12元 and
+    Two answers are the same if `hf_reason.answers.verify.answers_match` says so of either against the other (12元 and
     12.0元, 1/2 and 50%); each is compared with the first of every group, in order. An empty answer is no vote. Of
     equally many votes the answer that was given first wins.
     """

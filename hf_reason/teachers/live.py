@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from hf_reason.losses import LiveTargets, step_similarities, step_vectors
+from hf_reason.models.lm_head import causal_model, lm_head
 
 from .base import TeacherTargets, scored
 from .errors import TeacherError
-from .head import causal_model, lm_head
 
 # What the teacher's backbone reads of a batch.
 _MODEL_INPUTS = (

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "CoTSFTTrainer": ".cot_sft",
         "DistillKLConfig": ".distill_kl_config",
         "DistillKLTrainer": ".distill_kl",
-        "MuonWithAdamW": ".muon",
+        "MuonWithAdamW": ".optim.muon",
         "ReasonerLoRAConfig": ".reasoner_lora_config",
         "ReasonerLoRATrainer": ".reasoner_lora",
     },

@@ -9,10 +9,9 @@ import numpy as np
 
 from hf_reason.text.long_chains import StepTooLong, split_encoded
 from hf_reason.text.spans import ADDED_COLUMNS, ANSWER, CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
-
-from .domains import domain_id
-from .order import domain_of_rows
-from .tasks import TaskTable
+from hf_reason.trainers.loss_terms.tasks import TaskTable
+from hf_reason.trainers.sampling.domains import domain_id
+from hf_reason.trainers.sampling.order import domain_of_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

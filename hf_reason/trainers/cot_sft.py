@@ -11,23 +11,23 @@ from trl import SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
 from hf_reason.losses import token_weights
-from hf_reason.models.adapters import base_fingerprint, write_base
+from hf_reason.models.peft_adapters import base_fingerprint, write_base
 from hf_reason.text import spans
 from hf_reason.text.collator import CoTCollator
 from hf_reason.text.instructions import check_instructions, save_instructions
 from hf_reason.text.spans import ADDED_COLUMNS, ANSWER, IGNORE_INDEX, SPAN_COLUMNS
 from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
+from hf_reason.trainers.loss_terms.mixup import Mix, draw_mix
+from hf_reason.trainers.loss_terms.tasks import TaskTable, parse_tasks
+from hf_reason.trainers.optim.muon import MuonFactory
+from hf_reason.trainers.sampling.domains import DomainPlan
+from hf_reason.trainers.sampling.order import lengths, plan_of, staged_sampler
+from hf_reason.trainers.sampling.samplers import LengthGroupedSampler
 
 from .cot_data import TOKEN_COLUMNS, AddedColumns, encode_records, is_record_dataset, limit_length, pack_rows
 from .cot_sft_config import CoTSFTConfig
-from .domains import DomainPlan
 from .fused_forward import FusedModel, TokenLoss
-from .mixup import Mix, draw_mix
-from .muon import MuonFactory
-from .order import lengths, plan_of, staged_sampler
 from .routed import RoutedTrainerMixin, loar_of
-from .sampling import LengthGroupedSampler
-from .tasks import TaskTable, parse_tasks
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

@@ -7,9 +7,8 @@ import torch
 from trl import SFTConfig
 
 from hf_reason._options import parsed_option
-
-from .domains import check_shares
-from .tasks import parse_tasks
+from hf_reason.trainers.loss_terms.tasks import parse_tasks
+from hf_reason.trainers.sampling.domains import check_shares
 
 _OVERLONG = ("drop", "split", "truncate", "error")
 

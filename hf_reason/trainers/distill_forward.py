@@ -10,8 +10,8 @@ import torch
 from transformers.utils import ModelOutput
 
 from hf_reason.losses import chunked_divergence, path_consistency_loss, step_similarities, step_vectors
+from hf_reason.models.lm_head import lm_head
 from hf_reason.teachers.base import TeacherTargets, scored
-from hf_reason.teachers.head import lm_head
 
 
 @dataclass

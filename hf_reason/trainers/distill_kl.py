@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl.models.utils import unwrap_model_for_generation
 
+from hf_reason.models.lm_head import causal_model
 from hf_reason.teachers.base import CACHED_COLUMNS, CACHED_SIMILARITIES, TEACHER_ROWS, Teacher, scored
 from hf_reason.teachers.cache import CacheCollator, TopKCache
 from hf_reason.teachers.cache_format import META, SETTINGS
 from hf_reason.teachers.errors import TeacherError
-from hf_reason.teachers.head import causal_model
 from hf_reason.teachers.live import LiveTeacher
 from hf_reason.teachers.loading import load_teacher_model, prepare_teacher_model
 from hf_reason.text.spans import ADDED_COLUMNS, SPAN_COLUMNS

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hf_reason._options import parsed_option
+from hf_reason.trainers.loss_terms.tasks import parse_tasks
 
 from .cot_sft_config import CoTSFTConfig
-from .tasks import parse_tasks
 
 
 @dataclass

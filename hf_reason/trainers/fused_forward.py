@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from hf_reason.losses import choice_log_probs, smoothing_term
-from hf_reason.teachers.head import causal_model, lm_head
-
-from .mixup import Mix, mixed_forward
+from hf_reason.models.lm_head import causal_model, lm_head
+from hf_reason.trainers.loss_terms.mixup import Mix, mixed_forward
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_reason.models.layer_stack import LayerStack
+from hf_reason.models.layer_selection import LayerStack
 from hf_reason.text.spans import PROMPT, THOUGHT
 
 if TYPE_CHECKING:

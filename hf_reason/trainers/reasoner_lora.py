@@ -4,8 +4,8 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.models.adapters import base_fingerprint, check_base
-from hf_reason.models.layer_stack import LayerStack, parse_layers, reasoning_stack
+from hf_reason.models.layer_selection import LayerStack, parse_layers, reasoning_stack
+from hf_reason.models.peft_adapters import base_fingerprint, check_base
 from hf_reason.text.spans import encode
 
 from .cot_data import is_record_dataset

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from hf_reason._files import is_first_process
 from hf_reason.data.record import DOMAINS
 from hf_reason.models.loar.files import WEIGHTS_FILE
-from hf_reason.models.loar.holds import PROMPT_MASK, TASKS, before_first_label
+from hf_reason.models.loar.hooks import PROMPT_MASK, TASKS, before_first_label
 from hf_reason.models.loar.model import LoAR, loar_of
 from hf_reason.text.spans import DOMAIN_IDS, PROMPT
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hf_reason.cli import run_in_batches
 from hf_reason.data import load_cot_sft_dataset
-from hf_reason.runs import run_in_batches
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
 
 RECIPES = Path(__file__).parents[1]

@@ -24,9 +24,9 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
+from hf_reason.cli import run_in_batches
+from hf_reason.cli.round_data import first_of_each
 from hf_reason.data import load_cot_sft_dataset
-from hf_reason.runs import run_in_batches
-from hf_reason.runs.round_data import first_of_each
 from hf_reason.text import encode, encode_prompt
 
 RECIPES = Path(__file__).parents[1]

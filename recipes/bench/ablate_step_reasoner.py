@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hf_reason.runs import run_side_by_side
+from hf_reason.cli import run_side_by_side
 
 RECIPES = Path(__file__).parents[1]
 REFERENCE = "decoder-only"

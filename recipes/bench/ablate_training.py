@@ -21,9 +21,9 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from safetensors import safe_open
 
+from hf_reason.cli import run_in_batches
 from hf_reason.data.record import make_record
-from hf_reason.data.word_problems import generate_word_problems
-from hf_reason.runs import run_in_batches
+from hf_reason.data.synthetic.word_problems import generate_word_problems
 
 RECIPES = Path(__file__).parents[1]
 PLAIN = "as the data are"

@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hf_reason.runs import run_side_by_side
+from hf_reason.cli import run_side_by_side
 
 RECIPES = Path(__file__).parents[1]
 MODELS = {"CoT": "demo", "direct answers": "demo_direct"}

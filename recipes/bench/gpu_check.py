@@ -15,7 +15,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from hf_reason.data.record import make_record
-from hf_reason.data.word_problems import generate_word_problems
+from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.text import encode, encode_prompt, render, train_tokenizer
 
 

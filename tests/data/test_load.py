@@ -80,7 +80,7 @@ def test_hub_name(monkeypatch):
 def test_built_in_sample_is_prepared_once(tmp_path, monkeypatch):
     import huggingface_hub.constants
 
-    from hf_reason.data import pipeline
+    from hf_reason.data.prepare import pipeline
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path))
     train = load_cot_sft_dataset()

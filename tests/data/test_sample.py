@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 import hf_reason.data as data_package
-from hf_reason.data.dedup import Deduplicator
-from hf_reason.data.equations import find_equations
-from hf_reason.data.filters import FilterConfig, judge
+from hf_reason.answers.equations import find_equations
+from hf_reason.data.clean.dedup import Deduplicator
+from hf_reason.data.clean.filters import FilterConfig, judge
 from hf_reason.data.load import sample_files
-from hf_reason.data.pipeline import prepare
+from hf_reason.data.prepare.pipeline import prepare
+from hf_reason.data.read.sources import read_traces, trace_to_record
 from hf_reason.data.record import DOMAINS, RawTrace, cjk_share
-from hf_reason.data.sources import read_traces, trace_to_record
 
 SAMPLE = Path(data_package.__file__).parent / "sample"
 EXPECTED = yaml.safe_load((SAMPLE / "expected.yaml").read_text(encoding="utf-8"))

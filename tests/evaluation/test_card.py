@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from hf_reason.evaluation.card import build_model_card, write_model_card
-from hf_reason.evaluation.card_sections import escape_cell, markdown_table
+from hf_reason.evaluation.model_card.build import build_model_card, write_model_card
+from hf_reason.evaluation.model_card.sections import escape_cell, markdown_table
 
-TEMPLATE = Path(__file__).parents[2] / "model_cards" / "template.md"
+TEMPLATE = Path(__file__).parents[2] / "hf_reason" / "evaluation" / "model_card" / "template.md"
 
 
 def figures(accuracy: float, records: int = 40, interval: list[float] | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from hf_reason.evaluation import format_table, save_report
-from hf_reason.evaluation.figures import ScoredOutput, all_figures
+from hf_reason.evaluation.aggregate import ScoredOutput, all_figures
 from hf_reason.evaluation.scoring import StepScore
 
 

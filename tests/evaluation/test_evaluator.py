@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hf_reason.data.augment import insert_distractor
 from hf_reason.data.record import DataError, make_record
+from hf_reason.data.synthetic.distractors import insert_distractor
 from hf_reason.evaluation import evaluate_model
-from hf_reason.evaluation.figures import steps_label
+from hf_reason.evaluation.aggregate import steps_label
 from hf_reason.generation.batching import generation_config, stop_ids, trim_output
 from hf_reason.text import build_prompt, encode_prompt, template_hash
 
@@ -304,7 +304,7 @@ import json, sys
 import torch
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 from hf_reason.evaluation import evaluate_model
-from hf_reason.runs import one_line_errors
+from hf_reason.cli import one_line_errors
 folder = sys.argv[1]
 with one_line_errors():
     model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

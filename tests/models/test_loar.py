@@ -23,12 +23,12 @@ from transformers import (
 )
 
 from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
-from hf_reason.models.adapters import AdapterError
 from hf_reason.models.loar import holds
 from hf_reason.models.loar.attention import window_attention
 from hf_reason.models.loar.cache import RoutedLayer
 from hf_reason.models.loar.router import balance_term, choose_groups, straight_through
 from hf_reason.models.long_context import set_sliding_window
+from hf_reason.models.peft_adapters import AdapterError
 
 SHAPE = {
     "vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 8,

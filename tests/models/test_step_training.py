@@ -10,7 +10,7 @@ from hf_reason.evaluation import evaluate_model
 from hf_reason.losses import token_weights
 from hf_reason.text import encode
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
-from hf_reason.trainers.muon import MuonWithAdamW
+from hf_reason.trainers.optim.muon import MuonWithAdamW
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from trl import ModelConfig
 
-from hf_reason.runs import EvaluationArguments, ScratchArguments
+from hf_reason.cli import EvaluationArguments, ScratchArguments
 from hf_reason.trainers import CoTSFTConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -19,7 +19,7 @@ CONFIGS = sorted((RECIPES / "configs" / "sft_cot").glob("*.yaml"))
 def data_arguments():
     sys.path.insert(0, str(RECIPES))
     try:
-        from hf_reason.runs import DataArguments
+        from hf_reason.cli import DataArguments
     finally:
         sys.path.remove(str(RECIPES))
     return DataArguments

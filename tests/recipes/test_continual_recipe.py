@@ -14,10 +14,10 @@ from datasets import Dataset, DatasetDict
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl import ModelConfig, TrlParser
 
+from hf_reason.cli import ContinualArguments, DataArguments, EvaluationArguments
 from hf_reason.data.record import make_record
-from hf_reason.data.word_problems import generate_word_problems
+from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.evaluation.forgetting import load_history
-from hf_reason.runs import ContinualArguments, DataArguments, EvaluationArguments
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 RECIPE = str(Path(__file__).parents[2] / "recipes" / "continual.py")
@@ -134,7 +134,7 @@ def test_all_weights_and_a_raw_file_of_feedback(tmp_path, data, model, monkeypat
 
 def test_a_few_lines_of_feedback_on_an_old_domain(tmp_path, data, model, monkeypatch, capsys):
     """Too few for a test split of their own: the old one watches over them. Before and after are sampled alike."""
-    import hf_reason.runs.continual as continual
+    import hf_reason.cli.continual as continual
 
     real, asked = continual.evaluate_model, []
     monkeypatch.setattr(continual, "evaluate_model", lambda *a, **k: asked.append(k) or real(*a, **k))
@@ -164,7 +164,7 @@ def test_demo_configs_have_only_arguments_that_exist(name):
 
 
 def test_a_model_that_forgot_too_much_is_not_pushed(tmp_path, data, model, monkeypatch, capsys):
-    import hf_reason.runs.continual as continual
+    import hf_reason.cli.continual as continual
 
     real, pushed = continual.evaluate_model, []
     monkeypatch.setattr(CoTSFTTrainer, "push_to_hub", lambda self, **kwargs: pushed.append(self.args.output_dir))

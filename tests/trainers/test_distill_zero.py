@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from hf_reason.data.record import make_record
-from hf_reason.data.word_problems import generate_word_problems
+from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.text import render, train_tokenizer
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from hf_reason import LoAR, LoARConfig, apply_loar
 from hf_reason.data.record import make_record
-from hf_reason.data.word_problems import generate_word_problems
+from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.evaluation import evaluate_model
 from hf_reason.generation import generate_cot
 from hf_reason.models.loar.model import loar_of

@@ -12,8 +12,8 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from hf_reason.models.adapters import AdapterError, adapter_of, base_fingerprint, load_adapters
-from hf_reason.models.layer_stack import parse_layers, reasoning_stack
+from hf_reason.models.layer_selection import parse_layers, reasoning_stack
+from hf_reason.models.peft_adapters import AdapterError, adapter_of, base_fingerprint, load_adapters
 from hf_reason.text import encode
 from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
 from hf_reason.trainers.layer_ranking import RANKING_FILE, rank_layers

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_reason._files import write_atomically
-from hf_reason.models.adapters import AdapterError
+from hf_reason.models.peft_adapters import AdapterError
 
 from .configuration import CONFIG_FILE, LoARConfig
 

@@ -13,15 +13,15 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from hf_reason.models.adapters import AdapterError
-from hf_reason.models.layer_stack import reasoning_stack
+from hf_reason.models.layer_selection import reasoning_stack
 from hf_reason.models.long_context import chosen_layers
+from hf_reason.models.peft_adapters import AdapterError
 
 from .attention import NAME
 from .cache import RoutedLayer, routed_cache
 from .configuration import LoARConfig
 from .files import LoARFiles
-from .holds import (
+from .hooks import (
     PROJECTIONS,
     PROMPT_MASK,
     TASKS,

@@ -8,7 +8,7 @@ from hf_reason.evaluation import scoring
 _DESCRIPTION = """
 How much of its accuracy a model keeps when an irrelevant sentence with a number stands in the problem: accuracy with
 the noise / accuracy without. 1 means that the noise costs nothing; above 1 that the model got better by chance. Make
-the noisy problems with `hf_reason.data.augment.insert_distractor`.
+the noisy problems with `hf_reason.data.synthetic.distractors.insert_distractor`.
 """
 
 _INPUTS = """

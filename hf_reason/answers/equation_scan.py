@@ -1,0 +1,263 @@
+"""Split prose into chains of arithmetic sides joined by = and ≈; sides that arithmetic cannot judge are marked."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .latex_plain import clean_markup
+
+_CJK = r"\u4e00-\u9fff\u3400-\u4dbf"
+_PIECE = re.compile(r"[\n。；;！？]")
+_TOKENS = re.compile(
+    rf"""
+      (?P<bullet>(?:^|(?<=\n))[ \t]*(?:[-*+•][ ]|\#+[ ]|\d+[.)、]\s|\(\d+\))|(?:步骤|第|[Ss]tep)\s*\d+\s*步?[:.、,])
+    | (?P<cut>\d+\.\d+(?:\.{{3,}}|…+)%?)
+    | (?P<number>(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?(?:[ ]?[万亿](?![{_CJK}]*分之))?(?:\s?%)*|\.\d+)
+    | (?P<times>[xX](?=\s*[\d(.$¥]))
+    | (?P<per>/[ ]?(?:[A-Za-z]{{2,}}|[{_CJK}]{{1,4}})(?![\w(]))
+    | (?P<rest>\s*(?:[,，]\s*(?=余))?(?:…+|\.{{3,}}|余数?(?:是|为)?|remainder|[rR](?=\s*\d))\s*(?=[\d$¥]))
+    | (?P<note>\([ ]*(?:[{_CJK}A-Za-z²³/]+)[ ]*\))
+    | (?P<op>\*\*|[-+×÷*/^·²³])
+    | (?P<open>[(\[])
+    | (?P<close>[)\]])
+    | (?P<sign>=+(?!>)|≈)
+    | (?P<short>(?<=\d)[ ]?(?:[mgLlhs]|[mcdk]m)(?:\^[23]|[²³])?(?![\w(]))
+    | (?P<word>[{_CJK}]+(?:/[{_CJK}]+)?|[A-Za-z][A-Za-z'’]+(?:/[A-Za-z]+)?(?:\^\d|[²³])?(?![\w(]))
+    | (?P<symbol>\\?[A-Za-z_\u0391-\u03c9]\w*|[√∞{{}}|!<>≤≥≠∑∫°])
+    | (?P<ratio>(?<=\d):(?=\d))
+    | (?P<blank>[ \t\u3000\u00a0$¥£€]+)
+    | (?P<other>.|\n)
+    """,
+    re.VERBOSE,
+)
+# Words after a number that change its value, so that the number alone says nothing.
+_CHANGES_VALUE = re.compile(r"分之|[折成半]$|^[十百千]$|又")
+_LEADS_ON = re.compile(r"的|平方$|立方$|次方$|和|与|比|乘|除|加|减|是|为")
+_MAX_UNIT = 4
+_MAX_WORDS = 6
+
+
+@dataclass
+class Segment:
+    """One side of an equation: its text with the units taken out.
+
+    Attributes:
+        parts: The tokens that count.
+        units: The words that stood after numbers.
+        operations: How many operations the side has.
+        bad: The side cannot be judged (an unknown, a function, a word in place of a number).
+        soft: A reading was guessed (`3m` may be a length or an unknown): trust it only if it holds.
+        cut: Its number ends in dots (`66.666...%`).
+    """
+
+    parts: list[str] = field(default_factory=list)
+    units: set[str] = field(default_factory=set)
+    operations: int = 0
+    bad: bool = False
+    soft: bool = False
+    cut: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+
+class _Scanner:
+    """Builds the chains token by token; `flush` ends a chain."""
+
+    def __init__(self) -> None:
+        self.chains: list[tuple[list[Segment], list[str]]] = []
+        self.reset("start")
+
+    def reset(self, previous: str) -> None:
+        self.segments = [Segment()]
+        self.signs: list[str] = []
+        self.previous = previous
+        self.open_at: list[int] = []
+        self.doubtful = False
+        self.words = 0
+
+    def flush(self, previous: str = "start") -> None:
+        if self.signs:
+            last = self.segments[-1]
+            if not last.parts or self.previous in ("op", "open") or self.open_at:
+                last.bad = True
+            self.chains.append((self.segments, self.signs))
+        self.reset(previous)
+
+    @property
+    def current(self) -> Segment:
+        return self.segments[-1]
+
+    def after_value(self) -> bool:
+        return self.previous in ("number", "close", "unit")
+
+    def number(self, text: str, gap: str) -> None:
+        if self.previous == "number" and gap.isspace():
+            # "10 000" and "8 5% increases": neither number means what it says alone.
+            self.current.bad = True
+            self.flush()
+            self.current.bad = True
+        elif self.after_value() or self.previous == "symbol":
+            # "Week 3 + Week 4 = 48 + 48": the 4 ends a side that has a word in it.
+            tainted = self.previous == "symbol" and self.current.operations > 0
+            self.flush()
+            self.current.bad = tainted
+        self.current.parts.append(text.replace(" ", ""))
+        self.previous = "number"
+
+    def operator(self, text: str) -> None:
+        current = self.current
+        if text in "²³":
+            text = "^2" if text == "²" else "^3"
+            current.parts.append(text)
+            current.bad |= self.previous not in ("number", "close")
+            current.operations += 1
+            return
+        current.bad |= self.doubtful
+        if not self.after_value() and self.previous != "symbol":
+            # A sign at the front belongs to a number, unless a word or another sign stands before it.
+            current.bad |= text not in "+-" or self.previous == "word" or (self.previous == "op" and text == "+")
+        else:
+            current.operations += 1
+        current.parts.append(text)
+        self.previous = "op"
+
+    def open(self, text: str, adjacent: bool) -> None:
+        if self.after_value():
+            if self.previous == "unit" or not adjacent:
+                self.flush()
+            else:
+                self.current.operations += 1
+        elif self.previous == "word":
+            self.previous = "start"
+        self.open_at.append(len(self.current.parts))
+        self.current.parts.append("(")
+        self.previous = "open"
+
+    def close(self) -> None:
+        if not self.open_at:
+            self.flush()
+            return
+        self.current.bad |= self.previous in ("op", "open")
+        self.open_at.pop()
+        self.current.parts.append(")")
+        self.previous = "close"
+
+    def sign(self, text: str) -> None:
+        current = self.current
+        if self.open_at:
+            # "2×(3+5=8)": only what stands inside the bracket takes part.
+            parts = current.parts[self.open_at[-1] + 1 :]
+            inner = Segment(parts, current.units, 0, current.bad, current.soft, current.cut)
+            inner.operations = sum(part in ("+", "-", "×", "÷", "*", "**", "/", "^", "·") for part in parts)
+            previous, doubtful = self.previous, self.doubtful
+            self.reset(previous)
+            self.segments, self.doubtful = [inner], doubtful
+            current = inner
+        current.bad |= self.doubtful or not current.parts or self.previous in ("op", "open")
+        self.segments.append(Segment())
+        self.signs.append("≈" if text == "≈" else "=")
+        self.previous, self.doubtful, self.words = "sign", False, 0
+
+    def rest(self) -> None:
+        if self.after_value() and self.signs and not self.open_at and "…" not in self.current.parts:
+            self.current.parts.append("…")
+            self.previous = "rest"
+        else:
+            self.flush()
+
+    def word(self, text: str) -> None:
+        current = self.current
+        chinese = not text[0].isascii()
+        if self.after_value():
+            self.words = self.words + 1 if self.previous == "unit" else 1
+            if _CHANGES_VALUE.search(text):
+                current.bad = True
+            if (chinese and len(text) > _MAX_UNIT) or self.words > _MAX_WORDS:
+                self.flush("word")
+                return
+            self.current.soft |= self.words > 2
+            self.doubtful |= chinese and bool(_LEADS_ON.search(text))
+            current.units.add(text.lower())
+            self.previous = "unit"
+        elif self.previous in ("op", "open") or self.signs:
+            current.bad = True
+            current.parts.append("?")
+            self.previous = "symbol"
+        else:
+            self.flush("word")
+
+    def ratio(self) -> None:
+        """`12:8` is neither a number nor a clock time for sure; what it stands in cannot be judged."""
+        self.current.bad = True
+        self.previous = "op"
+
+    def symbol(self, text: str, adjacent: bool) -> None:
+        if text in ("a", "A", "I") and not adjacent and self.previous not in ("op", "open"):
+            self.word(text)
+            return
+        self.current.bad = True
+        self.current.parts.append("?")
+        self.previous = "symbol"
+
+
+def scan_chains(text: str) -> Iterator[tuple[list[Segment], list[str]]]:
+    """Yield the chains of a text: the sides, and the signs (`=` or `≈`) between them.
+
+    A side that holds an unknown, a function or a word is marked `bad`; the sides next to it stay usable.
+    """
+    for piece in _PIECE.split(clean_markup(text)):
+        if "=" in piece or "≈" in piece:
+            yield from _scan_piece(piece)
+
+
+def _scan_piece(text: str) -> list[tuple[list[Segment], list[str]]]:
+    scanner = _Scanner()
+    end = -1
+    for match in _TOKENS.finditer(text):
+        kind, token = match.lastgroup, match[0]
+        adjacent = match.start() == end
+        if kind == "blank":
+            continue
+        if kind == "number":
+            scanner.number(token, text[end : match.start()] if end >= 0 else "")
+        elif kind == "cut":
+            scanner.number(token.replace("…", "").replace("...", "").rstrip("."), "")
+            scanner.current.cut = True
+        elif kind == "times" and (scanner.after_value()):
+            scanner.operator("×")
+        elif kind == "op":
+            scanner.operator(token)
+        elif kind == "open":
+            scanner.open(token, adjacent)
+        elif kind == "close":
+            scanner.close()
+        elif kind == "sign":
+            scanner.sign(token)
+        elif kind == "rest":
+            scanner.rest()
+        elif kind == "note":
+            if scanner.after_value():
+                scanner.word(token.strip("() "))
+            else:
+                scanner.flush("word")
+        elif kind == "per":
+            if scanner.after_value():
+                scanner.word(token.strip("/ "))
+            else:
+                scanner.symbol(token, adjacent)
+        elif kind == "short":
+            scanner.word(token.strip())
+            scanner.current.soft = True
+        elif kind == "word":
+            scanner.word(token)
+        elif kind == "ratio":
+            scanner.ratio()
+        elif kind in ("symbol", "times"):
+            scanner.symbol(token, adjacent)
+        else:
+            scanner.flush()
+        end = match.end()
+    scanner.flush()
+    return scanner.chains

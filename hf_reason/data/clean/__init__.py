@@ -1,0 +1,1 @@
+"""What is kept of the records: filters, duplicates, contamination, domains, splits."""

@@ -1,0 +1,150 @@
+"""Exact and near duplicates among records, on normalised text and MinHash signatures."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .decontaminate import Decontaminator
+from .text_keys import normalise, numbers_of
+
+if TYPE_CHECKING:
+    import rensa
+
+__all__ = ["Decontaminator", "Deduplicator", "normalise", "numbers_of"]
+
+_SEED = 42
+# Up to this many records with the same numbers are compared one by one; beyond it an index pays.
+_DIRECT = 64
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _bands(threshold: float, num_perm: int) -> int:
+    """Bands of the LSH index: as few as find a pair right at the threshold nine times out of ten.
+
+    A pair of similarity t meets in one of b bands of r rows with probability 1 - (1 - t^r)^b.
+    """
+    for rows in (16, 8, 4, 2):
+        if 1 - (1 - threshold**rows) ** (num_perm // rows) >= 0.9:
+            return num_perm // rows
+    return num_perm
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What the search needs of a record; can be made in another process than the one that searches.
+
+    Attributes:
+        exact: 64-bit hash of the normalised text.
+        numbers: 64-bit hash of the numbers in the context.
+        minhash: MinHash of the normalised text's character n-grams.
+    """
+
+    exact: int
+    numbers: int
+    minhash: "rensa.RMinHash"
+
+
+class _Group:
+    """Records whose contexts name the same numbers.
+
+    The first are compared one by one; those that come when they are many, through an LSH index.
+    """
+
+    __slots__ = ("_signatures", "_index")
+
+    def __init__(self) -> None:
+        self._signatures = bytearray()
+        self._index: rensa.RMinHashLSH | None = None
+
+    def best(self, minhash: "rensa.RMinHash") -> float:
+        """The largest estimated similarity to a member."""
+        if not self._signatures:
+            return 0.0
+        signature = _signature(minhash)
+        known = np.frombuffer(self._signatures, dtype=np.uint16).reshape(-1, len(signature))
+        if self._index is not None:
+            known = known[[*range(_DIRECT), *sorted(self._index.query(minhash))]]
+        return float((known == signature).mean(axis=1).max(initial=0.0))
+
+    def insert(self, minhash: "rensa.RMinHash", threshold: float) -> None:
+        signature = _signature(minhash)
+        place = len(self._signatures) // signature.nbytes
+        if place >= _DIRECT:
+            if self._index is None:
+                from rensa import RMinHashLSH
+
+                self._index = RMinHashLSH(threshold, len(signature), _bands(threshold, len(signature)))
+            self._index.insert(place, minhash)
+        self._signatures += signature.tobytes()
+
+
+def _signature(minhash: "rensa.RMinHash") -> np.ndarray:
+    # 16 bits a value: by chance one in 65,536 agrees, which does not move the estimate.
+    return np.array(minhash.digest(), dtype=np.uint32).astype(np.uint16)
+
+
+class Deduplicator:
+    """Finds records that were seen before, one at a time and in order.
+
+    *Exact*: context and steps are equal after `normalise`. *Near*: the estimated Jaccard similarity of
+    their character n-grams (context and steps together) is at least `threshold` **and** the contexts
+    name the same numbers in the same order. A word problem with other numbers is another problem, however
+    alike its words are.
+
+    The result depends only on the order of the calls: adding the kept records of an earlier run again
+    rebuilds the state. A record takes about 600 bytes.
+
+    Args:
+        threshold: Least Jaccard similarity of a near duplicate, in (0, 1].
+        ngram: Characters of an n-gram.
+        num_perm: Length of a MinHash signature; the estimate's standard error is about
+            sqrt(t(1-t)/num_perm), 0.035 at the defaults.
+
+    Raises:
+        ValueError: a parameter out of range.
+    """
+
+    def __init__(self, threshold: float = 0.8, ngram: int = 5, num_perm: int = 128):
+        if not 0 < threshold <= 1 or ngram < 1 or num_perm < 16 or num_perm % 16:
+            raise ValueError(
+                "threshold must be in (0, 1], ngram at least 1 and num_perm a multiple of 16; got "
+                f"threshold={threshold}, ngram={ngram}, num_perm={num_perm}."
+            )
+        self.threshold, self.ngram, self.num_perm = threshold, ngram, num_perm
+        self._exact: set[int] = set()
+        self._groups: dict[int, _Group] = {}
+
+    def sketch(self, context: str, steps: str | list[str]) -> Sketch:
+        """Reduce a record to what the search needs. Most of the time goes here, and no state is touched."""
+        from rensa import RMinHash
+
+        text = normalise(context) + "\x1f" + normalise(steps if isinstance(steps, str) else "\n".join(steps))
+        minhash = RMinHash(self.num_perm, _SEED)
+        minhash.update([text[at : at + self.ngram] for at in range(max(1, len(text) - self.ngram + 1))])
+        return Sketch(_digest(text), _digest("|".join(numbers_of(context))), minhash)
+
+    def add(self, context: str, steps: str | list[str]) -> str | None:
+        """Take a record in and say whether it is a duplicate; duplicates are not remembered.
+
+        Returns:
+            `"exact"`, `"near"` or `None` for a record that is new.
+        """
+        return self.add_sketch(self.sketch(context, steps))
+
+    def add_sketch(self, sketch: Sketch) -> str | None:
+        """The same for a record's sketch."""
+        if sketch.exact in self._exact:
+            return "exact"
+        group = self._groups.get(sketch.numbers)
+        if group is None:
+            group = self._groups[sketch.numbers] = _Group()
+        elif group.best(sketch.minhash) >= self.threshold:
+            return "near"
+        self._exact.add(sketch.exact)
+        group.insert(sketch.minhash, self.threshold)
+        return None

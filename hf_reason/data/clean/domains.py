@@ -1,0 +1,198 @@
+"""Domains: which of the eight a problem belongs to, by the source's own name for it or by words in the text."""
+
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_reason.data.record import DOMAINS, DataError
+
+_BUILT_IN = Path(__file__).with_name("domains.yaml")
+_LATIN = re.compile(r"[a-z][a-z0-9+#'-]*")
+_MAX_COUNT = 3
+_MAX_PHRASE = 4
+# Enough to tell; a long text does not make a domain clearer.
+_MAX_TEXT = 4000
+_CHAIN_FACTOR = 4
+_TOP_KEYS = ("domains", "aliases", "min_score")
+_HINT_PARTS = re.compile(r"[/,;:|>()\-_\s、，；：]+")
+
+
+class DomainTagger:
+    """Says which domain a text belongs to.
+
+    Each word of the rules found in the text adds its weight to its domain (up to three times), each pattern
+    once. The highest score wins, ties go to the domain that stands first in `DOMAINS`; below `min_score`
+    the text is general.
+
+    Args:
+        rules: A YAML file that replaces the built-in rules (`domains.yaml` beside this module shows the form), or
+            `None`.
+
+    Raises:
+        DataError: the file is missing, no YAML, or not of that form; the message names the file and the key.
+    """
+
+    def __init__(self, rules: str | Path | None = None):
+        self._path = Path(rules) if rules is not None else _BUILT_IN
+        data = self._load()
+        self._min_score = data.get("min_score", 1)
+        if isinstance(self._min_score, bool) or not isinstance(self._min_score, int | float):
+            raise self._error("min_score", "must be a number")
+        # Chinese words by their first two characters (one-character words by that one), longest first.
+        self._chinese: dict[str, dict[str, list[tuple[str, float]]]] = {}
+        self._latin: dict[str, list[tuple[str, float]]] = {}
+        self._patterns: list[tuple[re.Pattern[str], str, float]] = []
+        self._phrase_starts: set[str] = set()
+        self._aliases = {domain: domain for domain in DOMAINS}
+        for domain, entry in self._section(data, "domains").items():
+            self._add_domain(domain, entry)
+        for key, words in self._chinese.items():
+            self._chinese[key] = dict(sorted(words.items(), key=lambda word: -len(word[0])))
+        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
+        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
+        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
+        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
+        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
+        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
+        for domain, names in self._section(data, "aliases").items():
+            for name in self._strings(f"aliases.{domain}", names):
+                self._aliases[_plain(name)] = domain
+
+    def tag(self, text: str, hint: str | None = None, chain: str = "") -> str:
+        """One of `DOMAINS`.
+
+        Args:
+            text: The problem; its first 4,000 characters are read.
+            hint: The source's own name for the domain. Decides alone if it is a known name, or has exactly one
+                known name in it (`"Math/Algebra"`); else it is ignored.
+            chain: The steps and the answer. Read along with a problem that says nothing by itself, and then the
+                score must reach four times `min_score`, since a chain touches on many things.
+        """
+        named = self._from_hint(hint) if hint else None
+        if named is not None:
+            return named
+        domain = self._from_text(text, self._min_score)
+        if domain == "general" and chain:
+            return self._from_text(f"{text}\n{chain}", _CHAIN_FACTOR * self._min_score)
+        return domain
+
+    def _from_hint(self, hint: str) -> str | None:
+        known = self._aliases.get(_plain(hint))
+        if known is not None:
+            return known
+        parts = {self._aliases[part] for part in _HINT_PARTS.split(_plain(hint)) if part in self._aliases}
+        return parts.pop() if len(parts) == 1 else None
+
+    def _from_text(self, text: str, least: float) -> str:
+        text = text[:_MAX_TEXT]
+        lowered = unicodedata.normalize("NFKC", text).lower()
+        scores = dict.fromkeys(DOMAINS, 0.0)
+        for (_, domain, weight), count in self._count_words(lowered).items():
+            scores[domain] += weight * min(count, _MAX_COUNT)
+        for pattern, domain, weight in self._patterns:
+            if pattern.search(text):
+                scores[domain] += weight
+        best = max(DOMAINS, key=lambda domain: scores[domain])
+        return best if scores[best] >= least and scores[best] > 0 else "general"
+
+    def _count_words(self, text: str) -> Counter[tuple[str, str, float]]:
+        counts: Counter[tuple[str, str, float]] = Counter()
+        match = self._chinese_start.search(text)
+        while match:
+            at = match.start()
+            end = at + 1
+            for key in (text[at : at + 2], text[at]):
+                found = next((word for word in self._chinese.get(key, ()) if text.startswith(word, at)), "")
+                if found:
+                    for domain, weight in self._chinese[key][found]:
+                        counts[found, domain, weight] += 1
+                    end = at + len(found)
+                    break
+            match = self._chinese_start.search(text, end)
+        tokens = _LATIN.findall(text)
+        for start, token in enumerate(tokens):
+            self._count_latin(token, counts)
+            if token in self._phrase_starts:
+                for size in range(2, _MAX_PHRASE + 1):
+                    self._count_latin(" ".join(tokens[start : start + size]), counts)
+        return counts
+
+    def _count_latin(self, word: str, counts: Counter[tuple[str, str, float]]) -> None:
+        found = self._latin.get(word)
+        if found is None and word.endswith("s"):
+            word = word[:-1]
+            found = self._latin.get(word)
+        for domain, weight in found or ():
+            counts[word, domain, weight] += 1
+
+    def _add_domain(self, domain: str, entry: Any) -> None:
+        where = f"domains.{domain}"
+        if not isinstance(entry, dict) or set(entry) - {"words", "patterns"}:
+            raise self._error(where, "must have `words` and may have `patterns`, nothing else")
+        for weight, words in self._weighted(f"{where}.words", entry.get("words", {})):
+            for word in words:
+                word = unicodedata.normalize("NFKC", word).lower().strip()
+                if not word:
+                    raise self._error(f"{where}.words", "has an empty word")
+                if word.isascii():
+                    self._latin.setdefault(word, []).append((domain, weight))
+                    if " " in word:
+                        self._phrase_starts.add(word.split()[0])
+                else:
+                    self._chinese.setdefault(word[:2], {}).setdefault(word, []).append((domain, weight))
+        for weight, patterns in self._weighted(f"{where}.patterns", entry.get("patterns", {})):
+            for pattern in patterns:
+                try:
+                    self._patterns.append((re.compile(pattern), domain, weight))
+                except re.error as error:
+                    raise self._error(f"{where}.patterns", f"{pattern!r} is no regular expression: {error}") from error
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            data = yaml.safe_load(self._path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot read the domain rules ({error.strerror or error}).") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DataError(f"{self._path}: the domain rules are not valid YAML: {error}") from error
+        if not isinstance(data, dict) or "domains" not in data:
+            raise self._error("domains", "is missing; it maps each domain to its words")
+        unknown = sorted(map(str, set(data) - set(_TOP_KEYS)))
+        if unknown:
+            raise self._error(unknown[0], f"is no key of the rules; known are {', '.join(_TOP_KEYS)}")
+        return data
+
+    def _section(self, data: dict[str, Any], name: str) -> dict[str, Any]:
+        section = data.get(name) or {}
+        if not isinstance(section, dict):
+            raise self._error(name, "must map domains to entries")
+        for domain in section:
+            if domain not in DOMAINS:
+                raise self._error(f"{name}.{domain}", f"is no domain; the domains are {', '.join(DOMAINS)}")
+        return section
+
+    def _weighted(self, where: str, groups: Any) -> list[tuple[float, list[str]]]:
+        """`{weight: [word, ...]}`; a plain list has weight 1."""
+        if isinstance(groups, list):
+            groups = {1: groups}
+        if not isinstance(groups, dict):
+            raise self._error(where, "must be a list, or map weights to lists")
+        for weight in groups:
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
+                raise self._error(f"{where}.{weight}", "must be a positive weight")
+        return [(weight, self._strings(f"{where}.{weight}", words)) for weight, words in groups.items()]
+
+    def _strings(self, where: str, values: Any) -> list[str]:
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise self._error(where, "must be a list of strings; put numbers and yes/no in quotes")
+        return values
+
+    def _error(self, key: str, problem: str) -> DataError:
+        return DataError(f"{self._path}: {key} {problem}.")
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("&", "and").split())

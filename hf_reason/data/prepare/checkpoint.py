@@ -1,0 +1,193 @@
+"""The `.work` folder of a preparation: finished chunks on disk, so that a killed run goes on where it was.
+
+Every finished chunk is three files, written under a temporary name and renamed: the records (Arrow stream), the
+context keys (raw numpy), and last the tally (JSON), whose presence says that the chunk is finished.
+`settings.json` says which sources and settings the chunks were made with.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from hf_reason.data.clean.splits import SIGNATURE_LENGTH, ContextKey
+from hf_reason.data.record import DataError, record_features
+
+from .counts import Tally
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WORK = ".work"
+# What a preparation writes; `overwrite` removes these and nothing else.
+OUTPUTS = ("train", "validation", "test", "dataset_dict.json", "report.json", "report.html", "report.png")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON under a temporary name, then rename: the file is there as a whole or not at all."""
+    _replace(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {name: value}
+    return {key: leaf for k, v in items for key, leaf in _flat(v, f"{name}.{k}" if name else str(k)).items()}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What differs between two settings, as `name: old -> new`, at most five."""
+    before, now = _flat(old), _flat(new)
+    found = [
+        f"{name}: {before.get(name, 'nothing')!r} -> {now.get(name, 'nothing')!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def key_type() -> "np.dtype":
+    """How a `ContextKey` lies on disk."""
+    import numpy as np
+
+    return np.dtype([("signature", "<u4", SIGNATURE_LENGTH), ("numbers", "<u8"), ("exact", "<u8")])
+
+
+class WorkFolder:
+    """The `.work` folder of `output_dir`, held by one process at a time (a context manager).
+
+    Args:
+        output_dir: the folder that will hold the data set.
+        settings: JSON-able description of everything that decides the result.
+        chunk_size: traces a chunk, for a new run; one that goes on keeps the size it began with.
+
+    Raises:
+        DataError: if the folder holds work with other settings, or another process is at work in it.
+    """
+
+    def __init__(self, output_dir: Path, settings: dict[str, Any], chunk_size: int):
+        from filelock import FileLock, Timeout
+
+        self.path = output_dir / WORK
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path / "lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise DataError(f"{output_dir}: another run is preparing data here. Wait for it to end.") from None
+        try:
+            self.chunk_size = self._settle(output_dir, settings, chunk_size)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _settle(self, output_dir: Path, settings: dict[str, Any], chunk_size: int) -> int:
+        path = self.path / "settings.json"
+        if not path.exists():
+            for stale in self.path.glob("chunk-*"):  # left by a run that was killed while it cleaned up
+                stale.unlink()
+            (self.path / "all_read").unlink(missing_ok=True)
+            write_json(path, {"settings": settings, "chunk_size": chunk_size})
+            return chunk_size
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if state["settings"] != settings and not self.finished_chunks():
+            # A run that failed at its first rows has nothing worth keeping: the mended call may start at once.
+            path.unlink()
+            return self._settle(output_dir, settings, chunk_size)
+        if state["settings"] != settings:
+            raise DataError(
+                f"{output_dir} holds an unfinished run with other sources or settings "
+                f"({differences(state['settings'], settings)}). Call it as before to go on, or choose another "
+                "output_dir, or pass overwrite (--overwrite) to start anew."
+            )
+        return state["chunk_size"]
+
+    def __enter__(self) -> "WorkFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def finished_chunks(self) -> int:
+        """Number of finished chunks; they are 0 .. n-1."""
+        count = 0
+        while self._file(count, "json").exists():
+            count += 1
+        return count
+
+    def add_chunk(self, index: int, records: list[dict[str, Any]], keys: list[ContextKey], tally: Tally) -> None:
+        """Store a finished chunk."""
+        import numpy as np
+        import pyarrow as pa
+
+        schema = record_features().arrow_schema
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            writer.write_table(pa.Table.from_pylist(records, schema=schema))
+        _replace(self._file(index, "arrow"), sink.getvalue())
+        rows = np.zeros(len(keys), dtype=key_type())
+        for row, key in zip(rows, keys, strict=True):
+            row["signature"] = np.frombuffer(key.signature, dtype="<u4")
+            row["numbers"], row["exact"] = key.numbers, key.exact
+        _replace(self._file(index, "keys"), rows.tobytes())
+        write_json(self._file(index, "json"), vars(tally))
+
+    def tally(self, index: int) -> Tally:
+        """The tally of a finished chunk."""
+        stored = json.loads(self._file(index, "json").read_text(encoding="utf-8"))
+        return Tally(**stored | {"taken": Counter(stored["taken"])})
+
+    def records(self, index: int) -> list[dict[str, Any]]:
+        """The records of a finished chunk. Read through a stream, not a memory map, so that pages are given back."""
+        import pyarrow as pa
+
+        with pa.OSFile(str(self._file(index, "arrow"))) as file, pa.ipc.open_stream(file) as reader:
+            return reader.read_all().to_pylist()
+
+    def all_records(self) -> Iterator[dict[str, Any]]:
+        """Every stored record, in order."""
+        for index in range(self.finished_chunks()):
+            yield from self.records(index)
+
+    def all_keys(self) -> "np.ndarray":
+        """The context keys of every stored record, in order (structured, see `key_type`)."""
+        import numpy as np
+
+        parts = [np.fromfile(self._file(index, "keys"), dtype=key_type()) for index in range(self.finished_chunks())]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=key_type())
+
+    @property
+    def all_read(self) -> bool:
+        """Whether the sources were read to their end."""
+        return (self.path / "all_read").exists()
+
+    def mark_all_read(self) -> None:
+        _replace(self.path / "all_read", b"")
+
+    def _file(self, index: int, kind: str) -> Path:
+        return self.path / f"chunk-{index:06d}.{kind}"
+
+
+def remove_outputs(output_dir: Path) -> None:
+    """Delete what a preparation wrote into `output_dir`, finished or not, and nothing else."""
+    for name in (WORK, *OUTPUTS):
+        path = output_dir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

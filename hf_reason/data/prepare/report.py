@@ -1,0 +1,173 @@
+"""The report of a preparation: `report.json`, `report.html` and `report.png`.
+
+All three depend on the data and the settings only: no date, no path of this machine.
+"""
+
+import base64
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hf_reason.data.clean.splits import SPLITS
+from hf_reason.data.record import DOMAINS, LANGUAGES
+
+from .checkpoint import write_json
+from .counts import TAKEN_BY, Tally
+
+FORMAT = "hf_reason.prepare/1"
+
+# Lengths in characters, `steps` in steps; 4 bytes a record and measure are kept.
+MEASURES = ("context", "chain", "answer", "steps")
+_PERCENTILES = (5, 25, 50, 75, 95, 99)
+_BINS = 30
+_SMALL_SPLIT = 20
+
+LABELS = {
+    "unreadable": "row that could not be read",
+    "contaminated": "occurs in an evaluation file",
+    "exact_duplicate": "exact duplicate",
+    "near_duplicate": "near duplicate",
+}
+
+
+class RecordStats:
+    """Collects what the report says about the records that stayed."""
+
+    def __init__(self) -> None:
+        self._values = {name: array("I") for name in MEASURES}
+        self._domains = {domain: Counter[str]() for domain in DOMAINS}
+        self._languages: Counter[str] = Counter()
+        self._splits: Counter[str] = Counter()
+
+    def add(self, record: dict[str, Any], split: str) -> None:
+        steps = record["steps"]
+        sizes = (len(record["context"]), sum(map(len, steps)), len(record["answer"]), len(steps))
+        for name, size in zip(MEASURES, sizes, strict=True):
+            self._values[name].append(size)
+        self._domains[record["domain"]][split] += 1
+        self._languages[record["language"]] += 1
+        self._splits[split] += 1
+
+    def summary(self, splits: list[str]) -> dict[str, Any]:
+        """JSON-able: records a split, domain (and split) and language; percentiles and histograms."""
+        return {
+            "splits": {split: self._splits[split] for split in splits},
+            "domains": {
+                name: {"all": sum(found.values())} | {split: found[split] for split in splits}
+                for name, found in self._domains.items()
+            },
+            "languages": {name: self._languages[name] for name in LANGUAGES},
+            "distributions": {name: describe(values) for name, values in self._values.items()},
+        }
+
+
+def describe(values: "array[int]") -> dict[str, Any]:
+    """Mean, extremes, percentiles and a histogram of whole numbers; `{}` for none.
+
+    The histogram's bins are equally wide (1, 2 or 5 times a power of ten) and reach up to the 99th percentile;
+    `over` counts what lies beyond, so that a single huge value does not flatten the rest.
+    """
+    import numpy as np
+
+    if not len(values):
+        return {}
+    numbers = np.frombuffer(values, dtype=f"u{values.itemsize}")
+    percentiles = np.percentile(numbers, _PERCENTILES, method="inverted_cdf")
+    low, high = int(numbers.min()), int(percentiles[-1])
+    width = _nice_width((high - low + 1) / _BINS)
+    edges = np.arange(low - low % width, high + width + 1, width)
+    counts, _ = np.histogram(numbers[numbers < edges[-1]], bins=edges)
+    return {
+        "mean": round(float(numbers.mean()), 2),
+        "min": low,
+        **{f"p{p}": int(value) for p, value in zip(_PERCENTILES, percentiles, strict=True)},
+        "max": int(numbers.max()),
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist(), "over": int((numbers >= edges[-1]).sum())},
+    }
+
+
+def _nice_width(least: float) -> int:
+    width = 1
+    while width < least:
+        width = int(width * 2.5) if str(width)[0] == "2" else width * 2
+    return width
+
+
+def build_report(
+    tally: Tally,
+    summary: dict[str, Any],
+    settings: dict[str, Any],
+    fingerprint: str,
+) -> dict[str, Any]:
+    """Put the report together.
+
+    Args:
+        tally: the merged account of all chunks.
+        summary: `RecordStats.summary`.
+        settings: what the run was called with, as in `.work/settings.json`.
+        fingerprint: hash of the settings; the same fingerprint means the same data set.
+
+    Raises:
+        AssertionError: if in != out + taken.
+    """
+    tally.check()
+    kept_of = {name: {"in": came, "out": stayed} for name, (came, stayed) in tally.sources.items()}
+    report = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "counts": {
+            "in": tally.came_in,
+            "out": tally.kept,
+            "filters": {name: tally.taken[name] for name in TAKEN_BY},
+        },
+        "files": kept_of,
+        **summary,
+        "examples": {name: tally.examples[name] for name in TAKEN_BY if name in tally.examples},
+        "settings": settings,
+    }
+    report["warnings"] = _warnings(report)
+    return report
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    found = [
+        f"The {split} split has only {rows} records; scores on it will be noisy."
+        for split, rows in report["splits"].items()
+        if split != "train" and rows < _SMALL_SPLIT and report["counts"]["out"]
+    ]
+    for name, taken in report["counts"]["filters"].items():
+        if taken > report["counts"]["in"] / 2:
+            found.append(f"{name} took {taken} of {report['counts']['in']}: look at its examples before you go on.")
+    return found
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """Write `report.png`, `report.html` and, last, `report.json` into `folder`."""
+    from .report_plot import draw_report
+
+    picture = draw_report(report)
+    (folder / "report.png").write_bytes(picture)
+    (folder / "report.html").write_text(report_html(report, picture), encoding="utf-8")
+    write_json(folder / "report.json", report)
+
+
+def report_html(report: dict[str, Any], picture: bytes) -> str:
+    """One page without outside references; every text of the data is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
+    flow = [(name, label(name), count) for name, count in report["counts"]["filters"].items()]
+    return environment.from_string(source).render(
+        report=report,
+        flow=flow,
+        label=label,
+        splits=[name for name in SPLITS if name in report["splits"]],
+        picture=base64.b64encode(picture).decode(),
+    )
+
+
+def label(name: str) -> str:
+    """A filter's name in words."""
+    return LABELS.get(name, name.replace("_", " "))

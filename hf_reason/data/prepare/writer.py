@@ -1,0 +1,106 @@
+"""Writing the final `datasets` folder, row by row and byte for byte the same.
+
+The folder is what `DatasetDict.save_to_disk` writes and `datasets.load_from_disk` reads. It is written here because
+`save_to_disk` needs the whole split as a table first and stamps it with a random fingerprint.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_reason.data.clean.splits import SPLITS
+from hf_reason.data.record import record_features
+
+from .checkpoint import write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH = 1000
+_FILE_BYTES = 500_000_000
+
+
+class SplitWriter:
+    """Writes the records of one split into `folder`, a new Arrow file every 500 MB.
+
+    Record batches hold 1,000 rows whatever the size of the chunks they came in, so that the bytes depend on the
+    rows only.
+    """
+
+    def __init__(self, folder: Path, split: str):
+        self._folder, self._split = folder, split
+        self._schema = record_features().arrow_schema
+        self._buffer: list[dict[str, Any]] = []
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self._files: list[Path] = []
+        self._bytes = 0
+        self.rows = 0
+        folder.mkdir(parents=True)
+        self._open()
+
+    def add(self, record: dict[str, Any]) -> None:
+        self._buffer.append(record)
+        self.rows += 1
+        if len(self._buffer) == _BATCH:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the files and write `state.json` and `dataset_info.json`."""
+        from datasets import DatasetInfo
+
+        self._flush()
+        self._shut()
+        digest = hashlib.blake2b(self._split.encode(), digest_size=8)
+        names = []
+        for index, path in enumerate(self._files):
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            names.append(f"data-{index:05d}-of-{len(self._files):05d}.arrow")
+            path.rename(self._folder / names[-1])
+        state: dict[str, Any] = {
+            "_data_files": [{"filename": name} for name in names],
+            "_fingerprint": digest.hexdigest(),
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": self._split,
+        }
+        write_json(self._folder / "state.json", state)
+        DatasetInfo(features=record_features()).write_to_directory(str(self._folder), pretty_print=True)
+
+    def _open(self) -> None:
+        import pyarrow as pa
+
+        self._files.append(self._folder / f"data-{len(self._files):05d}.arrow")
+        self._writer = pa.ipc.new_stream(str(self._files[-1]), self._schema)
+        self._bytes = 0
+
+    def _shut(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if not self._buffer:
+            return
+        if self._bytes >= _FILE_BYTES:
+            self._shut()
+            self._open()
+        table = pa.Table.from_pylist(self._buffer, schema=self._schema)
+        assert self._writer is not None
+        self._writer.write_table(table)
+        self._bytes += table.nbytes
+        self._buffer = []
+
+
+def open_splits(folder: Path, validation_share: float, test_share: float) -> dict[str, SplitWriter]:
+    """A writer for each split whose share is above 0, and the `dataset_dict.json` that lists them."""
+    shares = {"train": 1.0, "validation": validation_share, "test": test_share}
+    writers = {name: SplitWriter(folder / name, name) for name in SPLITS if shares[name] > 0}
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(writers)}), encoding="utf-8")
+    return writers

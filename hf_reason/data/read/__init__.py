@@ -1,0 +1,1 @@
+"""From files in published layouts to raw traces."""

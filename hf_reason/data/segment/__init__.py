@@ -1,0 +1,1 @@
+"""From a chain of prose to its steps."""

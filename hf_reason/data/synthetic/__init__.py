@@ -1,0 +1,1 @@
+"""Records that are made: word problems, distractors."""

@@ -1,0 +1,1 @@
+"""The model card: its sections, and the template that a recipe fills."""

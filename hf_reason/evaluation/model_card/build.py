@@ -1,0 +1,186 @@
+"""The model card: what a model is, how it was measured, on which data and with which settings it was trained.
+
+    text = build_model_card("model_cards/template.md", model_name="me/my-reasoner", results=evaluate_model(...))
+
+Sections without data are left out. The metadata is the Hub's own (`huggingface_hub.ModelCardData`), checked by reading
+the finished card back.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_reason._files import write_atomically
+from hf_reason.evaluation.report import Results
+from hf_reason.version import __version__
+
+from .sections import (
+    accuracy_with_interval,
+    data_tables,
+    limitations_of,
+    markdown_table,
+    measured,
+    one_line,
+    plot,
+    result_columns,
+    results_tables,
+)
+
+TAGS = ("reasoning", "chain-of-thought", "chinese", "hf_reason")
+# what goes into the metadata, where the Hub's pages and searches find it
+_INDEXED = ("answer_accuracy", "step_accuracy", "key_node_coverage", "close_rate", "distractor_resistance")
+_USAGE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+
+messages = [{{"role": "user", "content": "一个果园有苹果树36行,每行12棵,一共有多少棵?"}}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+output = model.generate(**inputs, max_new_tokens=512)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+
+def build_model_card(
+    template: str | os.PathLike[str],
+    *,
+    model_name: str,
+    base_model: str | None = None,
+    language: str | Sequence[str] = "zh",
+    license: str | None = None,
+    datasets: Sequence[str] = (),
+    datasets_info: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    results: Results | Sequence[Results] | None = None,
+    eval_dataset: str = "held-out records",
+    plots: Sequence[str] = (),
+    usage: str | None = None,
+    limitations: Sequence[str] = (),
+) -> str:
+    """Fill the template.
+
+    Args:
+        template: File of the jinja2 template (`model_cards/template.md`).
+        model_name: Name on the Hub ("user/name") or any other name.
+        base_model: What training started from; None: from scratch. A local folder is named without its path.
+        language: Hub language codes.
+        license: Hub licence identifier, for example "apache-2.0".
+        datasets: Data sets trained on; those with a name of the Hub's form also go into the metadata.
+        datasets_info: The `report.json` of the preparation.
+        settings: Training settings to show, name -> value.
+        results: What `evaluate_model` returns; a sequence of these for several training seeds of the same recipe (the
+            card then gives mean, lowest and highest); or name -> results for models side by side, of which the first
+            is this one.
+        eval_dataset: What the results were measured on.
+        plots: PNG files relative to the card, "/" between folders.
+        usage: Python that loads the model; default: transformers' Auto classes and the chat template.
+        limitations: Sentences (Markdown), shown after those that follow from the data.
+
+    Raises:
+        ValueError: a plot is not a relative path, or the results are not those of `evaluate_model`.
+        jinja2.UndefinedError: the template asks for something that is not given here.
+    """
+    from huggingface_hub import ModelCard
+    from jinja2 import Environment, StrictUndefined
+
+    columns, seeds = result_columns(results)
+    main = next(iter(columns.values()), None)
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False)
+    metadata = _metadata(model_name, base_model, language, license, datasets, main, eval_dataset)
+    text = environment.from_string(Path(template).read_text(encoding="utf-8")).render(
+        metadata=metadata,
+        title=one_line(model_name),
+        summary=_summary(base_model, datasets, eval_dataset, main, seeds),
+        summary_zh=_summary_zh(main),
+        usage=usage or _USAGE.format(name=model_name),
+        measured=measured(main, seeds, eval_dataset) if main else "",
+        results=results_tables(columns) if main else None,
+        plots=[plot(name) for name in plots] if main else [],
+        data=data_tables(datasets_info) if datasets_info else None,
+        settings=markdown_table(("setting", "value"), settings.items()) if settings else None,
+        limitations=[*limitations_of(main, seeds), *limitations],
+        template_hash=main.get("template_hash") if main else None,
+        version=__version__,
+    )
+    ModelCard(text)  # raises if the metadata cannot be read back
+    return text.rstrip() + "\n"
+
+
+def write_model_card(path: str | os.PathLike[str], template: str | os.PathLike[str], **fields: Any) -> Path:
+    """`build_model_card` into a file (usually README.md of the model), there whole or not at all; returns its path."""
+    target = Path(path)
+    text = build_model_card(template, **fields)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, text.encode())
+    return target
+
+
+def _metadata(
+    model_name: str,
+    base_model: str | None,
+    language: str | Sequence[str],
+    license: str | None,
+    datasets: Sequence[str],
+    main: Results | None,
+    eval_dataset: str,
+) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    figures = {name: main[name] for name in _INDEXED if main.get(name) is not None} if main else {}
+    evaluated = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=_hub_name(eval_dataset) or "custom",
+            dataset_name=one_line(eval_dataset),
+            metric_type=name,
+            metric_name=name.replace("_", " ").capitalize(),
+            metric_value=round(value, 4),
+        )
+        for name, value in figures.items()
+    ]
+    data = ModelCardData(
+        language=language if isinstance(language, str) else list(language),
+        license=license,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=list(TAGS),
+        base_model=_hub_name(base_model),
+        datasets=[name for name in datasets if _hub_name(name)] or None,
+        metrics=list(figures) or None,
+        model_name=one_line(model_name),
+        eval_results=evaluated or None,
+    )
+    return str(data.to_yaml()).strip()
+
+
+def _hub_name(name: str | None) -> str | None:
+    """The name if the Hub could have it: other values are refused in metadata, and local paths mean nothing there."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if not name or "/" not in name or Path(name).exists():
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def _summary(
+    base_model: str | None, datasets: Sequence[str], eval_dataset: str, main: Results | None, seeds: int
+) -> str:
+    name = None if base_model is None else _hub_name(base_model) or Path(base_model).name
+    start = f"fine-tuned from `{one_line(name)}`" if name else "trained from scratch"
+    text = f"A causal language model that reasons step by step in Chinese, {start}"
+    text += f", on {', '.join(f'`{one_line(dataset)}`' for dataset in datasets)}." if datasets else "."
+    if main:
+        mean = f", mean of {seeds} training seeds" if seeds > 1 else ""
+        figure = accuracy_with_interval(main, "95% interval")
+        text += f" Answer accuracy on {one_line(eval_dataset)}: **{figure}**{mean}."
+    return text
+
+
+def _summary_zh(main: Results | None) -> str:
+    text = "中文摘要:本模型先逐步推理,再给出答案。"
+    return text + f"答案准确率 {accuracy_with_interval(main, '95% 置信区间')}。" if main else text

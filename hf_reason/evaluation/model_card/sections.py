@@ -1,0 +1,156 @@
+"""The sections of a model card: figures, data and limitations as Markdown, from what the pipeline reports."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from urllib.parse import quote
+
+from hf_reason.data.record import DOMAINS
+from hf_reason.evaluation.report import _ROWS, Results, _cell, as_models, group_names
+
+GROUPS = {"by_num_steps": "steps of the reference", "by_domain": "domain"}
+_LANGUAGE_NAMES = {"zh": "Chinese", "en": "English", "mixed": "mixed"}
+# below, or above, these the card says so among the limitations
+_CLOSE_RATE, _REPEAT_RATE = 0.95, 0.02
+
+
+def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; cells may hold anything, first column left, the others right."""
+    lines = [[escape_cell(cell) for cell in row] for row in (header, *rows)]
+    rule = [":---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def escape_cell(value: Any) -> str:
+    """One line that Markdown shows as it is inside a table."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    for plain, escaped in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("`", "\\`")):
+        text = text.replace(plain, escaped)
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """`text` with every run of white space, line breaks included, as one space."""
+    return " ".join(text.split())
+
+
+def result_columns(results: Results | Sequence[Results] | None) -> tuple[dict[str, Results], int]:
+    """Results by column, this model first, and the number of training seeds behind it (0: no results)."""
+    if not results:
+        return {}, 0
+    if isinstance(results, Mapping):
+        return as_models(results), 1
+    for single in results:
+        as_models({"seed": single})  # refuses what is not a result
+    if len(results) == 1:
+        return {"model": results[0]}, 1
+    ways: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "lowest": min, "highest": max}
+    return {name: _combine(results, how) for name, how in ways.items()}, len(results)
+
+
+def _combine(values: Sequence[Any], how: Callable[[Sequence[float]], float]) -> Any:
+    """The same nested figures of several runs as one; what is not a number stays if all agree, else None."""
+    if all(isinstance(value, Mapping) for value in values):
+        names = [name for name in dict.fromkeys(name for value in values for name in value) if name != "predictions"]
+        return {name: _combine([value.get(name) for value in values], how) for name in names}
+    if all(value == values[0] for value in values):
+        return values[0]
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return how(numbers) if len(numbers) == len(values) else None
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}%"
+
+
+def accuracy_with_interval(figures: Results, word: str = "") -> str:
+    """ "62.0% (58.1 - 65.7)"; `word` names the interval."""
+    interval, text = figures.get("answer_accuracy_ci"), _percent(figures.get("answer_accuracy"))
+    between = f"{word} {100 * interval[0]:.1f} - {100 * interval[1]:.1f}".strip() if interval else ""
+    return f"{text} ({between})" if between else text
+
+
+def measured(main: Results, seeds: int, eval_dataset: str) -> str:
+    """How the figures came about: what on, how often, with which prompts and settings."""
+    name, records, samples = one_line(eval_dataset), main.get("num_records"), main.get("num_samples")
+    lines = [
+        f"Measured on {name}: {records} records x {samples} sample(s) each, {seeds} training seed(s), "
+        f"prompt template `{main.get('template_hash')}` (the prompt builder of training and serving)."
+    ]
+    generation = main.get("generation") or {}
+    if generation:
+        shown = ", ".join(f"{name} {value}" for name, value in generation.items() if value is not None)
+        lines.append(f"Generation: {escape_cell(shown)}; seed {main.get('seed')}.")
+    return " ".join(lines)
+
+
+def results_tables(columns: Mapping[str, Results]) -> dict[str, Any]:
+    """`overview`: a table; `groups`: title and table of each way to group, left out where there is nothing."""
+    rows = []
+    for label, path, style in _ROWS:
+        cells = [_cell(single, path, style, None) for single in columns.values()]
+        if any(cell != "-" for cell in cells):
+            # report.py indents what belongs to the row above; Markdown would drop the blanks
+            rows.append((label.replace("  ", "— ", 1), *cells))
+    groups = []
+    for group, title in GROUPS.items():
+        names = group_names(columns, group)
+        table = [_group_row(columns, group, name) for name in names]
+        if table:
+            groups.append({"title": title, "table": markdown_table((title, "records", *columns), table)})
+    return {"overview": markdown_table(("", *columns), rows), "groups": groups}
+
+
+def _group_row(columns: Mapping[str, Results], group: str, name: str) -> tuple[Any, ...]:
+    found = [single.get(group, {}).get(name) or {} for single in columns.values()]
+    return (name, max(figures.get("num_records") or 0 for figures in found), *map(accuracy_with_interval, found))
+
+
+def plot(name: str) -> dict[str, str]:
+    """Address and title of a picture; ValueError unless `name` is a path relative to the card."""
+    if name.startswith("/") or ":" in name or "\\" in name or ".." in name.split("/"):
+        raise ValueError(
+            f"plot {name!r} is not a path relative to the card; copy it beside the card and pass its name."
+        )
+    return {"file": quote(name), "title": Path(name).stem.replace("_", " ")}
+
+
+def data_tables(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A preparation's `report.json` as a sentence and tables."""
+    counts = report["counts"]
+    taken = [(name.replace("_", " "), count) for name, count in counts["filters"].items() if count]
+    lengths = report.get("distributions", {})
+    text = f"{counts['in']} raw traces came in, {counts['out']} records stayed"
+    text += f" (preparation `{report['fingerprint']}`)." if report.get("fingerprint") else "."
+    if lengths.get("steps") and lengths.get("chain"):
+        steps, chain = lengths["steps"], lengths["chain"]
+        text += f" Median {steps['p50']} steps and {chain['p50']} characters a chain (95% under {chain['p95']})."
+    languages = [f"{_LANGUAGE_NAMES.get(k, k)} {n}" for k, n in report.get("languages", {}).items() if n]
+    text += f" Languages: {', '.join(languages)}." if languages else ""
+    splits = report.get("splits", {})
+    found = {name: row for name, row in report.get("domains", {}).items() if row.get("all")}
+    ordered = sorted(found, key=lambda name: (name not in DOMAINS, -found[name]["all"]))
+    by_domain = [(name, *(found[name].get(column, 0) for column in ("all", *splits))) for name in ordered]
+    return {
+        "text": text,
+        "splits": markdown_table(("split", "records"), splits.items()),
+        "filters": markdown_table(("filter", "records"), taken) if taken else "",
+        "domains": markdown_table(("domain", "all", *splits), by_domain) if by_domain else "",
+        "warnings": [one_line(warning) for warning in report.get("warnings", ())],
+    }
+
+
+def limitations_of(main: Results | None, seeds: int) -> list[str]:
+    """What the figures themselves say against the model."""
+    found = ["A step that reads well may be wrong; check results before you rely on them."]
+    if main is None:
+        return [*found, "No evaluation was run."]
+    if seeds == 1:
+        found.append("One training seed: how much the figures change from run to run is not known.")
+    closed, repeats = main.get("close_rate"), main.get("repeat_rate")
+    if closed is not None and closed < _CLOSE_RATE:
+        found.append(f"Only {_percent(closed)} of the outputs close their thought within the token limit.")
+    if repeats is not None and repeats > _REPEAT_RATE:
+        found.append(f"{_percent(repeats)} of the outputs repeat themselves.")
+    return found

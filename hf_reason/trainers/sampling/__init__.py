@@ -1,0 +1,1 @@
+"""Which example comes next: domains, curriculum, length groups."""

@@ -1,0 +1,288 @@
+"""Equations in prose, the exact evaluator behind them, and the steps made from a formula."""
+
+import time
+from fractions import Fraction
+
+import pytest
+
+from hf_reason.answers.equations import (
+    evaluate_expression,
+    find_equations,
+    format_number,
+    steps_from_equation,
+    write_like,
+)
+
+
+def verdicts(text: str) -> list[tuple[str, str, bool]]:
+    return [(found.expression, found.result, found.holds) for found in find_equations(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1+2*3", 7),
+        ("(1+2)×3", 9),
+        ("7÷2", Fraction(7, 2)),
+        ("2^10", 1024),
+        ("2**3**2", 512),
+        ("-3^2", -9),
+        ("2^-1", Fraction(1, 2)),
+        ("15%", Fraction(3, 20)),
+        ("(1-20%)×50", 40),
+        ("1,234.5+0.5", 1235),
+        ("31(1/9)", Fraction(280, 9)),
+        ("2(3+4)", 14),
+        ("3(4/2)", 6),
+        ("280÷1/4", 1120),
+        ("280/1/4", 70),
+        ("３６×（１２－２）", 360),
+        ("120/[(1-6%)-(1-30%)]", 500),
+        ("6：3", 2),
+        ("3万+5", 30005),
+        (".5*4", 2),
+        ("5²+2³", 33),
+        ("0.1+0.2", Fraction(3, 10)),
+    ],
+)
+def test_evaluates_exactly(text: str, value: Fraction | int) -> None:
+    assert evaluate_expression(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9**9**9",
+        "(" * 10000 + ")" * 10000,
+        "(" * 900 + "1" + ")" * 900,
+        "-" * 1500 + "1",
+        "1+" * 5000 + "1",
+        "9" * 1000 + "^64",
+        "*".join(["9" * 60] * 30),
+        "1/0",
+        "0^-1",
+        "2^0.5",
+        "",
+        "()",
+        "(1/2",
+        "1/2)",
+        "1 2",
+        "3+",
+        "x+1",
+        "__import__('os')",
+    ],
+)
+def test_hostile_or_broken_text_is_refused_at_once(text: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(ValueError):
+        evaluate_expression(text)
+    assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("总价是36×12=432（元）。", [("36×12", "432", True)]),
+        ("小明有3+5=8个苹果", [("3+5", "8", True)]),
+        ("12/60 = $0.2 per minute", [("12/60", "0.2", True)]),
+        ("1/2×4=2", [("1/2×4", "2", True)]),
+        ("45×2+10=100", [("45×2+10", "100", True)]),
+        ("84÷7=12本", [("84÷7", "12", True)]),
+        ("x=3+4=7", [("3+4", "7", True)]),
+        ("200×15%=30", [("200×15%", "30", True)]),
+        ("3米×4=12平方米", [("3×4", "12", True)]),
+        ("３６×１２＝４３３", [("36×12", "433", False)]),
+        ("12元/千克×3千克=36元", [("12×3", "36", True)]),
+        ("She earns $10/day * 26 days = $260.", [("10*26", "260", True)]),
+        ("So 5 * $720 = $3,600.", [("5*720", "3,600", True)]),
+        ("12x52=624", [("12×52", "624", True)]),
+        ("3 apples + 5 apples = 8 apples", [("3+5", "8", True)]),
+        ("a total of 11 * 4 = 44 carrots", [("11*4", "44", True)]),
+        ("2(4/5)+1=3.8", [("2(4/5)+1", "3.8", True)]),
+        ("200(4/5)=160", [("200(4/5)", "160", True)]),
+        ("2 - 1/2 = 1 1/2 cups", [("2-1/2", "1(1/2)", True)]),
+        ("3万+2万=5万元", [("3万+2万", "5万", True)]),
+        ("7=3+4", [("3+4", "7", True)]),
+        ("-3+5=2", [("-3+5", "2", True)]),
+        ("90÷300×100=30%", [("90÷300×100", "30%", True)]),
+    ],
+)
+def test_finds_equations_in_prose(text: str, expected: list[tuple[str, str, bool]]) -> None:
+    assert verdicts(text) == expected
+
+
+def test_chains_give_one_equation_a_sign() -> None:
+    assert verdicts("原式=3×4+5\n=12+5\n=18") == [("3×4+5", "12+5", True), ("12+5", "18", False)]
+
+
+def test_latex_and_bold() -> None:
+    assert verdicts(r"\( \frac{1}{2} \times 4 = 2 \)，$5\times6=30$") == [("(1/2)×4", "2", True), ("5×6", "30", True)]
+    assert verdicts("所以 **5+6** = **11**") == [("5+6", "11", True)]
+    assert verdicts("5**2=25") == [("5**2", "25", True)]
+
+
+@pytest.mark.parametrize("mark", ["- ", "1. ", "(1) ", "（1）", "① ", "步骤1: ", "步骤1:", "第2步：", "Step 2. "])
+def test_list_marks_are_no_part_of_an_equation(mark: str) -> None:
+    assert verdicts(mark + "3+5=8") == [("3+5", "8", True)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2x+3=7",
+        "x²-4=0",
+        "f(3)=9",
+        "cos(60)=1/2",
+        "15-x=9",
+        "n-2=5",
+        "1米=100厘米",
+        "3小时20分=200分",
+        "2小时+30分=2.5小时",
+        "5的平方+3=28",
+        "100×8折=80",
+        "总数-3=5",
+        "5>=3+2",
+        "3m+5=11",
+        "Remaining 10 000 = 5 + 5",
+        "没有等式 3+4 的句子",
+    ],
+)
+def test_what_arithmetic_cannot_judge_is_skipped(text: str) -> None:
+    assert verdicts(text) == []
+
+
+def test_unit_conversion_does_not_hide_the_equation_beside_it() -> None:
+    assert verdicts("0.5千克=0.5×1000=500克") == [("0.5×1000", "500", True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("10÷3=3.33", True),
+        ("10÷3=3.3", True),
+        ("10÷3=3.34", False),
+        ("10÷3=3", False),
+        ("1.11×3=3.3", False),
+        ("10÷3≈3", True),
+        ("10÷3≈3.4", False),
+        ("200+98≈300", True),
+        ("200+98≈301", False),
+        ("1÷3=33.3%", True),
+        ("2÷3=66.6...%", True),
+        ("17÷5=3……2", True),
+        ("17÷5=3（组）……2（个）", True),
+        ("17÷5=3余2", True),
+        ("17÷5=3...2", True),
+        ("17÷5=3……1", False),
+        ("17÷5=2……7", False),
+    ],
+)
+def test_rounding_and_remainders(text: str, holds: bool) -> None:
+    assert [found.holds for found in find_equations(text)] == [holds]
+
+
+def test_long_and_hostile_prose_stays_fast() -> None:
+    start = time.perf_counter()
+    find_equations("(" * 20000 + "=1")
+    find_equations("1+" * 20000 + "1=3")
+    find_equations("9**9**9=1, " * 500)
+    find_equations("\\frac{" * 5000 + "=" + "}" * 5000)
+    assert time.perf_counter() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("equation", "steps", "value"),
+    [
+        ("x=280/(1/4)*(3/4)", ["280÷(1/4)=1120", "1120×3/4=840"], 840),
+        ("x=(2/5)/(2-1)*(5-1)", ["2-1=1", "2/5÷1=2/5", "5-1=4", "2/5×4=8/5"], Fraction(8, 5)),
+        ("x=1-(1/5)-(1/4)", ["1-1/5=4/5", "4/5-1/4=11/20"], Fraction(11, 20)),
+        ("x=3.14*(20/2)**2*40", ["20÷2=10", "10×10=100", "3.14×100=314", "314×40=12560"], 12560),
+        ("x=(20/(20+5))*100%", ["20+5=25", "20÷25=0.8", "0.8×100%=80%"], Fraction(4, 5)),
+        ("x=5-8+10*(2-6)", ["5-8=-3", "2-6=-4", "10×(-4)=-40", "-3+(-40)=-43"], -43),
+        ("1/3+1=x", ["1÷3=1/3", "1/3+1=4/3"], Fraction(4, 3)),
+        ("x=3/(1-(5/8))", ["1-5/8=3/8", "3÷(3/8)=8"], 8),
+        ("x=(1/5)*2.5*(8/5)", ["1/5×2.5=0.5", "0.5×8/5=0.8"], Fraction(4, 5)),
+        ("x=10/3*0.75", ["10÷3=10/3", "10/3×0.75=2.5"], Fraction(5, 2)),
+        ("x=(3/4)-2*(7/8)", ["2×7/8=7/4", "3/4-7/4=-1"], -1),
+        ("x=2*((1/4)-(3/4))", ["1/4-3/4=-1/2", "2×(-1/2)=-1"], -1),
+        ("x=45", [], 45),
+    ],
+)
+def test_steps_follow_the_order_of_a_person(equation: str, steps: list[str], value: Fraction | int) -> None:
+    assert steps_from_equation(equation) == (steps, value)
+
+
+@pytest.mark.parametrize(
+    ("equation", "answer", "steps"),
+    [
+        ("x=3.14*(8/5)*735", "3692.64", ["3.14×8/5=5.024", "5.024×735=3692.64"]),
+        ("x=(1/5)*7/2", "0.7", ["1/5×7=1.4", "1.4÷2=0.7"]),
+        ("x=(1/5)*7/2", "(7/10)", ["1/5×7=7/5", "7/5÷2=7/10"]),
+        ("x=1/4+2", "2(1/4)", ["1÷4=1/4", "1/4+2=2(1/4)"]),
+        ("x=15/(15+1)", "93.75%", ["15+1=16", "15÷16=93.75%"]),
+        ("x=3/20", "15%", ["3÷20=15%"]),
+        ("x=10/4", "5", ["10÷4=2.5"]),
+        ("x=10/3", "3.33", ["10÷3=10/3"]),
+    ],
+)
+def test_results_are_written_as_the_answer_is(equation: str, answer: str, steps: list[str]) -> None:
+    assert steps_from_equation(equation, answer=answer)[0] == steps
+    assert [found.holds for step in steps for found in find_equations(step)] == [True] * len(steps)
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "text"),
+    [
+        (Fraction(11, 20), "(11/20)", "11/20"),
+        (Fraction(8, 5), "((8)/(5))", "8/5"),
+        (Fraction(3, 20), "15%", "15%"),
+        (Fraction(280, 9), "31((1)/(9))", "31(1/9)"),
+        (Fraction(7, 2), "3.5千克", "3.5"),
+        (Fraction(1200), "1,200元", "1200"),
+        (Fraction(-5), "-5", "-5"),
+        (Fraction(7, 2), "3.6", None),
+        (Fraction(12), "3*4", None),
+        (Fraction(5), "$5$;$10$", None),
+        (Fraction(5), "", None),
+    ],
+)
+def test_a_value_is_written_as_the_source_does(value: Fraction, source: str, text: str | None) -> None:
+    assert write_like(value, source) == text
+
+
+def test_the_unit_stands_after_the_last_result() -> None:
+    assert steps_from_equation("x=3*4+1", unit="元")[0] == ["3×4=12", "12+1=13（元）"]
+
+
+def test_every_step_holds_and_leads_to_the_value() -> None:
+    for equation in ("x=(1/3)*(3/7)^2-2.5/(4-1)", "x=1*(1-10%)*(1-20%)/0.3", "x=-(2-7)*31(1/9)", "x=((1/2)^3)^2/(-4)"):
+        steps, value = steps_from_equation(equation)
+        found = [find_equations(step) for step in steps]
+        assert all(len(each) == 1 and each[0].holds for each in found), steps
+        assert found[-1][0].value == value == evaluate_expression(equation[2:])
+
+
+@pytest.mark.parametrize("equation", ["x=1/0", "3+4=2+5", "x=y+1", "x=3=3", ""])
+def test_a_formula_that_cannot_be_worked_out_is_refused(equation: str) -> None:
+    with pytest.raises(ValueError):
+        steps_from_equation(equation)
+
+
+@pytest.mark.parametrize(
+    ("value", "style", "text"),
+    [
+        (Fraction(840), "decimal", "840"),
+        (Fraction(5, 2), "decimal", "2.5"),
+        (Fraction(-1, 8), "decimal", "-0.125"),
+        (Fraction(1, 10**6), "decimal", "0.000001"),
+        (Fraction(1, 10**7), "decimal", "1/10000000"),
+        (Fraction(2, 3), "decimal", "2/3"),
+        (Fraction(11, 20), "fraction", "11/20"),
+        (Fraction(4), "fraction", "4"),
+        (Fraction(3, 20), "percent", "15%"),
+        (Fraction(1, 3), "percent", "1/3"),
+    ],
+)
+def test_numbers_are_written_without_losing_a_digit(value: Fraction, style: str, text: str) -> None:
+    assert format_number(value, style) == text
+    assert evaluate_expression(text) == value

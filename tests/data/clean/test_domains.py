@@ -1,0 +1,188 @@
+"""Domains: the built-in rules on texts of each domain, hints of sources, and rules of one's own."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_reason.data.clean import domains
+from hf_reason.data.clean.domains import DomainTagger
+from hf_reason.data.record import DOMAINS, DataError
+
+
+@pytest.fixture(scope="module")
+def tagger() -> DomainTagger:
+    return DomainTagger()
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("央行下调利率后，债券价格和股市通常会怎样变化？请说明货币政策的传导。", "finance"),
+        ("Explain how rising interest rates affect bond yields and a company's balance sheet.", "finance"),
+        ("患者男，56岁，反复咳嗽伴发热三天，血压150/90，既往有糖尿病，应如何诊断和治疗？", "medical"),
+        ("A patient presents with fever and chest pain; which diagnosis and treatment fit?", "medical"),
+        ("甲乙双方签订合同后乙方违约，原告向法院提起诉讼，被告应承担什么赔偿责任？", "legal"),
+        ("Can the plaintiff sue for breach of contract in this jurisdiction under the statute?", "legal"),
+        ("为什么光合作用需要光？植物细胞中的能量如何转化？", "science"),
+        ("What happens to the momentum of an electron in a magnetic field?", "science"),
+        ("学校把135本练习本平均分给3个班，每班多少本？", "math"),
+        ("48.83+126.3再减去45，结果=？", "math"),
+        ("Natalia sold clips to 48 of her friends. How many clips did she sell?", "math"),
+        ("Find the value of $x^2$ if $x = 3$.", "math"),
+        ("用Python写一个函数，判断链表是否有环，并分析时间复杂度。", "code"),
+        ("Why does this code throw?\n```\nimport os\n```", "code"),
+        ("唐朝的诗人李白和杜甫的诗歌风格有什么不同？", "humanities"),
+        ("How did the Renaissance change European painting and philosophy?", "humanities"),
+        ("企业采用加速折旧法对当期利润和税款有什么影响？", "finance"),
+        ("胃食管反流患者饮食上应该注意什么？", "medical"),
+        ("入室盗窃被发现后使用暴力，如何定性？", "legal"),
+        ("为什么雷雨天先看到闪电后听到雷声？", "science"),
+        ("安史之乱为什么成为唐朝由盛转衰的转折点？", "humanities"),
+        ("周末适合去哪里散步？", "general"),
+        ("Which sandwich do you like best?", "general"),
+        ("", "general"),
+    ],
+)
+def test_texts_of_each_domain(tagger: DomainTagger, text: str, domain: str) -> None:
+    assert tagger.tag(text) == domain
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("两个3欧的电阻并联后接在6伏电源上，总电流是多少？", "science"),
+        ("快速排序在有1000个元素的数组上最坏要比较多少次？", "code"),
+        ("医嘱静脉滴注500毫升，4小时输完，滴系数为每毫升20滴，每分钟多少滴？", "medical"),
+        ("一台设备原值50000元，净残值2000元，按直线法每年计提折旧多少元？", "finance"),
+        ("员工工作满8个月未签劳动合同，可以主张几个月的双倍工资？", "legal"),
+        ("写一个Python函数，求两个数的最大公约数。", "code"),
+        ("书法小组有12人，合唱队的人数是它的3倍，合唱队有多少人？", "math"),
+        ("一台冰箱978元，一台洗衣机645元，冰箱比洗衣机贵多少元？", "math"),
+        ("小明从山下走到山顶用了40分钟，每分钟走25米，一共走了多少米？", "math"),
+        ("Sam baked 24 cookies and ate 5 of them. How many cookies are left?", "math"),
+    ],
+)
+def test_terms_of_a_field_outweigh_numbers_and_plain_words_do_not(
+    tagger: DomainTagger, text: str, domain: str
+) -> None:
+    assert tagger.tag(text) == domain
+
+
+def test_the_chain_speaks_where_the_problem_says_nothing(tagger: DomainTagger) -> None:
+    chain = "先看溶液的酸碱性。\n盐酸使指示剂变红。\n氢氧化钠使它变蓝。"
+    assert tagger.tag("它会变成什么颜色？") == "general"
+    assert tagger.tag("它会变成什么颜色？", chain=chain) == "science"
+    assert tagger.tag("它会变成什么颜色？", "医学", chain) == "medical"
+    assert tagger.tag("央行下调利率后，债券价格怎样变化？", chain=chain) == "finance"
+    # One word in passing is not enough.
+    assert tagger.tag("怎样挑选一个成熟的西瓜？", chain="看纹路。\n拍一拍，听声音。\n别看价格。") == "general"
+
+
+@pytest.mark.parametrize(
+    ("hint", "domain"),
+    [
+        ("math", "math"),
+        ("Math", "math"),
+        ("医学", "medical"),
+        ("law", "legal"),
+        ("Computer Science", "code"),
+        ("computer_science", "code"),
+        ("Math/Algebra", "math"),
+        ("Counting & Probability", "math"),
+        ("Social Sciences", "humanities"),
+        ("其他", "general"),
+    ],
+)
+def test_the_name_a_source_uses_decides(tagger: DomainTagger, hint: str, domain: str) -> None:
+    assert tagger.tag("唐朝的诗人李白和杜甫的诗歌风格有什么不同？", hint) == domain
+
+
+@pytest.mark.parametrize("hint", [None, "", "blue", "math/law", "haijian/advanced"])
+def test_a_hint_that_says_nothing_is_ignored(tagger: DomainTagger, hint: str | None) -> None:
+    assert tagger.tag("唐朝的诗人李白和杜甫的诗歌风格有什么不同？", hint) == "humanities"
+
+
+def test_english_words_match_whole_words(tmp_path: Path) -> None:
+    rules = {"domains": {"science": {"words": ["atom"]}}}
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert tagger.tag("two Atoms") == tagger.tag("an atom.") == "science"
+    assert tagger.tag("anatomy and atomic") == "general"
+
+
+def test_built_in_rules_are_broad() -> None:
+    entries = yaml.safe_load(domains._BUILT_IN.read_text(encoding="utf-8"))["domains"]
+    assert set(entries) == set(DOMAINS)
+    for domain, entry in entries.items():
+        words = [word for group in entry["words"].values() for word in group]
+        assert domain == "general" or len(words) >= 200
+        assert len(words) == len(set(words))
+        assert domain == "general" or {word[0].isascii() for word in words} == {True, False}
+
+
+def write_rules(folder: Path, rules: object) -> Path:
+    path = folder / "rules.yaml"
+    path.write_text(rules if isinstance(rules, str) else yaml.safe_dump(rules, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def test_own_rules_replace_the_built_in_ones(tmp_path: Path) -> None:
+    rules = {
+        "min_score": 2,
+        "domains": {"legal": {"words": {2: ["粉笔"], 1: ["黑板"]}}, "code": {"patterns": {3: [r"\d{4}"]}}},
+        "aliases": {"legal": ["校规"]},
+    }
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert tagger.tag("一支粉笔") == "legal"
+    assert tagger.tag("一块黑板") == "general"
+    assert tagger.tag("黑板，黑板") == "legal"
+    assert tagger.tag("粉笔 2024") == "code"
+    assert tagger.tag("任何话", "校规") == "legal"
+    assert tagger.tag("患者糖尿病诊断治疗") == "general"
+
+
+def test_a_word_of_two_domains_counts_for_both(tmp_path: Path) -> None:
+    rules = {"domains": {"finance": {"words": {2: ["杠杆", "lever"]}}, "science": {"words": {3: ["杠杆", "lever"]}}}}
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert tagger.tag("杠杆") == tagger.tag("a lever") == "science"
+
+
+def test_a_chinese_word_may_start_with_a_letter(tmp_path: Path) -> None:
+    tagger = DomainTagger(write_rules(tmp_path, {"domains": {"medical": {"words": ["B超"]}}}))
+    assert tagger.tag("做了b超检查") == "medical"
+    assert tagger.tag("b 超") == "general"
+
+
+def test_a_word_counts_three_times_at_most_and_the_longest_word_wins(tmp_path: Path) -> None:
+    rules = {"domains": {"math": {"words": {1: ["数", "数据"], 5: ["数据库"]}}, "code": {"words": {4: ["循环"]}}}}
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert tagger.tag("数数数数数数数 循环") == "code"
+    assert tagger.tag("数据库 循环") == "math"
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"domains": {"cooking": {"words": ["盐"]}}}, "domains.cooking is no domain"),
+        ({"domains": {}, "aliases": {"cooking": ["food"]}}, "aliases.cooking is no domain"),
+        ({"words": {}}, "domains is missing"),
+        ({"domains": {}, "domain": {}}, "domain is no key"),
+        ({"domains": {"math": ["数"]}}, "domains.math must have"),
+        ({"domains": {"math": {"words": {0: ["数"]}}}}, "domains.math.words.0 must be a positive weight"),
+        ({"domains": {"math": {"words": {1: [True]}}}}, "domains.math.words.1 must be a list of strings"),
+        ({"domains": {"math": {"patterns": ["("]}}}, "domains.math.patterns .* no regular expression"),
+        ({"domains": {}, "min_score": "3"}, "min_score must be a number"),
+        ("domains: [", "not valid YAML"),
+        ("- a\n", "domains is missing"),
+    ],
+)
+def test_bad_rules_name_the_file_and_the_key(tmp_path: Path, rules: object, message: str) -> None:
+    path = write_rules(tmp_path, rules)
+    with pytest.raises(DataError, match=message) as error:
+        DomainTagger(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_rules_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read the domain rules"):
+        DomainTagger(tmp_path / "none.yaml")

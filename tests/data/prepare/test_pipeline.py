@@ -1,0 +1,395 @@
+"""`prepare`: what goes in comes out or is counted; the same bytes however the run went."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from datasets import load_from_disk
+
+from hf_reason.data import DataError, prepare
+from hf_reason.data.clean.filters import FILTER_NAMES, FilterConfig
+from hf_reason.data.prepare import pipeline as pipeline_module
+from hf_reason.data.prepare.checkpoint import WorkFolder
+from hf_reason.data.record import RECORD_FIELDS, record_features
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+_THINGS = words(
+    """
+    苹果 书本 铅笔 零件 树苗 邮票 水杯 桌椅 气球 贝壳 面包 糖果 玩具 风筝 灯笼 种子 瓷砖 毛巾 雨伞 纽扣
+    """
+)
+_PEOPLE = words(
+    """
+    小明 小红 王老师 李师傅 张阿姨 赵工程师 陈医生 刘同学 周大爷 吴店长 郑姐姐 孙教练
+    """
+)
+_PLACES = words(
+    """
+    学校 商店 工厂 果园 车站 图书馆 医院 公园 码头 仓库 农场 博物馆 超市 邮局 体育馆
+    """
+)
+
+
+def raw_trace(number: int) -> dict[str, str]:
+    """One trace in the layout of input/reasoning_content/content, unlike all others."""
+    rng = random.Random(number)
+    person, other = rng.sample(_PEOPLE, 2)
+    thing, place, elsewhere = rng.choice(_THINGS), *rng.sample(_PLACES, 2)
+    a, b, c = rng.randrange(20, 900), rng.randrange(2, 40), rng.randrange(2, 9)
+    total, left = a + b, (a + b) * c
+    openings = [
+        f"{person}在{place}里数了数,一共有{a}个{thing},{other}又从{elsewhere}送来{b}个。",
+        f"{place}原来存放着{a}个{thing}。后来{other}从{elsewhere}搬来了{b}个,{person}负责登记。",
+        f"为了布置{place},{person}准备{a}个{thing},{elsewhere}的{other}另外补上{b}个。",
+    ]
+    chain = [
+        f"首先看{place}原来的数量,{person}那里有{a}个{thing}。",
+        f"然后加上{other}带来的{b}个,得到{a}+{b}={total}个。",
+        f"题目说最后的数目是这个的{c}倍,所以计算{total}×{c}={left}。",
+        f"因此{elsewhere}和{place}合起来应当是{left}个{thing}。",
+    ]
+    return {
+        "input": rng.choice(openings) + f"如果最后的数量是现在的{c}倍,最后有多少个{thing}?",
+        "reasoning_content": "\n\n".join(chain),
+        "content": f"最后有{left}个{thing}。",
+    }
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 traces: 75 good ones, and 5 each of exact copies, near copies and answers without a chain."""
+    rows = [raw_trace(number) for number in range(75)]
+    near = [dict(row, reasoning_content=row["reasoning_content"] + "完毕") for row in rows[10:15]]
+    short = [dict(raw_trace(900 + number), reasoning_content="想了想。") for number in range(5)]
+    everything = rows + rows[:5] + near + short
+    random.Random(0).shuffle(everything)
+    return write_jsonl(tmp_path_factory.mktemp("raw") / "traces.jsonl", everything)
+
+
+def folder_hash(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(raw, folder, validation_share=0.1, test_share=0.1, progress=False)
+    return folder
+
+
+def again(raw: Path, folder: Path, **changes):
+    return prepare(raw, folder, **{"validation_share": 0.1, "test_share": 0.1, "progress": False} | changes)
+
+
+def test_report_adds_up_and_data_set_loads(prepared: Path):
+    report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
+    counts = report["counts"]
+    assert set(counts["filters"]) == {
+        *FILTER_NAMES,
+        "exact_duplicate",
+        "near_duplicate",
+        "contaminated",
+        "unreadable",
+    }
+    assert counts["in"] == 90 == counts["out"] + sum(counts["filters"].values())
+    assert counts["filters"]["exact_duplicate"] == 5
+    assert counts["filters"]["near_duplicate"] == 5
+    assert counts["out"] == 75
+    assert report["files"] == {"traces.jsonl": {"in": 90, "out": 75}}
+    assert sum(report["splits"].values()) == sum(report["languages"].values()) == 75
+    assert sum(found["all"] for found in report["domains"].values()) == 75
+    for name, taken in counts["filters"].items():
+        assert len(report["examples"].get(name, [])) == min(3, taken), name
+    assert all(example["source"].startswith("traces.jsonl#") for example in report["examples"]["near_duplicate"])
+
+    data = load_from_disk(str(prepared))
+    assert {split: len(rows) for split, rows in data.items()} == report["splits"]
+    assert data["train"].features == record_features()
+    assert data["train"].column_names == list(RECORD_FIELDS)
+    numbers = [int(source.rpartition("#")[2]) for source in data["train"]["source"]]
+    assert numbers == sorted(numbers), "records keep the order of the file"
+
+
+def test_same_folder_as_the_library_writes(prepared: Path, tmp_path: Path):
+    load_from_disk(str(prepared)).save_to_disk(str(tmp_path))
+    ours = {name for name in folder_hash(prepared) if not name.startswith("report.")}
+    assert ours == set(folder_hash(tmp_path))
+    state = json.loads((prepared / "train" / "state.json").read_text())
+    assert state.keys() == json.loads((tmp_path / "train" / "state.json").read_text()).keys()
+
+
+def test_report_names_no_place_and_no_date(prepared: Path):
+    page = (prepared / "report.html").read_text(encoding="utf-8")
+    text = (prepared / "report.json").read_text(encoding="utf-8")
+    for content in (text, page):
+        assert str(prepared.parent) not in content
+        assert os.path.expanduser("~") not in content
+    assert 'src="http' not in page and 'href="http' not in page and "<script" not in page
+    assert (prepared / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("changes", [{"chunk_size": 7}, {"num_proc": 2, "chunk_size": 20}])
+def test_same_bytes_for_every_chunk_size_and_number_of_processes(raw, prepared, tmp_path, changes):
+    again(raw, tmp_path, **changes)
+    assert folder_hash(tmp_path) == folder_hash(prepared)
+
+
+@pytest.mark.parametrize("place", ["chunk", "after the records", "final"])
+def test_goes_on_where_it_failed_with_the_same_bytes(raw, prepared, tmp_path, monkeypatch, place):
+    class Killed(BaseException):
+        pass
+
+    judged: list[int] = []
+    add_chunk, judge = WorkFolder.add_chunk, pipeline_module.judge_chunks
+
+    def failing_add(self, index, *rest):
+        if place == "chunk" and index == 2:
+            raise Killed
+        add_chunk(self, index, *rest)
+        if place == "after the records" and index == 3:
+            (self.path / "chunk-000003.json").unlink()
+            raise Killed
+
+    def counting_judge(chunks, *rest):
+        def counted():
+            for chunk in chunks:
+                judged.append(len(chunk.traces))
+                yield chunk
+
+        yield from judge(counted(), *rest)
+
+    def failing_move(source, target):
+        if place == "final" and str(source).endswith("report.html"):
+            raise Killed
+        replace(source, target)
+
+    replace = os.replace
+    monkeypatch.setattr(WorkFolder, "add_chunk", failing_add)
+    monkeypatch.setattr(os, "replace", failing_move)
+    with pytest.raises(Killed):
+        again(raw, tmp_path, chunk_size=16)
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline_module, "judge_chunks", counting_judge)
+    again(raw, tmp_path, chunk_size=99)  # the size it began with is kept
+    assert judged == {"chunk": [16, 16, 16, 10], "after the records": [16, 16, 10], "final": []}[place]
+    assert folder_hash(tmp_path) == folder_hash(prepared)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_for_real_leaves_no_workers_and_goes_on(raw, prepared, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, os, signal, sys
+            from hf_reason.data import prepare
+            from hf_reason.data.prepare.checkpoint import WorkFolder
+
+            add_chunk = WorkFolder.add_chunk
+
+            def killing(self, index, *rest):
+                add_chunk(self, index, *rest)
+                if index == 1:
+                    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            if __name__ == "__main__":
+                WorkFolder.add_chunk = killing
+                prepare(sys.argv[1], sys.argv[2], validation_share=0.1, test_share=0.1, num_proc=2, chunk_size=16)
+            """
+        )
+    )
+    output = tmp_path / "out"
+    run = subprocess.run([sys.executable, str(script), str(raw), str(output)], stdout=subprocess.PIPE, text=True)
+    assert run.returncode == -signal.SIGKILL
+    workers = [int(pid) for pid in run.stdout.split()]
+    assert workers
+    assert sorted(path.name for path in (output / ".work").glob("chunk-*.json")) == [
+        "chunk-000000.json",
+        "chunk-000001.json",
+    ]
+    deadline = time.monotonic() + 20
+    while any(is_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(is_alive(pid) for pid in workers), "workers outlived the main process"
+    again(raw, output)
+    assert folder_hash(output) == folder_hash(prepared)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")  # a zombie that nobody has waited for yet is not alive
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_ctrl_c_says_how_to_go_on(raw, prepared, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline_module, "_drop_duplicates", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        again(raw, tmp_path)
+    assert "Run the same again to go on" in capsys.readouterr().err
+    monkeypatch.undo()
+    again(raw, tmp_path)
+    assert folder_hash(tmp_path) == folder_hash(prepared)
+
+
+def test_finished_result_is_left_alone(raw, prepared, tmp_path, monkeypatch, capsys):
+    report = again(raw, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(pipeline_module, "judge_chunks", None)
+    assert again(raw, tmp_path, num_proc=2) == report
+    assert "up to date" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_other_settings_are_refused_and_overwrite_starts_anew(raw, tmp_path):
+    keep = tmp_path / "notes.txt"
+    keep.write_text("mine")
+    again(raw, tmp_path)
+    with pytest.raises(DataError, match=r"test_share: 0.1 -> 0.2.*--overwrite"):
+        again(raw, tmp_path, test_share=0.2)
+    more = write_jsonl(tmp_path.parent / "more.jsonl", [raw_trace(5000)])
+    with pytest.raises(DataError, match=r"sources\.1\.name: 'nothing' -> 'more.jsonl'"):
+        prepare([raw, more], tmp_path, progress=False)
+    report = again(raw, tmp_path, test_share=0, overwrite=True)
+    assert set(report["splits"]) == {"train", "validation"}
+    assert not (tmp_path / "test").exists()
+    assert keep.read_text() == "mine"
+
+
+def test_unfinished_run_with_other_settings_is_refused(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline_module, "_finish", None)
+    with pytest.raises(TypeError):
+        again(raw, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match=r"unfinished run .*history: 'drop' -> 'keep'.*--overwrite"):
+        again(raw, tmp_path, history="keep")
+    assert again(raw, tmp_path, history="keep", overwrite=True)["counts"]["out"] == 75
+
+
+def test_two_runs_in_one_folder_are_refused(raw, tmp_path):
+    settings = {"any": 1}
+    with WorkFolder(tmp_path, settings, 10), pytest.raises(DataError, match="another run"):
+        WorkFolder(tmp_path, settings, 10)
+
+
+def test_folders_of_others_are_not_touched(raw, tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="did not write"):
+        prepare(raw, tmp_path, overwrite=True, progress=False)
+    assert (tmp_path / "train").is_dir()
+
+
+def test_empty_source_is_named(raw, tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n")
+    with pytest.raises(DataError, match=r"empty\.jsonl"):
+        prepare([raw, empty], tmp_path / "out", progress=False)
+
+
+def test_nothing_left_still_writes_the_report(raw, tmp_path):
+    output = tmp_path / "out"
+    strict = FilterConfig(min_steps=50)
+    with pytest.raises(DataError, match=r"Nothing is left of 90 traces .*report\.html"):
+        prepare(raw, output, filters=strict, progress=False)
+    assert sorted(path.name for path in output.iterdir()) == ["report.html", "report.json", "report.png"]
+    with pytest.raises(DataError, match="Nothing is left"):
+        prepare(raw, output, filters=strict, progress=False)
+    assert prepare(raw, output, progress=False)["counts"]["out"] == 75
+
+
+def test_unreadable_rows_are_counted_once_also_when_resumed(raw, tmp_path, monkeypatch):
+    lines = raw.read_text(encoding="utf-8").splitlines()
+    for place in (0, 8, 16, 40, len(lines)):
+        lines.insert(place, "{broken")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("\n".join(lines) + "\n{also broken\n", encoding="utf-8")
+    whole = prepare(broken, tmp_path / "whole", skip_broken=True, chunk_size=15, progress=False)
+    assert whole["counts"]["filters"]["unreadable"] == 6
+    assert whole["counts"]["in"] == 96
+    assert len(whole["examples"]["unreadable"]) == 3
+
+    add_chunk = WorkFolder.add_chunk
+
+    def failing(self, index, *rest):
+        if index == 4:
+            raise RuntimeError("killed")
+        add_chunk(self, index, *rest)
+
+    monkeypatch.setattr(WorkFolder, "add_chunk", failing)
+    with pytest.raises(RuntimeError):
+        prepare(broken, tmp_path / "resumed", skip_broken=True, chunk_size=15, progress=False)
+    monkeypatch.undo()
+    prepare(broken, tmp_path / "resumed", skip_broken=True, progress=False)
+    assert folder_hash(tmp_path / "resumed") == folder_hash(tmp_path / "whole")
+
+    with pytest.raises(DataError, match=r"broken\.jsonl"):
+        prepare(broken, tmp_path / "strict", progress=False)
+
+
+def test_contaminated_records_are_taken_out(raw, tmp_path):
+    evaluation = write_jsonl(tmp_path / "evaluation.jsonl", [{"question": raw_trace(n)["input"]} for n in (3, 4)])
+    report = prepare(raw, tmp_path / "out", decontaminate=[evaluation], progress=False)
+    assert report["counts"]["filters"]["contaminated"] >= 2
+    assert "evaluation.jsonl" in report["examples"]["contaminated"][0]["note"]
+    contexts = {text for split in load_from_disk(str(tmp_path / "out")).values() for text in split["context"]}
+    assert raw_trace(3)["input"] not in contexts and raw_trace(5)["input"] in contexts
+
+
+def test_near_equal_contexts_with_other_chains_share_a_split(tmp_path):
+    rows = [raw_trace(number) for number in range(60)]
+    for number in range(60):
+        other = raw_trace(2000 + number)
+        rows.append(dict(other, input="请问:" + rows[number]["input"]))
+    source = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    prepare(source, tmp_path / "out", validation_share=0.25, test_share=0.25, progress=False)
+    where: dict[str, set[str]] = {}
+    records = 0
+    for split, data in load_from_disk(str(tmp_path / "out")).items():
+        for context in data["context"]:
+            where.setdefault(context.removeprefix("请问:"), set()).add(split)
+            records += 1
+    assert records > 100
+    assert all(len(splits) == 1 for splits in where.values())
+    assert len({next(iter(splits)) for splits in where.values()}) == 3
+
+
+def test_impossible_arguments(raw, tmp_path):
+    with pytest.raises(DataError, match="No sources"):
+        prepare([], tmp_path)
+    with pytest.raises(DataError, match="less than 1"):
+        prepare(raw, tmp_path, validation_share=0.5, test_share=0.5)
+    with pytest.raises(DataError, match="num_proc 0"):
+        prepare(raw, tmp_path, num_proc=0)
+    with pytest.raises(DataError, match="inside the source folder"):
+        prepare(raw.parent, raw.parent / "out")
+    with pytest.raises(DataError, match="is a file"):
+        prepare(raw, raw)
+    with pytest.raises(DataError, match=r"missing\.jsonl"):
+        prepare(raw, tmp_path, decontaminate=[tmp_path / "missing.jsonl"], progress=False)

@@ -1,0 +1,98 @@
+"""The report of a preparation: figures against hand-worked ones, escaping, the same bytes each time."""
+
+from array import array
+from collections import Counter
+
+import pytest
+
+from hf_reason.data.prepare.counts import TAKEN_BY, Tally, excerpt
+from hf_reason.data.prepare.report import RecordStats, build_report, describe, report_html, write_report
+from hf_reason.data.prepare.report_plot import draw_report
+
+SPLITS = ["train", "validation", "test"]
+
+
+def record(steps: int, domain: str = "math") -> dict:
+    return {"context": "题目" * 5, "steps": ["计算"] * steps, "answer": "42", "domain": domain, "language": "zh"}
+
+
+def small_report(answer: str = "42") -> dict:
+    stats = RecordStats()
+    for steps, split in ((3, "train"), (5, "train"), (4, "test")):
+        stats.add(record(steps), split)
+    tally = Tally(traces=4, kept=3, taken=Counter(unreadable=1, exact_duplicate=1), sources={"a.jsonl": [4, 3]})
+    tally.examples["exact_duplicate"] = [{"source": "a.jsonl#2", "context": "c", "chain": "s", "answer": answer}]
+    tally.examples["unreadable"] = [{"note": "row 3 is no JSON"}]
+    return build_report(tally, stats.summary(SPLITS), {"history": "drop"}, "f" * 16)
+
+
+def test_figures():
+    report = small_report()
+    assert report["counts"]["in"] == 5 and report["counts"]["out"] == 3
+    assert list(report["counts"]["filters"]) == list(TAKEN_BY)
+    assert report["splits"] == {"train": 2, "validation": 0, "test": 1}
+    assert report["domains"]["math"] == {"all": 3, "train": 2, "validation": 0, "test": 1}
+    steps = report["distributions"]["steps"]
+    assert (steps["mean"], steps["min"], steps["p50"], steps["max"]) == (4.0, 3, 4, 5)
+    assert steps["histogram"] == {"edges": [3, 4, 5, 6], "counts": [1, 1, 1], "over": 0}
+    assert report["distributions"]["chain"]["p50"] == 8 and report["distributions"]["context"]["mean"] == 10
+    assert any("validation split has only 0 records" in warning for warning in report["warnings"])
+
+
+def test_a_lost_record_is_a_bug():
+    with pytest.raises(AssertionError, match="4 came in, but 3 stayed and 0 were taken"):
+        build_report(Tally(traces=4, kept=3), RecordStats().summary(SPLITS), {}, "")
+
+
+def test_histogram_counts_everything_once_and_shows_the_tail():
+    found = describe(array("I", [*range(1000), *[50_000] * 5]))
+    histogram = found["histogram"]
+    assert sum(histogram["counts"]) + histogram["over"] == 1005
+    assert histogram["over"] == 5 and histogram["edges"][1] - histogram["edges"][0] == 50
+    assert found["p50"] == 502 and found["max"] == 50_000
+    assert describe(array("I")) == {}
+    assert describe(array("I", [7]))["histogram"] == {"edges": [7, 8], "counts": [1], "over": 0}
+
+
+def test_page_escapes_the_data():
+    report = small_report(answer="</dd><script>alert('题')</script>")
+    page = report_html(report, b"png")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#39;题&#39;)" in page
+    assert "row 3 is no JSON" in page
+
+
+def test_same_report_same_bytes_and_no_version_inside(tmp_path):
+    report = small_report()
+    picture = draw_report(report)
+    assert picture == draw_report(report)
+    assert b"Software" not in picture and b"matplotlib" not in picture
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_report(report, tmp_path / name)
+    for name in ("report.json", "report.html", "report.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_nothing_left_can_be_drawn():
+    tally = Tally(traces=2, taken=Counter(near_duplicate=2))
+    report = build_report(tally, RecordStats().summary(SPLITS), {}, "")
+    assert report["warnings"] == ["near_duplicate took 2 of 2: look at its examples before you go on."]
+    assert draw_report(report).startswith(b"\x89PNG")
+    assert "Nothing was taken" in report_html(report, b"")
+
+
+def test_excerpt_keeps_head_and_tail():
+    assert excerpt(" 短\n文 ") == "短 文"
+    long = excerpt("头" * 200 + "尾" * 200, 5, 3)
+    assert long == "头头头头头 … 尾尾尾"
+
+
+def test_tallies_merge_in_order():
+    first, second = Tally(traces=1), Tally(traces=2)
+    first.take("near_duplicate", {"n": "1"})
+    for number in "234":
+        second.take("near_duplicate", {"n": number})
+    first.merge(second)
+    assert first.taken["near_duplicate"] == 4
+    assert [example["n"] for example in first.examples["near_duplicate"]] == ["1", "2", "3"]
