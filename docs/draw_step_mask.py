@@ -63,10 +63,7 @@ def draw(axes, title: str, rule, rows: list, columns: list, row_order: list[int]
             seen = bool(rule(*indices))
             face = columns[key][1] if seen else "#F1F1F1"
             axes.add_patch(Rectangle((x, y), 1, 1, facecolor=face, edgecolor="white", linewidth=1.2))
-    for order, items, line in (
-        (row_order, rows, axes.axhline),
-        (column_order, columns, axes.axvline),
-    ):
+    for order, items, line in ((row_order, rows, axes.axhline), (column_order, columns, axes.axvline)):
         for place in range(1, len(order)):
             before, after = items[order[place - 1]], items[order[place]]
             # a slot belongs to the piece that it opens

@@ -50,15 +50,27 @@ def main() -> None:
     with state.main_process_first():
         splits = cli.encoded_splits(args, tokenizer)
     settings = CacheSettings(
-        args.teacher, names[1], args.k, args.temperature, args.path, args.max_length, size, args.rows_per_shard,
+        args.teacher,
+        names[1],
+        args.k,
+        args.temperature,
+        args.path,
+        args.max_length,
+        size,
+        args.rows_per_shard,
         0 if served else args.tail_samples,
-    )  # fmt: skip
+    )
     server = {"k": args.k, "model": args.teacher_served_model, "vocab_size": size}
     teacher = ServedTeacher(args.teacher, **server) if served else model(args.teacher)  # type: ignore[arg-type]
     builder = CacheBuilder(
-        args.output_dir or f"{args.dataset.rstrip('/')}-teacher", splits, teacher, tokenizer, settings,
-        batch_size=args.batch_size, process=(state.process_index, state.num_processes),
-    )  # fmt: skip
+        args.output_dir or f"{args.dataset.rstrip('/')}-teacher",
+        splits,
+        teacher,
+        tokenizer,
+        settings,
+        batch_size=args.batch_size,
+        process=(state.process_index, state.num_processes),
+    )
     with state.main_process_first():
         builder.start()
     builder.build()

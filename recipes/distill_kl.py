@@ -22,9 +22,14 @@ TEMPLATE = Path(cli.__file__).parents[1] / "evaluation" / "model_card" / "templa
 
 def main() -> None:
     classes = (
-        cli.DataArguments, cli.StudentArguments, cli.ScratchArguments, cli.LongContextArguments,
-        cli.EvaluationArguments, DistillKLConfig, ModelConfig,
-    )  # fmt: skip
+        cli.DataArguments,
+        cli.StudentArguments,
+        cli.ScratchArguments,
+        cli.LongContextArguments,
+        cli.EvaluationArguments,
+        DistillKLConfig,
+        ModelConfig,
+    )
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
     _, student, scratch, long_context, _, args, model_args = parsed
     run = cli.begin(parsed)

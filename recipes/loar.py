@@ -39,9 +39,13 @@ def main() -> None:
     if question is not None:
         trained = trainer.accelerator.unwrap_model(trainer.model)
         (answer,) = generate_cot(
-            trained, tokenizer, question, instructions=run.instructions, max_answer_tokens=64,
+            trained,
+            tokenizer,
+            question,
+            instructions=run.instructions,
+            max_answer_tokens=64,
             max_thought_tokens=evaluation.eval_max_new_tokens,
-        )  # fmt: skip
+        )
         if trainer.is_world_process_zero():
             print("Question:", question["context"], *answer.steps, f"Answer: {answer.answer}", sep="\n")
 

@@ -20,9 +20,13 @@ TEMPLATE = Path(cli.__file__).parents[1] / "evaluation" / "model_card" / "templa
 
 def main() -> None:
     classes = (
-        cli.DataArguments, cli.ScratchArguments, cli.LongContextArguments, cli.EvaluationArguments, CoTSFTConfig,
+        cli.DataArguments,
+        cli.ScratchArguments,
+        cli.LongContextArguments,
+        cli.EvaluationArguments,
+        CoTSFTConfig,
         ModelConfig,
-    )  # fmt: skip
+    )
     parsed = TrlParser(classes).parse_args_and_config()  # type: ignore[arg-type]
     _, scratch, long_context, _, args, model_args = parsed
     run = cli.begin(parsed)

@@ -12,14 +12,7 @@ from hf_reason._files import write_atomically
 from hf_reason.data import load_cot_sft_dataset
 from hf_reason.data.replay import ReplayMix, mix_replay
 from hf_reason.evaluation import evaluate_model
-from hf_reason.evaluation.forgetting import (
-    Round,
-    check_drops,
-    format_history,
-    load_history,
-    round_from,
-    save_history,
-)
+from hf_reason.evaluation.forgetting import Round, check_drops, format_history, load_history, round_from, save_history
 from hf_reason.text import load_instructions, saved_instructions
 
 from .models import ScratchArguments, check_model_name, load_model_and_tokenizer
@@ -95,9 +88,12 @@ class ContinualRun(TrainingRun):
             trainer.accelerator.unwrap_model(trainer.model),  # type: ignore[arg-type]
             trainer.processing_class,  # type: ignore[arg-type]
             list(self.test)[: self.evaluation.test_records],  # type: ignore[arg-type]
-            num_samples=self.evaluation.eval_samples, temperature=self.evaluation.eval_temperature,
-            seed=self.args.seed, instructions=self.instructions, **self.evaluation.generation(self.data.thinking),
-        )  # fmt: skip
+            num_samples=self.evaluation.eval_samples,
+            temperature=self.evaluation.eval_temperature,
+            seed=self.args.seed,
+            instructions=self.instructions,
+            **self.evaluation.generation(self.data.thinking),
+        )
         if trainer.is_world_process_zero():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, (json.dumps(results, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
@@ -174,9 +170,12 @@ def begin_round(groups: tuple[Any, ...]) -> ContinualRun | None:
         print(f"{args.output_dir} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
         return None
     mix = mix_replay(
-        found.new.select(range(min(data.max_train_records or len(found.new), len(found.new)))), found.old,
-        round_args.replay_share, tests=(found.new_test, found.old_test), seed=args.seed,
-    )  # fmt: skip
+        found.new.select(range(min(data.max_train_records or len(found.new), len(found.new)))),
+        found.old,
+        round_args.replay_share,
+        tests=(found.new_test, found.old_test),
+        seed=args.seed,
+    )
     if args.process_index == 0:
         print(mix)
     tests = [first_of_each(split, evaluation.test_records) for split in (found.old_test, found.new_test)]
@@ -187,9 +186,19 @@ def begin_round(groups: tuple[Any, ...]) -> ContinualRun | None:
     # nothing may be pushed before the guard has looked at it: neither checkpoints nor the saved model
     publish, args.push_to_hub = args.push_to_hub, False
     return ContinualRun(
-        replace(data, dataset=found.place), evaluation, args, mix.records, validation, concatenate_datasets(tests),
-        instructions, source, mix, found.old_domains, round_args.max_drop, publish,
-    )  # fmt: skip
+        replace(data, dataset=found.place),
+        evaluation,
+        args,
+        mix.records,
+        validation,
+        concatenate_datasets(tests),
+        instructions,
+        source,
+        mix,
+        found.old_domains,
+        round_args.max_drop,
+        publish,
+    )
 
 
 def _push(args: "CoTSFTConfig") -> None:

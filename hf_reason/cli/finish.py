@@ -18,12 +18,39 @@ if TYPE_CHECKING:
 _LOGGED = ("answer_accuracy", "step_accuracy", "key_node_coverage", "close_rate", "repeat_rate", "language_ratio")
 # The settings a reader of the card wants to know; the rest is in training_args.bin.
 _SETTINGS = (
-    "learning_rate", "muon_learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "seed",
-    "packing", "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "bf16", "optim",
-    "thought_weight", "answer_weight", "step_weighting", "label_smoothing_factor", "weight_decay",
-    "tasks", "mixup_alpha", "domain_temperature", "domain_shares", "domain_target", "curriculum", "reasoner_layers",
-    "teacher", "ce_weight", "kl_weight", "beta", "temperature", "path_weight", "on_policy_share",
-)  # fmt: skip
+    "learning_rate",
+    "muon_learning_rate",
+    "lr_scheduler_type",
+    "num_train_epochs",
+    "max_steps",
+    "max_length",
+    "seed",
+    "packing",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "world_size",
+    "bf16",
+    "optim",
+    "thought_weight",
+    "answer_weight",
+    "step_weighting",
+    "label_smoothing_factor",
+    "weight_decay",
+    "tasks",
+    "mixup_alpha",
+    "domain_temperature",
+    "domain_shares",
+    "domain_target",
+    "curriculum",
+    "reasoner_layers",
+    "teacher",
+    "ce_weight",
+    "kl_weight",
+    "beta",
+    "temperature",
+    "path_weight",
+    "on_policy_share",
+)
 
 
 @dataclass

@@ -48,12 +48,34 @@ _FREE_PREFIXES = (
     "test_",
 )
 _FREE = {
-    "output_dir", "max_steps", "num_train_epochs", "lr_scheduler_kwargs", "metric_for_best_model", "greater_is_better",
-    "max_drop", "report_to", "run_name", "disable_tqdm", "resume_from_checkpoint", "use_cpu", "local_rank",
-    "expected_world_size", "ddp_backend", "ddp_timeout", "log_level", "trackio_space_id", "project", "do_train",
-    "do_eval", "do_predict",
-    "prediction_loss_only", "bf16_full_eval", "fp16_full_eval", "batch_eval_metrics", "include_for_metrics",
-}  # fmt: skip
+    "output_dir",
+    "max_steps",
+    "num_train_epochs",
+    "lr_scheduler_kwargs",
+    "metric_for_best_model",
+    "greater_is_better",
+    "max_drop",
+    "report_to",
+    "run_name",
+    "disable_tqdm",
+    "resume_from_checkpoint",
+    "use_cpu",
+    "local_rank",
+    "expected_world_size",
+    "ddp_backend",
+    "ddp_timeout",
+    "log_level",
+    "trackio_space_id",
+    "project",
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "prediction_loss_only",
+    "bf16_full_eval",
+    "fp16_full_eval",
+    "batch_eval_metrics",
+    "include_for_metrics",
+}
 
 
 def _settings(groups: Iterable[Any]) -> dict[str, str]:

@@ -30,8 +30,7 @@ class RoutingArguments:
     )
     shared_groups: int = field(default=1, metadata={"help": "Groups that always work."})
     static_groups: str | None = field(
-        default=None,
-        metadata={"help": "JSON: the groups that work in each layer, without a router: [[0, 1], ...]."},
+        default=None, metadata={"help": "JSON: the groups that work in each layer, without a router: [[0, 1], ...]."}
     )
     loar_window: int | None = field(default=None, metadata={"help": "Tokens that the window layers see."})
     loar_window_layers: str = field(

@@ -61,9 +61,15 @@ class TrainingRun:
         """Save, evaluate on the test records, write report and card, push if asked to; see `runs.finish`."""
         report = self.data.report
         return finish(
-            trainer, self.test, self.evaluation, template=template, data_report=report, thinking=self.data.thinking,
-            base_model=base_model, dataset_name=None if report else self.data.dataset,
-        )  # fmt: skip
+            trainer,
+            self.test,
+            self.evaluation,
+            template=template,
+            data_report=report,
+            thinking=self.data.thinking,
+            base_model=base_model,
+            dataset_name=None if report else self.data.dataset,
+        )
 
 
 def begin(groups: Sequence[Any]) -> TrainingRun | None:

@@ -42,9 +42,11 @@ def round_from(name: str, learned: Iterable[str], results: Mapping[str, Any]) ->
         domain: group for domain, group in results["by_domain"].items() if group.get("answer_accuracy") is not None
     }
     return Round(
-        name, tuple(sorted(learned)), {domain: float(group["answer_accuracy"]) for domain, group in groups.items()},
+        name,
+        tuple(sorted(learned)),
+        {domain: float(group["answer_accuracy"]) for domain, group in groups.items()},
         {domain: int(group["num_records"]) for domain, group in groups.items()},
-    )  # fmt: skip
+    )
 
 
 def forgetting_figures(rounds: Sequence[Round]) -> dict[str, float | None]:
@@ -112,11 +114,12 @@ def format_history(rounds: Sequence[Round]) -> str:
         row = f"{entry.name[:23]:<24}" + "".join(f"{cell:>{width}}" for cell in cells)
         lines.append(f"{row}  {', '.join(entry.learned)}".rstrip())
     figures = [
-        f"{name.replace('_', ' ')} {100 * value:+.1f} points" if name != "average_accuracy" else
-        f"average accuracy {100 * value:.1f}%"
+        f"{name.replace('_', ' ')} {100 * value:+.1f} points"
+        if name != "average_accuracy"
+        else f"average accuracy {100 * value:.1f}%"
         for name, value in forgetting_figures(rounds).items()
         if value is not None
-    ]  # fmt: skip
+    ]
     return "\n".join([*lines, "; ".join(figures)])
 
 
@@ -132,8 +135,15 @@ def history_plot(rounds: Sequence[Round]) -> bytes:
         values = [100 * rounds[place].accuracy[domain] for place in places]
         (line,) = axes.plot(places, values, marker="o", label=domain)
         learned = [place for place in places if domain in rounds[place].learned]
-        axes.plot(learned, [100 * rounds[place].accuracy[domain] for place in learned], linestyle="none", marker="o",
-                  markersize=11, markerfacecolor="none", color=line.get_color())  # fmt: skip
+        axes.plot(
+            learned,
+            [100 * rounds[place].accuracy[domain] for place in learned],
+            linestyle="none",
+            marker="o",
+            markersize=11,
+            markerfacecolor="none",
+            color=line.get_color(),
+        )
     axes.set_xticks(range(len(rounds)), [f"round {place}" if place else "before" for place in range(len(rounds))])
     axes.set_ylim(0, 102)
     axes.set_ylabel("answer accuracy (%)")

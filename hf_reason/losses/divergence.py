@@ -324,12 +324,7 @@ def _stored_events(targets: TopKTargets, o: _Options, rows: slice) -> tuple[torc
 
 
 def _sampled_divergence(
-    student: torch.Tensor,
-    known: torch.Tensor,
-    targets: TopKTargets,
-    o: _Options,
-    rows: slice,
-    with_gradient: bool,
+    student: torch.Tensor, known: torch.Tensor, targets: TopKTargets, o: _Options, rows: slice, with_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Forward KL in which each sample of the rest stands for an equal share of its mass."""
     assert targets.tail_ids is not None and targets.tail_log_prob is not None

@@ -185,9 +185,12 @@ class _Selection:
         if module in ("q_norm", "k_norm"):
             return weight[self.head]
         rows, columns = {
-            "q_proj": (self.queries, self.width), "k_proj": (self.keys, self.width),
-            "v_proj": (self.keys, self.width), "o_proj": (self.width, self.queries),
-            "gate_proj": (self.inner, self.width), "up_proj": (self.inner, self.width),
+            "q_proj": (self.queries, self.width),
+            "k_proj": (self.keys, self.width),
+            "v_proj": (self.keys, self.width),
+            "o_proj": (self.width, self.queries),
+            "gate_proj": (self.inner, self.width),
+            "up_proj": (self.inner, self.width),
             "down_proj": (self.width, self.inner),
-        }.get(module, (self.width, self.width))  # fmt: skip
+        }.get(module, (self.width, self.width))
         return weight[rows][:, columns] if weight.dim() == 2 else weight[rows]

@@ -14,17 +14,7 @@ from hf_reason.losses import LiveTargets, LMHead, TopKTargets, chunked_divergenc
 from hf_reason.losses.divergence import head_logits
 from hf_reason.text.collator import CoTCollator
 
-from .cache_format import (
-    FORMAT,
-    META,
-    SETTINGS,
-    CachedRow,
-    pack_row,
-    shard_name,
-    tokens_hash,
-    write_json,
-    write_shard,
-)
+from .cache_format import FORMAT, META, SETTINGS, CachedRow, pack_row, shard_name, tokens_hash, write_json, write_shard
 from .errors import TeacherError
 from .live import LiveTeacher
 from .served import ServedTeacher
@@ -154,8 +144,9 @@ class CacheBuilder:
         rank, world = self.process
         mine = [shard for number, shard in enumerate(self.shards()) if number % world == rank]
         missing = [shard for shard in mine if not _is_complete(self.folder / shard[0], shard[3] - shard[2])]
-        with tqdm(total=sum(end - start for _, _, start, end in missing), desc="Caching", unit=" records",
-                  disable=rank > 0) as bar:  # fmt: skip
+        with tqdm(
+            total=sum(end - start for _, _, start, end in missing), desc="Caching", unit=" records", disable=rank > 0
+        ) as bar:
             for name, split, start, end in missing:
                 # rows of like length together, so that little is padding; their order in a shard means nothing
                 part = self.splits[split].select(range(start, end))
@@ -181,9 +172,12 @@ class CacheBuilder:
         )
         size = sum((self.folder / name).stat().st_size for name in shards)
         meta = {
-            **self.content, "shards": shards, "tokens": tokens, "bytes_per_token": size / max(tokens, 1),
+            **self.content,
+            "shards": shards,
+            "tokens": tokens,
+            "bytes_per_token": size / max(tokens, 1),
             "left_out": self.left_out,
-        }  # fmt: skip
+        }
         write_json(self.folder / META, meta)
         return meta
 
@@ -265,17 +259,24 @@ class CacheBuilder:
                 tokens, records = tokens + len(ids), records + len(examples)
         kl, cached = sums / tokens
         return {
-            "kl": kl, "kl_cache": cached, "relative_error": abs(kl - cached) / max(kl, 1e-12), "mass": mass / tokens,
+            "kl": kl,
+            "kl_cache": cached,
+            "relative_error": abs(kl - cached) / max(kl, 1e-12),
+            "mass": mass / tokens,
             "records": records,
-        }  # fmt: skip
+        }
 
     def _add(self, sums: np.ndarray, states: Any, head: LMHead, live: Any, stored: Any, batch: Any) -> None:
         labels = batch["labels"][:, 1:][batch["labels"][:, 1:] != -100].to(states.device)
         for place, targets in enumerate((live, stored)):
             output = chunked_divergence(
-                states, head, targets, labels, temperature=self.settings.temperature,
+                states,
+                head,
+                targets,
+                labels,
+                temperature=self.settings.temperature,
                 vocab_size=self.settings.vocab_size,
-            )  # fmt: skip
+            )
             sums[place] += float(output.divergence.sum())
 
 

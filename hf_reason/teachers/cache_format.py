@@ -101,11 +101,18 @@ def schema() -> "pyarrow.Schema":
 
     return pa.schema(
         [
-            ("id", pa.string()), ("tokens_hash", pa.binary(16)), ("tokens", pa.int32()), ("ids", pa.large_binary()),
-            ("log_probs", pa.large_binary()), ("log_tail", pa.large_binary()), ("tail_ids", pa.large_binary()),
-            ("tail_log_prob", pa.large_binary()), ("steps", pa.int32()), ("similarities", pa.large_binary()),
+            ("id", pa.string()),
+            ("tokens_hash", pa.binary(16)),
+            ("tokens", pa.int32()),
+            ("ids", pa.large_binary()),
+            ("log_probs", pa.large_binary()),
+            ("log_tail", pa.large_binary()),
+            ("tail_ids", pa.large_binary()),
+            ("tail_log_prob", pa.large_binary()),
+            ("steps", pa.int32()),
+            ("similarities", pa.large_binary()),
         ]
-    )  # fmt: skip
+    )
 
 
 def shard_name(split: str, number: int, count: int) -> str:

@@ -14,8 +14,14 @@ from .errors import TeacherError
 
 # What the teacher's backbone reads of a batch.
 _MODEL_INPUTS = (
-    "input_ids", "attention_mask", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k",
-)  # fmt: skip
+    "input_ids",
+    "attention_mask",
+    "position_ids",
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+    "max_length_q",
+    "max_length_k",
+)
 
 
 class LiveTeacher:

@@ -96,7 +96,10 @@ def saved_instructions(model: str) -> dict[str, str]:
         path: Any = Path(model, INSTRUCTIONS_FILE)
         return load_instructions(path) if path.is_file() else {}
     path = cached_file(
-        model, INSTRUCTIONS_FILE, _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
-    )  # fmt: skip
+        model,
+        INSTRUCTIONS_FILE,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
     return load_instructions(path) if path else {}

@@ -39,10 +39,7 @@ def encode_prompt(
 
 
 def encode(
-    record: Mapping[str, Any],
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    instructions: Mapping[str, str] | None = None,
+    record: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", *, instructions: Mapping[str, str] | None = None
 ) -> dict[str, list[int]]:
     """Tokenise a record once and say for each token where it belongs.
 

@@ -157,9 +157,12 @@ class CoTSFTTrainer(RoutedTrainerMixin, SFTTrainer):
 
     def _muon(self, args: CoTSFTConfig) -> tuple[type[MuonFactory], dict[str, Any]]:
         if args.distributed_state.distributed_type not in (
-            DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU,
+            DistributedType.NO,
+            DistributedType.MULTI_CPU,
+            DistributedType.MULTI_GPU,
+            DistributedType.MULTI_XPU,
             DistributedType.MULTI_NPU,
-        ):  # fmt: skip
+        ):
             raise ValueError("Muon needs whole matrices: use DDP or one process, or unset muon_learning_rate.")
         return MuonFactory, {
             "muon_learning_rate": args.muon_learning_rate,
@@ -214,9 +217,14 @@ class CoTSFTTrainer(RoutedTrainerMixin, SFTTrainer):
             dataset = self._add_columns(dataset, records, dataset_name, args, options("Preparing"))
             if args.max_length is not None:
                 dataset, report = limit_length(
-                    dataset, args.max_length, args.overlong, dataset_name, options("Limiting"), self._tokenizer,
+                    dataset,
+                    args.max_length,
+                    args.overlong,
+                    dataset_name,
+                    options("Limiting"),
+                    self._tokenizer,
                     args.overlap_steps,
-                )  # fmt: skip
+                )
                 if report is not None:
                     self.length_reports[dataset_name] = report
                     if report.overlong:
@@ -334,10 +342,12 @@ class CoTSFTTrainer(RoutedTrainerMixin, SFTTrainer):
             weights = weights * importance
         table = self._task_table
         loss = TokenLoss(
-            weights=weights, smoothing=self._smoothing, mix=mix,
+            weights=weights,
+            smoothing=self._smoothing,
+            mix=mix,
             choice_ids=choices if choices is None else choices[:, 1:],
             choices=torch.tensor(table.choices) if table is not None else None,
-        )  # fmt: skip
+        )
         fused = FusedModel(model, self.accelerator.unwrap_model(self.model), loss)
         result = super().compute_loss(fused, inputs, return_outputs, num_items_in_batch)
         if fused.chosen is not None:

@@ -99,8 +99,7 @@ class CoTSFTConfig(SFTConfig):
     curriculum_stages: int = field(default=3, metadata={"help": "Stages of the curriculum."})
     curriculum_share: float = field(default=0.5, metadata={"help": "Share of the run that its stages take."})
     overlong: str = field(
-        default="drop",
-        metadata={"help": "What happens to examples over max_length.", "choices": list(_OVERLONG)},
+        default="drop", metadata={"help": "What happens to examples over max_length.", "choices": list(_OVERLONG)}
     )
     overlap_steps: int = field(
         default=1, metadata={"help": "Steps of context that a piece of a split chain has before its own."}

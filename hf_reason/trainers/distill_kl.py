@@ -209,9 +209,13 @@ class DistillKLTrainer(CoTSFTTrainer):
             ):
                 torch.manual_seed(seed)
                 return own_completions(
-                    unwrapped, batch, self._tokenizer, self.data_collator,
-                    max_new_tokens=args.on_policy_max_new_tokens, temperature=args.on_policy_temperature,
-                )  # fmt: skip
+                    unwrapped,
+                    batch,
+                    self._tokenizer,
+                    self.data_collator,
+                    max_new_tokens=args.on_policy_max_new_tokens,
+                    temperature=args.on_policy_temperature,
+                )
         finally:
             model.train()
 
@@ -295,11 +299,14 @@ class DistillKLTrainer(CoTSFTTrainer):
         path = outputs.path if outputs.path is not None else chosen.new_zeros(1)
         sums = torch.stack(
             [
-                (chosen * outputs.divergence).sum(), (chosen * outputs.nll).sum(), chosen.sum(), path.double().sum(),
+                (chosen * outputs.divergence).sum(),
+                (chosen * outputs.nll).sum(),
+                chosen.sum(),
+                path.double().sum(),
                 self._count_pairs(inputs).to(chosen.device).double(),
                 torch.as_tensor(tokens, device=chosen.device).double(),
             ]
-        )  # fmt: skip
+        )
         before = self._sums[mode]
         self._sums[mode] = sums if before is None else before + sums
 

@@ -71,9 +71,13 @@ def rank_layers(
     from peft import LoraConfig, get_peft_model
 
     everywhere = LoraConfig(
-        r=peft_config.r, lora_alpha=peft_config.lora_alpha, target_modules=peft_config.target_modules,
-        layers_to_transform=list(range(len(stack.layers))), layers_pattern=stack.pattern, task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=peft_config.r,
+        lora_alpha=peft_config.lora_alpha,
+        target_modules=peft_config.target_modules,
+        layers_to_transform=list(range(len(stack.layers))),
+        layers_pattern=stack.pattern,
+        task_type="CAUSAL_LM",
+    )
     needed = [parameter.requires_grad for parameter in model.parameters()]
     training = model.training
     with torch.random.fork_rng():

@@ -54,9 +54,15 @@ def own_completions(
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     with torch.no_grad():
         written = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=True, temperature=temperature,
-            top_k=0, top_p=1.0, pad_token_id=pad,
-        )  # fmt: skip
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            pad_token_id=pad,
+        )
     ends = model.generation_config.eos_token_id
     stops = set(ends if isinstance(ends, list) else [ends])
     examples = []

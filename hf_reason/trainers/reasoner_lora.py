@@ -86,9 +86,13 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         if args.reasoner_layers != "auto":
             return parse_layers(args.reasoner_layers, self.stack)
         settings = {
-            "records": args.ranking_records, "share": args.reasoner_share, "seed": args.seed,
-            "rank": config.r, "targets": sorted(config.target_modules or ()), "base": base_fingerprint(model)["hash"],
-        }  # fmt: skip
+            "records": args.ranking_records,
+            "share": args.reasoner_share,
+            "seed": args.seed,
+            "rank": config.r,
+            "targets": sorted(config.target_modules or ()),
+            "base": base_fingerprint(model)["hash"],
+        }
         before = saved_layers(str(args.output_dir), settings)
         if before is not None:
             return before
@@ -113,10 +117,15 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         if not hasattr(model, "hf_device_map") and not getattr(model, "is_quantized", False):
             model.to(args.device)
         ranking = rank_layers(
-            model, self.stack, examples, config, device=model.device, process_index=args.process_index,
+            model,
+            self.stack,
+            examples,
+            config,
+            device=model.device,
+            process_index=args.process_index,
             num_processes=args.world_size,
             progress=lambda items: tqdm(items, desc="Ranking layers", disable=args.disable_tqdm),
-        )  # fmt: skip
+        )
         layers = choose(ranking, args.reasoner_share)
         if args.process_index == 0:
             print(f"Layers by what thoughts tell about them ({len(examples)} records):")

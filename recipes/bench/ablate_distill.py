@@ -39,12 +39,20 @@ def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: 
     options = dict(WAYS[way])
     teacher = args.cache if options.pop("cache", False) else args.teacher
     values: dict[str, Any] = {
-        "dataset": args.data, "output_dir": output, "seed": seed, "data_seed": seed, "max_steps": args.steps,
+        "dataset": args.data,
+        "output_dir": output,
+        "seed": seed,
+        "data_seed": seed,
+        "max_steps": args.steps,
         "lr_scheduler_kwargs": json.dumps({"num_decay_steps": max(1, round(0.4 * args.steps))}),
-        "test_records": args.test_records, "eval_strategy": "no", "save_strategy": "no", "eval_distractors": "false",
-        "load_best_model_at_end": "false", "model_config": json.dumps(args.model_config),
+        "test_records": args.test_records,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "eval_distractors": "false",
+        "load_best_model_at_end": "false",
+        "model_config": json.dumps(args.model_config),
         "tokenizer_name_or_path": args.teacher,
-    }  # fmt: skip
+    }
     recipe, config = ("distill_kl.py", "distill_kl") if options else ("sft_cot.py", "sft_cot")
     if options:
         values |= {"teacher": teacher, **options}
@@ -59,9 +67,18 @@ def kl_to_teacher(student: Path, args: argparse.Namespace) -> float:
     records = records.select(range(min(args.test_records, len(records))))
     with tempfile.TemporaryDirectory() as folder:
         settings = DistillKLConfig(
-            folder, kl_weight=1.0, ce_weight=0.0, per_device_eval_batch_size=50, report_to="none", disable_tqdm=True,
-            use_cpu=args.use_cpu, max_length=512, gradient_checkpointing=False, teacher=str(args.teacher), bf16=False,
-        )  # fmt: skip
+            folder,
+            kl_weight=1.0,
+            ce_weight=0.0,
+            per_device_eval_batch_size=50,
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=args.use_cpu,
+            max_length=512,
+            gradient_checkpointing=False,
+            teacher=str(args.teacher),
+            bf16=False,
+        )
         model = AutoModelForCausalLM.from_pretrained(student)
         trainer = DistillKLTrainer(
             model, settings, train_dataset=records, eval_dataset=records, processing_class=tokenizer
@@ -93,10 +110,20 @@ def main() -> None:
     parser.add_argument("--test_records", type=int, default=400)
     parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--use_cpu", action="store_true", help="do not use an accelerator")
-    parser.add_argument("--model_config", type=json.loads, help="JSON of the student; default: 64 wide, 4 layers",
-                        default={"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4,
-                                 "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512,
-                                 "tie_word_embeddings": True})  # fmt: skip
+    parser.add_argument(
+        "--model_config",
+        type=json.loads,
+        help="JSON of the student; default: 64 wide, 4 layers",
+        default={
+            "hidden_size": 64,
+            "intermediate_size": 192,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 512,
+            "tie_word_embeddings": True,
+        },
+    )
     args, extra = parser.parse_known_args()
     if not (args.teacher / "config.json").is_file():
         sys.exit(f"Error: there is no teacher in {args.teacher}. Run `make demo` first, or give --teacher.")

@@ -48,12 +48,15 @@ WAYS: dict[str, tuple[float, str, bool]] = {
     "random 50%, static, searched budgets": (0.5, "random", True),
 }
 LINES = {
-    ("routed", False): ("routed", "C0", "o-"), ("tasks", False): ("routed, tasks", "C4", "o--"),
-    ("chance", False): ("routed, from chance", "C7", "o:"), ("static", False): ("strongest, static", "C1", "s-"),
-    ("random", False): ("random, static", "C2", "^-"), ("routed", True): ("routed, searched budgets", "C0", "D"),
+    ("routed", False): ("routed", "C0", "o-"),
+    ("tasks", False): ("routed, tasks", "C4", "o--"),
+    ("chance", False): ("routed, from chance", "C7", "o:"),
+    ("static", False): ("strongest, static", "C1", "s-"),
+    ("random", False): ("random, static", "C2", "^-"),
+    ("routed", True): ("routed, searched budgets", "C0", "D"),
     ("static", True): ("strongest, static, searched budgets", "C1", "D"),
     ("random", True): ("random, static, searched budgets", "C2", "D"),
-}  # fmt: skip
+}
 
 
 def prepared(args: argparse.Namespace) -> dict[str, Any]:
@@ -87,19 +90,29 @@ def static_groups(worth: list[list[float]], budgets: list[int], how: str, seed: 
     rng = random.Random(seed)
     if how == "random":
         return [sorted(rng.sample(range(len(row)), kept)) for row, kept in zip(worth, budgets, strict=True)]
-    return [sorted(sorted(range(len(row)), key=lambda g: -row[g])[:kept])
-            for row, kept in zip(worth, budgets, strict=True)]  # fmt: skip
+    return [
+        sorted(sorted(range(len(row)), key=lambda g: -row[g])[:kept]) for row, kept in zip(worth, budgets, strict=True)
+    ]
 
 
 def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: list[str]) -> list[str]:
     (share, how, searched), worth = WAYS[way], args.prepared["worth"]["both"]
     budgets = args.prepared["budgets"] if searched else [round(share * len(worth[0]))] * len(worth)
     values: dict[str, Any] = {
-        "model_name_or_path": args.base, "dataset": args.data, "domain": "all", "output_dir": output, "seed": seed,
-        "data_seed": seed, "max_steps": args.steps, "budget": ",".join(map(str, budgets)), "save_strategy": "no",
-        "calibration_records": 0 if how == "chance" else RECORDS, "eval_max_new_tokens": 160,
-        "domain_shares": json.dumps(dict.fromkeys(DOMAINS, 1)), "test_records": args.test_records,
-    }  # fmt: skip
+        "model_name_or_path": args.base,
+        "dataset": args.data,
+        "domain": "all",
+        "output_dir": output,
+        "seed": seed,
+        "data_seed": seed,
+        "max_steps": args.steps,
+        "budget": ",".join(map(str, budgets)),
+        "save_strategy": "no",
+        "calibration_records": 0 if how == "chance" else RECORDS,
+        "eval_max_new_tokens": 160,
+        "domain_shares": json.dumps(dict.fromkeys(DOMAINS, 1)),
+        "test_records": args.test_records,
+    }
     if how in ("static", "random"):
         values["static_groups"] = json.dumps(static_groups(worth, budgets, how, seed))
     pairs = [text for name, value in values.items() for text in (f"--{name}", str(value))]

@@ -30,13 +30,11 @@ PLAIN = "as the data are"
 STRATEGIES: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "domains by temperature 3": {"domain_temperature": 3.0},
-    "domains evenly, weights of the data": {
-        "domain_shares": '{"math": 1, "finance": 1}', "domain_target": "data",
-    },
+    "domains evenly, weights of the data": {"domain_shares": '{"math": 1, "finance": 1}', "domain_target": "data"},
     "curriculum by steps": {"curriculum": "steps"},
     "MixUp 0.2": {"mixup_alpha": 0.2},
     "label smoothing 0.1": {"label_smoothing_factor": 0.1},
-}  # fmt: skip
+}
 # What follows the base: the layers that get a LoRA, and the learning rate.
 ADAPTATIONS: dict[str, tuple[str | None, float]] = {
     "all weights": (None, 1e-3),
@@ -66,11 +64,19 @@ def make_data(folder: Path) -> None:
 
 def common(args: argparse.Namespace, data: str, output: Path, seed: int, steps: int) -> dict[str, Any]:
     return {
-        "dataset": args.output_dir / "data" / data, "domain": "all", "output_dir": output, "seed": seed,
-        "data_seed": seed, "max_steps": steps, "eval_strategy": "no", "save_strategy": "no",
-        "load_best_model_at_end": "false", "eval_distractors": "false", "eval_max_new_tokens": 160,
+        "dataset": args.output_dir / "data" / data,
+        "domain": "all",
+        "output_dir": output,
+        "seed": seed,
+        "data_seed": seed,
+        "max_steps": steps,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "load_best_model_at_end": "false",
+        "eval_distractors": "false",
+        "eval_max_new_tokens": 160,
         "test_records": 200,
-    }  # fmt: skip
+    }
 
 
 def line(recipe: str, config: str, values: dict[str, Any], extra: list[str]) -> list[str]:
@@ -80,13 +86,21 @@ def line(recipe: str, config: str, values: dict[str, Any], extra: list[str]) -> 
 
 def strategy(args: argparse.Namespace, name: str, seed: int, output: Path, extra: list[str]) -> list[str]:
     model = {
-        "hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
-        "num_key_value_heads": 4, "head_dim": 24, "max_position_embeddings": 512, "tie_word_embeddings": True,
-    }  # fmt: skip
+        "hidden_size": 96,
+        "intermediate_size": 288,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 24,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+    }
     values = common(args, "both", output, seed, args.steps) | {
-        "model_type": "qwen3", "model_config": json.dumps(model), "vocab_size": 700,
+        "model_type": "qwen3",
+        "model_config": json.dumps(model),
+        "vocab_size": 700,
         "lr_scheduler_kwargs": json.dumps({"num_decay_steps": round(0.4 * args.steps)}),
-    }  # fmt: skip
+    }
     return line("sft_cot.py", "sft_cot/demo.yaml", values | STRATEGIES[name], extra)
 
 
@@ -97,8 +111,11 @@ def adaptation(args: argparse.Namespace, name: str, seed: int, output: Path, ext
     if layers is None:
         # the demo's config is one for a model from scratch, with Muon
         config = args.output_dir / "all_weights.yaml"
-        kept = [text for text in (RECIPES / "configs/lora_reasoner/demo.yaml").read_text("utf-8").splitlines()
-                if not text.startswith(("lora_", "reasoner_", "ranking_"))]  # fmt: skip
+        kept = [
+            text
+            for text in (RECIPES / "configs/lora_reasoner/demo.yaml").read_text("utf-8").splitlines()
+            if not text.startswith(("lora_", "reasoner_", "ranking_"))
+        ]
         config.write_text("\n".join(kept) + "\n", encoding="utf-8")
         return line("sft_cot.py", str(config.resolve()), values, extra)
     if layers == "random":

@@ -74,7 +74,7 @@ def build(size: list[int], args: argparse.Namespace, seed: int) -> Qwen2ForCausa
             eos_token_id=1,
             pad_token_id=0,
             bos_token_id=None,
-        )  # fmt: skip
+        )
     )
 
 
@@ -90,10 +90,13 @@ def rows(args: argparse.Namespace) -> Dataset:
         steps += [steps[-1] + 1] * 16
         found.append(
             {
-                "id": str(number), "input_ids": ids, "labels": [-100] * prompt + ids[prompt:],
-                "segment_ids": [0] * prompt + [1] * (chain - 16) + [2] * 16, "step_ids": [0] * prompt + steps,
+                "id": str(number),
+                "input_ids": ids,
+                "labels": [-100] * prompt + ids[prompt:],
+                "segment_ids": [0] * prompt + [1] * (chain - 16) + [2] * 16,
+                "step_ids": [0] * prompt + steps,
             }
-        )  # fmt: skip
+        )
     return Dataset.from_list(found)
 
 
@@ -144,10 +147,18 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
 
     data, clock, tok = rows(args), Clock(), tokenizer()
     common: dict[str, Any] = {
-        "max_steps": args.steps, "per_device_train_batch_size": args.batch, "report_to": "none", "bf16": False,
-        "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True, "max_length": args.tokens,
-        "logging_strategy": "no", "dataloader_pin_memory": False, "learning_rate": 1e-5,
-    }  # fmt: skip
+        "max_steps": args.steps,
+        "per_device_train_batch_size": args.batch,
+        "report_to": "none",
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "max_length": args.tokens,
+        "logging_strategy": "no",
+        "dataloader_pin_memory": False,
+        "learning_rate": 1e-5,
+    }
     cache = TopKCache(args.cache) if side == "cache" else None
     if cache is not None:
         data = cache.link(data, data["id"], "train", None)
@@ -164,8 +175,12 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
                 batch = {name: torch.tensor([e[name] for e in examples]) for name in ("input_ids", "labels")}
                 prompts = batch["input_ids"][:, : args.prompt_tokens]
                 mask = torch.ones_like(batch["input_ids"])
-                return {**batch, "attention_mask": mask, "prompts": prompts,
-                        "prompt_attention_mask": torch.ones_like(prompts)}  # fmt: skip
+                return {
+                    **batch,
+                    "attention_mask": mask,
+                    "prompts": prompts,
+                    "prompt_attention_mask": torch.ones_like(prompts),
+                }
 
             settings: Any = GKDConfig(folder, lmbda=0.0, beta=0.0, temperature=1.0, **common)
             teacher: Any = build(args.teacher, args, 1)
@@ -209,8 +224,9 @@ def main() -> None:
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     table = Table(
         title=f"{args.batch} x {args.tokens} tokens, vocabulary {args.vocab_size}, {device}, "
-        f"{torch.get_num_threads()} thread(s), median of {args.repeats}", title_justify="left",
-    )  # fmt: skip
+        f"{torch.get_num_threads()} thread(s), median of {args.repeats}",
+        title_justify="left",
+    )
     for name in ("", "tokens/s", "peak MB", "speed / GKD", "memory / GKD", "speed / SFT", "aim"):
         table.add_column(name, justify="right" if name else "left")
     for side, values in medians.items():

@@ -32,19 +32,26 @@ WAYS: dict[str, dict[str, Any] | None] = {
 def build() -> Any:
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=4096, hidden_size=512, intermediate_size=1408, num_hidden_layers=4, num_attention_heads=8,
-        num_key_value_heads=8, max_position_embeddings=32768, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=4096,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=32768,
+        tie_word_embeddings=True,
+    )
     return Qwen2ForCausalLM(config).eval()
 
 
 def cache_bytes(cache: Any) -> int:
     """Memory of keys and values, room for growth included."""
     return sum(
-        layer.num_bytes() if hasattr(layer, "num_bytes")
+        layer.num_bytes()
+        if hasattr(layer, "num_bytes")
         else sum(states.untyped_storage().nbytes() for states in (layer.keys, layer.values))
         for layer in cache.layers
-    )  # fmt: skip
+    )
 
 
 @torch.no_grad()
@@ -96,9 +103,11 @@ def main() -> None:
         dense = middle["dense"]
         for name, row in middle.items():
             factors = (
-                dense["prefill"] / row["prefill"], row["decode"] / dense["decode"], row["bytes"] / dense["bytes"],
+                dense["prefill"] / row["prefill"],
+                row["decode"] / dense["decode"],
+                row["bytes"] / dense["bytes"],
                 (row["bytes"] + row["copies"]) / dense["bytes"],
-            )  # fmt: skip
+            )
             print(
                 f"| {context} | {name} | {row['prefill']:.2f} | {row['decode']:.1f} | {row['bytes'] / 2**20:.1f} | "
                 f"{row['copies'] / 2**20:.1f} | " + " | ".join(f"{factor:.2f}" for factor in factors) + " |",

@@ -77,11 +77,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def build(side: str, args: argparse.Namespace) -> Any:
     torch.manual_seed(args.seed)
     same = {
-        "vocab_size": args.vocab_size, "hidden_size": args.hidden_size, "num_attention_heads": args.heads,
-        "intermediate_size": args.intermediate_size, "num_key_value_heads": args.kv_heads, "pad_token_id": PAD,
-        "tie_word_embeddings": True, "attn_implementation": args.attention,
+        "vocab_size": args.vocab_size,
+        "hidden_size": args.hidden_size,
+        "num_attention_heads": args.heads,
+        "intermediate_size": args.intermediate_size,
+        "num_key_value_heads": args.kv_heads,
+        "pad_token_id": PAD,
+        "tie_word_embeddings": True,
+        "attn_implementation": args.attention,
         "max_position_embeddings": args.prompt_tokens + args.chain_tokens,
-    }  # fmt: skip
+    }
     if side == "decoder-only":
         model: Any = Qwen2ForCausalLM(Qwen2Config(num_hidden_layers=sum(args.layers), **same))
     else:

@@ -30,10 +30,16 @@ def model_for(tokenizer) -> Qwen2ForCausalLM:
     torch.manual_seed(0)
     width, layers = (512, 8) if torch.accelerator.is_available() else (64, 2)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
-        num_attention_heads=8, num_key_value_heads=2, max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return Qwen2ForCausalLM(config)
 
 
@@ -75,9 +81,14 @@ def check_divergence(device: torch.device) -> float:
                 kept = TopKTargets(ids.to(where), best.to(where), tail.to(where))
                 hidden, head = (x.to(where).requires_grad_() for x in (hidden, head))
                 output = chunked_divergence(
-                    hidden, LMHead(head), live if kind == "live" else kept, labels.to(where), beta=beta,
-                    ce_weights=torch.ones(96, device=where), chunk_size=40,
-                )  # fmt: skip
+                    hidden,
+                    LMHead(head),
+                    live if kind == "live" else kept,
+                    labels.to(where),
+                    beta=beta,
+                    ce_weights=torch.ones(96, device=where),
+                    chunk_size=40,
+                )
                 output.loss.backward()
                 found: tuple[Any, ...] = (output.divergence, output.nll, hidden.grad, head.grad)
                 parts.append([x.detach().cpu() for x in found])
@@ -112,10 +123,20 @@ def check_step_reasoner(device: torch.device, tokenizer, rows: list[dict]) -> tu
 
     torch.manual_seed(0)
     config = StepReasonerConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_encoder_layers=2, num_reasoner_layers=2,
-        num_decoder_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, plan_slots=2,
-        initializer_range=0.1, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    ).set_tokens(tokenizer, triggers=["="])  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_encoder_layers=2,
+        num_reasoner_layers=2,
+        num_decoder_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        plan_slots=2,
+        initializer_range=0.1,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    ).set_tokens(tokenizer, triggers=["="])
     model = StepReasonerForCausalLM(config).eval()
     ids = torch.tensor([encode(rows[0], tokenizer)["input_ids"]])
     prompts = [encode_prompt(row, tokenizer) for row in rows[:8]]
@@ -138,10 +159,17 @@ def check_loar(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float
 
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=512, initializer_range=0.1,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        initializer_range=0.1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     model: Any = Qwen2ForCausalLM(config).eval()
     loar = apply_loar(model, LoARConfig(budget=0.5, sliding_window=16).set_prompt_end(tokenizer))
     for name, parameter in loar.named_parameters():
@@ -168,10 +196,21 @@ def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[st
 
     with tempfile.TemporaryDirectory() as folder:
         args = CoTSFTConfig(
-            folder, max_steps=60, per_device_train_batch_size=2, learning_rate=2e-3, packing=True, max_length=512,
-            step_weighting="step", label_smoothing_factor=0.1, bf16=device.type != "cpu", report_to="none",
-            save_strategy="no", logging_steps=1, gradient_checkpointing=False, disable_tqdm=True,
-        )  # fmt: skip
+            folder,
+            max_steps=60,
+            per_device_train_batch_size=2,
+            learning_rate=2e-3,
+            packing=True,
+            max_length=512,
+            step_weighting="step",
+            label_smoothing_factor=0.1,
+            bf16=device.type != "cpu",
+            report_to="none",
+            save_strategy="no",
+            logging_steps=1,
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+        )
         trainer = CoTSFTTrainer(model_for(tokenizer), args, Dataset.from_list(rows), processing_class=tokenizer)
         started = time.perf_counter()
         trainer.train()

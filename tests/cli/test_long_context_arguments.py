@@ -17,10 +17,16 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "sft_cot.py"
 @pytest.mark.parametrize(
     ("given", "layers"),
     [
-        (["shallow_half"], "shallow_half"), ("all", "all"), (["0.5"], 0.5), (0.5, 0.5), (["0", "1"], [0, 1]),
-        ([0, 1], [0, 1]), (["0"], [0]), (1, [1]),
+        (["shallow_half"], "shallow_half"),
+        ("all", "all"),
+        (["0.5"], 0.5),
+        (0.5, 0.5),
+        (["0", "1"], [0, 1]),
+        ([0, 1], [0, 1]),
+        (["0"], [0]),
+        (1, [1]),
     ],
-)  # fmt: skip
+)
 def test_layers_may_be_given_in_four_ways(given, layers):
     assert LongContextArguments(sliding_window=4, sliding_window_layers=given)._layers() == layers
 
@@ -51,11 +57,22 @@ def test_the_recipe_trains_and_saves_such_a_model(tmp_path, records):
     DatasetDict({"train": rows, "test": rows.select(range(2))}).save_to_disk(folder)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     options = {
-        "dataset": folder, "output_dir": tmp_path / "out", "vocab_size": 400, "max_steps": 1, "max_length": 150,
-        "model_config": json.dumps({**sizes, "max_position_embeddings": 128}), "overlong": "split",
-        "sliding_window": 16, "rope_scaling": '{"factor": 2}', "use_cpu": "true", "report_to": "none",
-        "eval_strategy": "no", "test_records": 1, "eval_max_new_tokens": 4, "gradient_checkpointing": "false",
-    }  # fmt: skip
+        "dataset": folder,
+        "output_dir": tmp_path / "out",
+        "vocab_size": 400,
+        "max_steps": 1,
+        "max_length": 150,
+        "model_config": json.dumps({**sizes, "max_position_embeddings": 128}),
+        "overlong": "split",
+        "sliding_window": 16,
+        "rope_scaling": '{"factor": 2}',
+        "use_cpu": "true",
+        "report_to": "none",
+        "eval_strategy": "no",
+        "test_records": 1,
+        "eval_max_new_tokens": 4,
+        "gradient_checkpointing": "false",
+    }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, str(RECIPE), *words, "--sliding_window_layers", "0"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=150)

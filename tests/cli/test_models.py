@@ -59,15 +59,17 @@ def test_missing_extra_is_named(tmp_path):
 
 
 _STEP_CONFIG = {
-    "hidden_size": 16, "intermediate_size": 32, "num_encoder_layers": 1, "num_reasoner_layers": 1,
-    "num_decoder_layers": 1, "num_attention_heads": 2,
-}  # fmt: skip
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_encoder_layers": 1,
+    "num_reasoner_layers": 1,
+    "num_decoder_layers": 1,
+    "num_attention_heads": 2,
+}
 
 
 def _step_reasoner(tmp_path, records, **changes):
-    scratch = ScratchArguments(
-        model_type="step_reasoner", model_config={**_STEP_CONFIG, **changes}, vocab_size=400
-    )  # fmt: skip
+    scratch = ScratchArguments(model_type="step_reasoner", model_config={**_STEP_CONFIG, **changes}, vocab_size=400)
     return load_model_and_tokenizer(ModelConfig(), scratch, _args(tmp_path), records)
 
 

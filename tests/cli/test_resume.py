@@ -58,9 +58,14 @@ def test_going_on_with_other_settings_is_refused(tmp_path):
 def test_run_that_reached_max_steps_takes_no_further_step(tmp_path, tiny_model, tokenizer, records):
     def trainer():
         args = _groups(
-            tmp_path, max_steps=2, save_steps=2, save_strategy="steps", per_device_train_batch_size=2,
-            gradient_checkpointing=False, disable_tqdm=True,
-        )  # fmt: skip
+            tmp_path,
+            max_steps=2,
+            save_steps=2,
+            save_strategy="steps",
+            per_device_train_batch_size=2,
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+        )
         return CoTSFTTrainer(
             copy.deepcopy(tiny_model), args, Dataset.from_list(records[:8]), processing_class=tokenizer
         )

@@ -34,8 +34,11 @@ def test_figures_of_a_history_worked_out_by_hand():
 
 
 def test_a_domain_that_got_better_transfers_backwards():
-    rounds = [_round("start", ["math"], math=0.5), _round("a", ["law"], math=0.4, law=0.3),
-              _round("b", [], math=0.6, law=0.5)]  # fmt: skip
+    rounds = [
+        _round("start", ["math"], math=0.5),
+        _round("a", ["law"], math=0.4, law=0.3),
+        _round("b", [], math=0.6, law=0.5),
+    ]
     figures = forgetting_figures(rounds)
     assert figures["backward_transfer"] == pytest.approx((0.1 + 0.2) / 2)
     assert figures["forgetting"] == pytest.approx(((0.5 - 0.6) + (0.3 - 0.5)) / 2)

@@ -68,14 +68,24 @@ def test_coverage_is_counted_as_by_hand(steps, reference, expected):
 
 def test_numbers_of_a_text():
     assert scoring.numbers_in("从1/2到3.5,共50%,2万") == {
-        Fraction(1, 2), Fraction(1), Fraction(2), Fraction(7, 2), Fraction(50, 100), Fraction(20000), Fraction(50)
-    } - {Fraction(50)}  # fmt: skip
+        Fraction(1, 2),
+        Fraction(1),
+        Fraction(2),
+        Fraction(7, 2),
+        Fraction(50, 100),
+        Fraction(20000),
+        Fraction(50),
+    } - {Fraction(50)}
 
 
 def test_wilson_interval_at_published_values():
     # Newcombe (1998), Statistics in Medicine 17, table I: method 3 (score), without continuity correction.
-    for share, count, low, high in ((81 / 263, 263, 0.2553, 0.3662), (15 / 148, 148, 0.0624, 0.1605),
-                                    (0, 20, 0.0, 0.1611), (1 / 29, 29, 0.0061, 0.1718)):  # fmt: skip
+    for share, count, low, high in (
+        (81 / 263, 263, 0.2553, 0.3662),
+        (15 / 148, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1 / 29, 29, 0.0061, 0.1718),
+    ):
         assert scoring.wilson_interval(share, count) == pytest.approx((low, high), abs=5e-5)
     assert scoring.wilson_interval(1.0, 1)[1] == 1.0
 
@@ -114,16 +124,24 @@ def test_lengths():
 CASES = {
     "step_accuracy": (
         {"predictions": [chain("3+4=7", "7×2=15"), "没有步骤"], "references": [REFERENCE, []]},
-        {"step_accuracy": 0.5, "equations_hold": 0.5, "checkable_share": 1.0, "num_steps": 2, "num_checkable": 2,
-         "num_correct": 1},
+        {
+            "step_accuracy": 0.5,
+            "equations_hold": 0.5,
+            "checkable_share": 1.0,
+            "num_steps": 2,
+            "num_checkable": 2,
+            "num_correct": 1,
+        },
     ),
     "key_node_coverage": (
         {"predictions": [chain("共7个"), chain("什么也没有")], "references": [REFERENCE, ["1+1=2"]]},
         {"key_node_coverage": 1 / 3, "num_key_results": 3, "num_covered": 1},
     ),
     "answer_accuracy": (
-        {"predictions": [chain("3+4=7", answer="14个"), "<think>\n步骤1: 14", "14", "x"],
-         "references": ["14", "14", "14", ""]},
+        {
+            "predictions": [chain("3+4=7", answer="14个"), "<think>\n步骤1: 14", "14", "x"],
+            "references": ["14", "14", "14", ""],
+        },
         {"answer_accuracy": 2 / 3, "answer_accuracy_ci": [0.2077, 0.9385], "num_scored": 3, "num_correct": 2},
     ),
     "distractor_resistance": (
@@ -132,10 +150,18 @@ CASES = {
     ),
     "reasoning_length": (
         {"predictions": [chain("甲", "乙"), "<think>\n步骤1: " + "再算一遍。" * 60]},
-        {"mean_tokens": None, "median_tokens": None, "p95_tokens": None, "mean_steps": 1.5, "close_rate": 0.5,
-         "repeat_rate": 0.5, "num_outputs": 2, "mean_characters": ((7 + 1 + 14 + 8) + (8 + 5 + 300)) / 2},
+        {
+            "mean_tokens": None,
+            "median_tokens": None,
+            "p95_tokens": None,
+            "mean_steps": 1.5,
+            "close_rate": 0.5,
+            "repeat_rate": 0.5,
+            "num_outputs": 2,
+            "mean_characters": ((7 + 1 + 14 + 8) + (8 + 5 + 300)) / 2,
+        },
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +187,13 @@ print(json.dumps(out))
 """
     import os
 
-    environment = {**os.environ, "HF_HOME": str(cache / "home"), "HF_MODULES_CACHE": str(cache / "modules"),
-                   "HF_EVALUATE_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "HF_HOME": str(cache / "home"),
+        "HF_MODULES_CACHE": str(cache / "modules"),
+        "HF_EVALUATE_OFFLINE": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", script, str(cache / "metrics")],
         input=json.dumps({name: inputs for name, (inputs, _) in CASES.items()}),

@@ -52,10 +52,18 @@ def _random_model(tokenizer, **sizes):
     """Sharp enough that its outputs differ; float64, so that padding changes no token."""
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, initializer_range=0.4, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
-        pad_token_id=tokenizer.pad_token_id, **sizes,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.4,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id,
+        **sizes,
+    )
     return Qwen2ForCausalLM(config).double().eval()
 
 
@@ -64,10 +72,19 @@ def _step_reasoner(tokenizer):
 
     torch.manual_seed(0)
     config = StepReasonerConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_encoder_layers=1, num_reasoner_layers=2,
-        num_decoder_layers=2, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4, plan_slots=1,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_encoder_layers=1,
+        num_reasoner_layers=2,
+        num_decoder_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.4,
+        plan_slots=1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return StepReasonerForCausalLM(config.set_tokens(tokenizer)).double().eval()
 
 
@@ -115,9 +132,12 @@ def test_greedy_is_plain_generate_as_long_as_nothing_is_forced(make, tokenizer):
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     prompt = torch.tensor([encode_prompt({"context": QUESTION}, tokenizer)])
     plain = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=24, do_sample=False,
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=24,
+        do_sample=False,
         suppress_tokens=[tokenizer.eos_token_id, end_token_id(tokenizer)],
-    )[0, prompt.shape[1] :].tolist()  # fmt: skip
+    )[0, prompt.shape[1] :].tolist()
     (output,) = generate_cot(model, tokenizer, QUESTION, max_thought_tokens=24, max_answer_tokens=4)
     assert output.forced
     text = tokenizer.decode(plain, skip_special_tokens=False)
@@ -230,8 +250,10 @@ def test_votes_are_counted_by_what_the_answers_say(scripted, tokenizer):
     ]
     (output,) = _ask(scripted(*chains), tokenizer, num_votes=5, temperature=1.0)
     assert [(vote.answer, vote.count, vote.share) for vote in output.votes] == [
-        ("29", 2, 0.4), ("7", 1, 0.2), ("8", 1, 0.2),
-    ]  # fmt: skip
+        ("29", 2, 0.4),
+        ("7", 1, 0.2),
+        ("8", 1, 0.2),
+    ]
     assert (output.answer, output.steps) == ("29", ["1"])
     assert [chain.steps for chain in output.chains] == [["0"], ["1"], ["2"], ["3"], ["4"]]
     assert output.votes[0].chains == (1, 2)
@@ -259,9 +281,13 @@ def test_sampling_is_repeated_by_its_seed(make, tokenizer):
 def test_domain_instructions_are_in_the_prompt(scripted, tokenizer):
     record = {"context": QUESTION, "domain": "math"}
     (output,) = generate_cot(
-        _random_model(tokenizer), tokenizer, record, max_thought_tokens=6, max_answer_tokens=1,
+        _random_model(tokenizer),
+        tokenizer,
+        record,
+        max_thought_tokens=6,
+        max_answer_tokens=1,
         instructions={"math": "作为数学老师,"},
-    )  # fmt: skip
+    )
     assert "作为数学老师,小明" in output.prompt
 
 

@@ -30,7 +30,9 @@ def test_equals_the_distribution_renormalised_to_the_choices():
 
 def test_no_position_gives_nothing():
     values, right = choice_log_probs(
-        torch.zeros(0, 4), LMHead(torch.zeros(5, 4)), torch.zeros(0, dtype=torch.long),
+        torch.zeros(0, 4),
+        LMHead(torch.zeros(5, 4)),
+        torch.zeros(0, dtype=torch.long),
         torch.zeros(0, 2, dtype=torch.long),
-    )  # fmt: skip
+    )
     assert values.shape == right.shape == (0,)

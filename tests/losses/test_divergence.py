@@ -74,9 +74,16 @@ def head(case, **more):
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 1.0])
 def test_values_and_gradients_equal_the_plain_formula(case, beta, temperature, chunk_size):
     output = chunked_divergence(
-        case["hidden"], head(case), case["teacher"], case["labels"], weights=case["weights"],
-        ce_weights=case["ce_weights"], beta=beta, temperature=temperature, chunk_size=chunk_size,
-    )  # fmt: skip
+        case["hidden"],
+        head(case),
+        case["teacher"],
+        case["labels"],
+        weights=case["weights"],
+        ce_weights=case["ce_weights"],
+        beta=beta,
+        temperature=temperature,
+        chunk_size=chunk_size,
+    )
     logits = student_logits(case)
     s, t = (logits / temperature).log_softmax(1), teacher_log_probs(case, temperature)
     assert torch.allclose(output.divergence, plain(s, t, beta), rtol=1e-6)
@@ -86,9 +93,16 @@ def test_values_and_gradients_equal_the_plain_formula(case, beta, temperature, c
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 def test_scaled_and_capped_heads(case, beta):
     output = chunked_divergence(
-        case["hidden"], head(case, logit_scale=0.7, softcap=2.0), case["teacher"], case["labels"],
-        weights=case["weights"], ce_weights=case["ce_weights"], beta=beta, temperature=1.5, chunk_size=3,
-    )  # fmt: skip
+        case["hidden"],
+        head(case, logit_scale=0.7, softcap=2.0),
+        case["teacher"],
+        case["labels"],
+        weights=case["weights"],
+        ce_weights=case["ce_weights"],
+        beta=beta,
+        temperature=1.5,
+        chunk_size=3,
+    )
     logits = student_logits(case, 0.7, 2.0)
     check(case, output, plain_loss(case, (logits / 1.5).log_softmax(1), teacher_log_probs(case, 1.5), beta, logits))
 
@@ -96,9 +110,14 @@ def test_scaled_and_capped_heads(case, beta):
 def test_padded_heads_are_compared_on_the_shared_ids(case):
     shared = VOCABULARY - 5
     output = chunked_divergence(
-        case["hidden"], head(case), case["teacher"], case["labels"], weights=case["weights"],
-        ce_weights=case["ce_weights"], vocab_size=shared,
-    )  # fmt: skip
+        case["hidden"],
+        head(case),
+        case["teacher"],
+        case["labels"],
+        weights=case["weights"],
+        ce_weights=case["ce_weights"],
+        vocab_size=shared,
+    )
     logits = student_logits(case)  # the cross-entropy keeps the student's whole head
     s, t = logits[:, :shared].log_softmax(1), teacher_log_probs(case, 1.0, shared)
     check(case, output, plain_loss(case, s, t, 0.0, logits))
@@ -129,9 +148,16 @@ def test_top_k_equals_the_formula_on_k_plus_one_events(case, beta):
     k, temperature = 5, 1.5
     targets = top_k(case, k, temperature)
     output = chunked_divergence(
-        case["hidden"], head(case), targets, case["labels"], weights=case["weights"], ce_weights=case["ce_weights"],
-        beta=beta, temperature=temperature, chunk_size=4,
-    )  # fmt: skip
+        case["hidden"],
+        head(case),
+        targets,
+        case["labels"],
+        weights=case["weights"],
+        ce_weights=case["ce_weights"],
+        beta=beta,
+        temperature=temperature,
+        chunk_size=4,
+    )
     logits = student_logits(case)
     log_probs = (logits / temperature).log_softmax(1)
     known = log_probs.gather(1, targets.ids)
@@ -196,9 +222,15 @@ def test_samples_of_the_rest_each_stand_for_a_share_of_its_mass(case):
     samples = log_probs.topk(9, dim=1).indices[:, [5, 6, 6, 8]]  # one token twice
     targets = with_samples(targets, samples, log_probs)
     output = chunked_divergence(
-        case["hidden"], head(case), targets, case["labels"], weights=case["weights"], ce_weights=case["ce_weights"],
-        temperature=temperature, chunk_size=4,
-    )  # fmt: skip
+        case["hidden"],
+        head(case),
+        targets,
+        case["labels"],
+        weights=case["weights"],
+        ce_weights=case["ce_weights"],
+        temperature=temperature,
+        chunk_size=4,
+    )
     logits = student_logits(case)
     s = (logits / temperature).log_softmax(1)
     share = (targets.log_tail.exp() / 4).unsqueeze(1)
@@ -226,9 +258,13 @@ def test_samples_serve_the_forward_kl_only(case):
 def test_rows_without_a_target_leave_no_trace(case):
     nothing = torch.zeros(POSITIONS, dtype=torch.float64)
     output = chunked_divergence(
-        case["hidden"], head(case), case["teacher"], torch.full((POSITIONS,), -100), weights=nothing,
+        case["hidden"],
+        head(case),
+        case["teacher"],
+        torch.full((POSITIONS,), -100),
+        weights=nothing,
         ce_weights=torch.ones(POSITIONS, dtype=torch.float64),
-    )  # fmt: skip
+    )
     assert output.loss == 0 and output.nll.eq(0).all()
     assert torch.autograd.grad(output.loss, case["weight"])[0].eq(0).all()
 

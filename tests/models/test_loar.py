@@ -31,15 +31,23 @@ from hf_reason.models.long_context import set_sliding_window
 from hf_reason.models.peft_adapters import AdapterError
 
 SHAPE = {
-    "vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "max_position_embeddings": 256, "pad_token_id": 0, "eos_token_id": 1,
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
     "bos_token_id": None,
-}  # fmt: skip
+}
 KINDS = {
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}), "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 8}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 8}),
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": None}),
-}  # fmt: skip
+}
 
 
 def _model(kind="qwen2", **fields):
@@ -164,8 +172,12 @@ def test_decoding_step_by_step_equals_the_whole_text(kind, rows, window):
         output = model(ids[:, :20], attention_mask=mask[:, :20], use_cache=True)
         steps = [output.logits[:, -1]]
         for place in range(20, 30):
-            output = model(ids[:, place : place + 1], attention_mask=mask[:, : place + 1],
-                           past_key_values=output.past_key_values, use_cache=True)  # fmt: skip
+            output = model(
+                ids[:, place : place + 1],
+                attention_mask=mask[:, : place + 1],
+                past_key_values=output.past_key_values,
+                use_cache=True,
+            )
             steps.append(output.logits[:, -1])
     assert torch.allclose(torch.stack(steps, dim=1), whole[:, 19:], atol=1e-5)
     cache = output.past_key_values
@@ -198,8 +210,9 @@ WINDOWS = [(5, 23, 0), (5, 1, 4), (5, 1, 2), (5, 3, 2), (8, 30, 7), (40, 12, 3),
 @pytest.mark.parametrize(("window", "queries", "past"), WINDOWS)
 def test_windows_in_blocks_equal_a_mask(window, queries, past, present):
     torch.manual_seed(0)
-    query, key, value = (torch.randn(2, heads, length, 4) for heads, length in
-                         ((4, queries), (2, queries + past), (2, queries + past)))  # fmt: skip
+    query, key, value = (
+        torch.randn(2, heads, length, 4) for heads, length in ((4, queries), (2, queries + past), (2, queries + past))
+    )
     mask = torch.ones(2, queries + past, dtype=torch.bool)
     if present:
         mask[0, : past + 1] = False
@@ -230,8 +243,16 @@ def test_a_window_is_that_of_transformers():
 def test_each_type_that_is_let_in_is_computed_exactly(kind):
     """All groups are the base; a window on all layers is the base under that mask; one sliced row is its full pass."""
     torch.manual_seed(0)
-    fields = {**SHAPE, "num_hidden_layers": 2, "head_dim": 4, "num_experts": 4, "num_local_experts": 4,
-              "num_experts_per_tok": 2, "moe_intermediate_size": 16, "sliding_window": None}  # fmt: skip
+    fields = {
+        **SHAPE,
+        "num_hidden_layers": 2,
+        "head_dim": 4,
+        "num_experts": 4,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "sliding_window": None,
+    }
     if kind == "ministral":  # has windows always
         fields["sliding_window"] = 64
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **fields)).eval()
@@ -393,8 +414,9 @@ def test_save_push_load_in_a_fresh_process_and_unload(tmp_path):
 
     def fresh(adapter, env, *more):
         paths = [str(tmp_path / "base"), adapter, str(tmp_path / "in.pt"), str(tmp_path / "out.pt"), *more]
-        done = subprocess.run([sys.executable, "-c", FRESH, *paths], capture_output=True, text=True, env=env,
-                              cwd=tmp_path, timeout=120)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", FRESH, *paths], capture_output=True, text=True, env=env, cwd=tmp_path, timeout=120
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         logits, plain, budgets = torch.load(tmp_path / "out.pt")
         assert torch.allclose(logits, expected, atol=1e-6) and budgets == [2, 3, 1]
@@ -415,8 +437,10 @@ def test_save_push_load_in_a_fresh_process_and_unload(tmp_path):
     config, weights = (tmp_path / "loar" / name for name in ("loar_config.json", "loar.safetensors"))
     kept = config.read_text(), weights.read_bytes()
     tensors = load_file(weights)
-    for name, value, message in (("routers.shared", 9, "groups that the model does not have"),
-                                 ("routers.routers.0.bias", float("nan"), "not finite")):  # fmt: skip
+    for name, value, message in (
+        ("routers.shared", 9, "groups that the model does not have"),
+        ("routers.routers.0.bias", float("nan"), "not finite"),
+    ):
         save_file({**tensors, name: torch.full_like(tensors[name], value)}, weights)
         with pytest.raises(AdapterError, match=message):
             LoAR.from_pretrained(other := _model(), tmp_path / "loar")
@@ -513,8 +537,9 @@ def test_gates_are_straight_through_and_the_balance_term_is_its_formula():
     last, none = torch.tensor([3]), torch.tensor([], dtype=torch.long)
     assert choose_groups(p, 2, last).tolist() == [[0, 3], [1, 3]]
     assert choose_groups(p, 2, none).tolist() == [[0, 2], [1, 3]]
-    assert balance_term(p, usage, 2, none).tolist() == pytest.approx([2 * (0.9 + 0.1 + 0.18 + 0.08),
-                                                                      2 * (0.1 + 0.4 + 0.09 + 0.14)])  # fmt: skip
+    assert balance_term(p, usage, 2, none).tolist() == pytest.approx(
+        [2 * (0.9 + 0.1 + 0.18 + 0.08), 2 * (0.1 + 0.4 + 0.09 + 0.14)]
+    )
 
 
 def test_calibrated_routers_start_as_pruning_of_what_matters_least():
@@ -543,8 +568,13 @@ def test_calibrated_routers_start_as_pruning_of_what_matters_least():
                 sliding_window=9,
             ),
         )
-        found = [plain(model(torch.tensor([e["input_ids"]]), use_cache=False).logits[0, 7:-1].float(),
-                       torch.tensor(e["labels"][8:])).item() for e in examples]  # fmt: skip
+        found = [
+            plain(
+                model(torch.tensor([e["input_ids"]]), use_cache=False).logits[0, 7:-1].float(),
+                torch.tensor(e["labels"][8:]),
+            ).item()
+            for e in examples
+        ]
         model.loar.unload()
         return sum(found) / len(found)
 
@@ -682,16 +712,36 @@ def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
 
     deepseek = DeepseekV3ForCausalLM(
         DeepseekV3Config(
-            vocab_size=20, hidden_size=16, intermediate_size=16, moe_intermediate_size=8, num_hidden_layers=1,
-            num_attention_heads=2, num_key_value_heads=2, n_routed_experts=2, n_group=1, topk_group=1,
-            num_experts_per_tok=1, kv_lora_rank=4, q_lora_rank=4, qk_rope_head_dim=4, qk_nope_head_dim=4, v_head_dim=4,
+            vocab_size=20,
+            hidden_size=16,
+            intermediate_size=16,
+            moe_intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            n_routed_experts=2,
+            n_group=1,
+            topk_group=1,
+            num_experts_per_tok=1,
+            kv_lora_rank=4,
+            q_lora_rank=4,
+            qk_rope_head_dim=4,
+            qk_nope_head_dim=4,
+            v_head_dim=4,
         )
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match="cannot route DeepseekV3ForCausalLM.*latent attention"):
         apply_loar(deepseek, LoARConfig())
-    step = StepReasonerConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_encoder_layers=1,
-                              num_reasoner_layers=1, num_decoder_layers=1, num_attention_heads=2,
-                              num_key_value_heads=2)  # fmt: skip
+    step = StepReasonerConfig(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=16,
+        num_encoder_layers=1,
+        num_reasoner_layers=1,
+        num_decoder_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
     with pytest.raises(ValueError, match="StepReasonerForCausalLM"):
         apply_loar(StepReasonerForCausalLM(step), LoARConfig())
     olmo = Olmo2ForCausalLM(Olmo2Config(**SHAPE))  # a norm over all of the projection's heads together

@@ -53,8 +53,10 @@ def test_lora_on_the_reasoner_by_name(tmp_path, model, row, ids, targets):
     trainable = {name for name, p in adapted.named_parameters() if p.requires_grad}
     assert trainable == {
         f"base_model.model.model.reasoner.{layer}.self_attn.{name}_proj.lora_{side}.default.weight"
-        for layer in (0, 1) for name in "qv" for side in "AB"
-    }  # fmt: skip
+        for layer in (0, 1)
+        for name in "qv"
+        for side in "AB"
+    }
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
     losses = []
     for _ in range(4):
@@ -189,17 +191,29 @@ def test_pipeline_writes_what_generate_writes(model, tokenizer, records):
 
 def test_evaluation_with_distractors(model, tokenizer, records):
     results = evaluate_model(
-        model, tokenizer, records[:3], max_new_tokens=12, batch_size=3, distractors=True, return_predictions=True,
+        model,
+        tokenizer,
+        records[:3],
+        max_new_tokens=12,
+        batch_size=3,
+        distractors=True,
+        return_predictions=True,
         progress=False,
-    )  # fmt: skip
+    )
     assert results["num_records"] == 3
     assert results["distracted_accuracy"] == 0.0
     assert all(0 < p["num_tokens"] <= 12 for p in results["predictions"])
     # one at a time and without a cache it writes the same
     one = evaluate_model(
-        model, tokenizer, records[:3], max_new_tokens=12, batch_size=1, return_predictions=True, progress=False,
+        model,
+        tokenizer,
+        records[:3],
+        max_new_tokens=12,
+        batch_size=1,
+        return_predictions=True,
+        progress=False,
         generation_kwargs={"use_cache": False},
-    )  # fmt: skip
+    )
     assert [p["text"] for p in one["predictions"]] == [p["text"] for p in results["predictions"]]
 
 

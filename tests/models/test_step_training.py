@@ -20,10 +20,20 @@ def model(text_model):
 
 def _trainer(tmp_path, model, tokenizer, records, trainer_kwargs=None, **overrides) -> CoTSFTTrainer:
     settings = {
-        "output_dir": str(tmp_path), "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
-        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-        "disable_tqdm": True, "logging_steps": 1, "max_length": 512, **overrides,
-    }  # fmt: skip
+        "output_dir": str(tmp_path),
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_length": 512,
+        **overrides,
+    }
     return CoTSFTTrainer(
         model=copy.deepcopy(model),
         args=CoTSFTConfig(**settings),
@@ -62,9 +72,7 @@ def test_trainer_loss_equals_the_plain_formula(tmp_path, model, tokenizer, recor
     """Value and gradients, padded and packed, through the fused head."""
     records = records[:8]
     options = {"packing": True, "max_length": 1024} if packing else {}
-    trainer = _trainer(
-        tmp_path, model, tokenizer, records, label_smoothing_factor=smoothing, **weighting, **options
-    )  # fmt: skip
+    trainer = _trainer(tmp_path, model, tokenizer, records, label_smoothing_factor=smoothing, **weighting, **options)
     dataset = trainer.train_dataset
     assert (len(dataset) < len(records)) == packing
     batch = trainer._prepare_inputs(trainer.data_collator([dataset[i] for i in range(len(dataset))]))
@@ -90,10 +98,18 @@ def test_loss_falls_and_the_evaluation_generates(tmp_path, model, tokenizer, rec
         return {"answer_accuracy": seen[-1]["answer_accuracy"]}
 
     trainer = _trainer(
-        tmp_path, model, tokenizer, records[:8], max_steps=12, per_device_train_batch_size=8, warmup_steps=1,
-        muon_learning_rate=0.02, eval_strategy="steps", eval_steps=6,
+        tmp_path,
+        model,
+        tokenizer,
+        records[:8],
+        max_steps=12,
+        per_device_train_batch_size=8,
+        warmup_steps=1,
+        muon_learning_rate=0.02,
+        eval_strategy="steps",
+        eval_steps=6,
         trainer_kwargs={"generation_eval": generate, "eval_dataset": Dataset.from_list(records[8:10])},
-    )  # fmt: skip
+    )
     trainer.train()
     losses = _losses(trainer)
     assert losses[-1] < losses[0] - 1
@@ -107,9 +123,16 @@ def test_accumulation_of_eight_equals_a_batch_of_eight(tmp_path, model, tokenize
     runs = []
     for size, accumulation in ((1, 8), (8, 1)):
         trainer = _trainer(
-            tmp_path, model, tokenizer, uneven[:4] + uneven[-4:], per_device_train_batch_size=size, optim="sgd",
-            gradient_accumulation_steps=accumulation, max_grad_norm=0.0, **weighting,
-        )  # fmt: skip
+            tmp_path,
+            model,
+            tokenizer,
+            uneven[:4] + uneven[-4:],
+            per_device_train_batch_size=size,
+            optim="sgd",
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=0.0,
+            **weighting,
+        )
         trainer.train()
         runs.append([p.detach().clone() for p in trainer.model.parameters()] + [torch.tensor(_losses(trainer))])
     for left, right in zip(*runs, strict=True):

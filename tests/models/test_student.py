@@ -31,10 +31,17 @@ from transformers import (
 from hf_reason.models import student_from_teacher
 
 SIZES = {
-    "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 5, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "max_position_embeddings": 64, "pad_token_id": 0, "eos_token_id": 1,
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
     "bos_token_id": None,
-}  # fmt: skip
+}
 NARROW = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
@@ -110,10 +117,14 @@ def test_narrow_student_is_a_selection(kind):
     queries = [*range(0, 8), *range(16, 24)]  # their heads 0, 1 and 4, 5
     ours, theirs = student.model.layers[1], teacher.model.layers[4]
     for name, rows, columns in (
-        ("self_attn.q_proj", queries, width), ("self_attn.k_proj", keys, width), ("self_attn.v_proj", keys, width),
-        ("self_attn.o_proj", width, queries), ("mlp.gate_proj", inner, width), ("mlp.up_proj", inner, width),
+        ("self_attn.q_proj", queries, width),
+        ("self_attn.k_proj", keys, width),
+        ("self_attn.v_proj", keys, width),
+        ("self_attn.o_proj", width, queries),
+        ("mlp.gate_proj", inner, width),
+        ("mlp.up_proj", inner, width),
         ("mlp.down_proj", width, inner),
-    ):  # fmt: skip
+    ):
         ours_weight, weight = ours.get_submodule(name).weight, theirs.get_submodule(name).weight
         assert torch.equal(ours_weight, weight[rows][:, columns]), name
         if theirs.get_submodule(name).bias is not None:

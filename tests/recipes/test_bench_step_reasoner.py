@@ -33,8 +33,10 @@ def test_ids_have_steps_and_triggers_where_they_should(bench):
         ends = [-1] + [place for place, token in enumerate(row) if token == bench.BOUNDARY]
         steps = [row[a + 1 : b] for a, b in zip(ends, ends[1:], strict=False)]
         assert len(steps) >= 2 and all(5 <= len(step) <= 8 for step in steps)
-        assert all([i for i, token in enumerate(step, 1) if token == bench.TRIGGER] == [4, 8][: len(step) // 4]
-                   for step in steps)  # fmt: skip
+        assert all(
+            [i for i, token in enumerate(step, 1) if token == bench.TRIGGER] == [4, 8][: len(step) // 4]
+            for step in steps
+        )
     assert bench.random_ids(3, args).equal(ids)
 
 

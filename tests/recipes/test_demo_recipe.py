@@ -27,10 +27,31 @@ STEP_TINY = json.dumps(
     }
 )
 FAST = [
-    "--max_steps", "4", "--save_steps", "4", "--eval_steps", "4", "--warmup_steps", "1", "--logging_steps", "1",
-    "--lr_scheduler_kwargs", '{"num_decay_steps": 2}', "--per_device_train_batch_size", "4", "--eval_records", "2",
-    "--test_records", "6", "--eval_max_new_tokens", "16", "--model_config", TINY, "--use_cpu", "true",
-]  # fmt: skip
+    "--max_steps",
+    "4",
+    "--save_steps",
+    "4",
+    "--eval_steps",
+    "4",
+    "--warmup_steps",
+    "1",
+    "--logging_steps",
+    "1",
+    "--lr_scheduler_kwargs",
+    '{"num_decay_steps": 2}',
+    "--per_device_train_batch_size",
+    "4",
+    "--eval_records",
+    "2",
+    "--test_records",
+    "6",
+    "--eval_max_new_tokens",
+    "16",
+    "--model_config",
+    TINY,
+    "--use_cpu",
+    "true",
+]
 
 
 def _run(*command: str) -> subprocess.CompletedProcess:

@@ -18,15 +18,32 @@ TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 SETTINGS = {
     "model_type": "qwen2",
     "model_config": {
-        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
         "max_position_embeddings": 512,
     },
-    "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_length": 512, "use_cpu": True,
-    "gradient_checkpointing": False, "bf16": False, "disable_tqdm": True, "report_to": "none", "logging_steps": 1,
-    "eval_strategy": "no", "save_strategy": "steps", "save_steps": 2, "eval_records": 2, "test_records": 3,
-    "eval_max_new_tokens": 8, "dataloader_pin_memory": False, "train_sampling_strategy": "sequential",
+    "max_steps": 4,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-3,
+    "max_length": 512,
+    "use_cpu": True,
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "disable_tqdm": True,
+    "report_to": "none",
+    "logging_steps": 1,
+    "eval_strategy": "no",
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "eval_records": 2,
+    "test_records": 3,
+    "eval_max_new_tokens": 8,
+    "dataloader_pin_memory": False,
+    "train_sampling_strategy": "sequential",
     "eval_distractors": False,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +52,17 @@ def teacher(tmp_path_factory, _session_tokenizer) -> str:
     folder = tmp_path_factory.mktemp("teacher")
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(_session_tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-        eos_token_id=_session_tokenizer.eos_token_id, pad_token_id=_session_tokenizer.pad_token_id, bos_token_id=None,
-    )  # fmt: skip
+        vocab_size=len(_session_tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        eos_token_id=_session_tokenizer.eos_token_id,
+        pad_token_id=_session_tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     _session_tokenizer.save_pretrained(folder)
     return str(folder)
@@ -83,9 +107,16 @@ def test_two_processes_train_as_one(tmp_path, dataset, teacher, cache, source):
     curves = []
     for name, size, launcher in (("two", 4, TWO), ("one", 8, ())):
         command = _command(
-            tmp_path, dataset, "--output_dir", str(tmp_path / name), "--teacher", where, path_weight=1.0,
-            per_device_train_batch_size=size, expected_world_size=len(launcher) and 2 or 1,
-        )  # fmt: skip
+            tmp_path,
+            dataset,
+            "--output_dir",
+            str(tmp_path / name),
+            "--teacher",
+            where,
+            path_weight=1.0,
+            per_device_train_batch_size=size,
+            expected_world_size=len(launcher) and 2 or 1,
+        )
         done = _run(command, launcher)
         assert done.returncode == 0, done.stderr[-3000:]
         curves.append([_curve(tmp_path / name, figure) for figure in ("loss", "kl", "ce", "path")])

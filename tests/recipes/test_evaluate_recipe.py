@@ -41,8 +41,18 @@ def run(place, *arguments):
 
 def test_one_command_prints_the_table_and_writes_the_report(place):
     (place / "evaluate.yaml").write_text("max_new_tokens: 4\nlimit: 2\ndata: data\n")
-    done = run(place, "--config", "evaluate.yaml", "--model", "model", "--limit", "4", "--output_dir", "report",
-               "--distractors")  # fmt: skip
+    done = run(
+        place,
+        "--config",
+        "evaluate.yaml",
+        "--model",
+        "model",
+        "--limit",
+        "4",
+        "--output_dir",
+        "report",
+        "--distractors",
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "answer accuracy" in done.stdout and "4 x 1" in done.stdout, "the command line wins over the file"
     results = json.loads((place / "report" / "evaluation.json").read_text())
@@ -68,8 +78,22 @@ def evaluate(place, capsys, monkeypatch, *arguments):
 
 def test_models_are_compared_with_the_first(place, capsys, monkeypatch):
     (place / "other").symlink_to(place / "model")
-    status, out, _ = evaluate(place, capsys, monkeypatch, "--model", "model", "other", "--data", "data",
-                              "--max_new_tokens", "2", "--domain", "math", "--split", "train")  # fmt: skip
+    status, out, _ = evaluate(
+        place,
+        capsys,
+        monkeypatch,
+        "--model",
+        "model",
+        "other",
+        "--data",
+        "data",
+        "--max_new_tokens",
+        "2",
+        "--domain",
+        "math",
+        "--split",
+        "train",
+    )
     assert status == 0
     assert "(+0.0)" in out and "3 x 1" in out and "other" in out
 

@@ -16,12 +16,30 @@ from hf_reason.trainers import CoTSFTTrainer
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SETTINGS = {
-    "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "max_length": 512, "use_cpu": True,
-    "gradient_checkpointing": False, "bf16": False, "disable_tqdm": True, "report_to": "none", "logging_steps": 1,
-    "save_strategy": "steps", "save_steps": 2, "test_records": 3, "eval_max_new_tokens": 8, "lora_dropout": 0.0,
-    "dataloader_pin_memory": False, "train_sampling_strategy": "sequential", "eval_distractors": False,
-    "calibration_records": 4, "budget": 0.5, "task_names": ["math"], "task_dropout": 0.0, "loar_window": 16,
-}  # fmt: skip
+    "max_steps": 4,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-2,
+    "max_length": 512,
+    "use_cpu": True,
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "disable_tqdm": True,
+    "report_to": "none",
+    "logging_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "test_records": 3,
+    "eval_max_new_tokens": 8,
+    "lora_dropout": 0.0,
+    "dataloader_pin_memory": False,
+    "train_sampling_strategy": "sequential",
+    "eval_distractors": False,
+    "calibration_records": 4,
+    "budget": 0.5,
+    "task_names": ["math"],
+    "task_dropout": 0.0,
+    "loar_window": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +48,17 @@ def base(tmp_path_factory, _session_tokenizer) -> str:
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(_session_tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, bos_token_id=None,
-        eos_token_id=_session_tokenizer.eos_token_id, pad_token_id=_session_tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(_session_tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=_session_tokenizer.eos_token_id,
+        pad_token_id=_session_tokenizer.pad_token_id,
+    )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     _session_tokenizer.save_pretrained(folder)
     return str(folder)

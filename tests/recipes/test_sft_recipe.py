@@ -17,15 +17,34 @@ SETTINGS = {
     "model_type": "qwen2",
     "vocab_size": 400,
     "model_config": {
-        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
         "max_position_embeddings": 512,
     },
-    "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_length": 512, "use_cpu": True,
-    "gradient_checkpointing": False, "bf16": False, "disable_tqdm": True, "report_to": "none", "logging_steps": 1,
-    "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2,
-    "load_best_model_at_end": True, "metric_for_best_model": "step_accuracy", "greater_is_better": True,
-    "eval_records": 2, "test_records": 3, "eval_max_new_tokens": 8, "dataloader_pin_memory": False,
-}  # fmt: skip
+    "max_steps": 4,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-3,
+    "max_length": 512,
+    "use_cpu": True,
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "disable_tqdm": True,
+    "report_to": "none",
+    "logging_steps": 1,
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "step_accuracy",
+    "greater_is_better": True,
+    "eval_records": 2,
+    "test_records": 3,
+    "eval_max_new_tokens": 8,
+    "dataloader_pin_memory": False,
+}
 ANSWER = """
 import json, sys
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -101,9 +120,7 @@ def test_two_processes_train_together(tmp_path, dataset):
     two = _command(tmp_path, dataset, "--output_dir", str(tmp_path / "two"), expected_world_size=2, **base)
     done = _run(two, launcher=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
-    one = _command(
-        tmp_path, dataset, "--output_dir", str(tmp_path / "one"), per_device_train_batch_size=8, **base
-    )  # fmt: skip
+    one = _command(tmp_path, dataset, "--output_dir", str(tmp_path / "one"), per_device_train_batch_size=8, **base)
     assert _run(one).returncode == 0
     assert _curve(tmp_path / "two") == pytest.approx(_curve(tmp_path / "one"), abs=1e-4)
 

@@ -13,15 +13,36 @@ from safetensors import safe_open
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 MODEL = {
-    "hidden_size": 16, "intermediate_size": 32, "num_encoder_layers": 1, "num_reasoner_layers": 1,
-    "num_decoder_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 512, "triggers": ["="],
-}  # fmt: skip
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_encoder_layers": 1,
+    "num_reasoner_layers": 1,
+    "num_decoder_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 512,
+    "triggers": ["="],
+}
 SETTINGS = {
-    "vocab_size": 400, "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_length": 512,
-    "use_cpu": True, "gradient_checkpointing": False, "bf16": False, "disable_tqdm": True, "report_to": "none",
-    "logging_steps": 1, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2,
-    "eval_records": 2, "test_records": 3, "eval_max_new_tokens": 8, "dataloader_pin_memory": False,
-}  # fmt: skip
+    "vocab_size": 400,
+    "max_steps": 4,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-3,
+    "max_length": 512,
+    "use_cpu": True,
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "disable_tqdm": True,
+    "report_to": "none",
+    "logging_steps": 1,
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "eval_records": 2,
+    "test_records": 3,
+    "eval_max_new_tokens": 8,
+    "dataloader_pin_memory": False,
+}
 SCRATCH = ["--model_type", "step_reasoner", "--model_config", json.dumps(MODEL)]
 
 

@@ -42,9 +42,13 @@ def builder(tmp_path, teacher, tokenizer, records):
         options = {"batch_size": 3, **{name: changes.pop(name) for name in ("process",) if name in changes}}
         chosen = changes.pop("records", records)
         return CacheBuilder(
-            tmp_path / "cache", _splits(chosen, tokenizer), teacher, tokenizer, _settings(tokenizer, **changes),
+            tmp_path / "cache",
+            _splits(chosen, tokenizer),
+            teacher,
+            tokenizer,
+            _settings(tokenizer, **changes),
             **options,
-        )  # fmt: skip
+        )
 
     return make
 
@@ -59,10 +63,13 @@ def test_row_survives_its_bytes():
     rng = np.random.default_rng(0)
     below = np.tril(rng.normal(size=(4, 4)).astype(np.float16), -1)
     row = CachedRow(
-        rng.integers(0, 2**24, (6, K)), -rng.exponential(3, (6, K)).astype(np.float16),
-        np.array([-1.5, -np.inf, 0, -7, -60, -1e-3], dtype=np.float16), rng.integers(0, 2**24, (6, 3)),
-        -rng.exponential(3, 6).astype(np.float16), below + below.T + np.eye(4, dtype=np.float16),
-    )  # fmt: skip
+        rng.integers(0, 2**24, (6, K)),
+        -rng.exponential(3, (6, K)).astype(np.float16),
+        np.array([-1.5, -np.inf, 0, -7, -60, -1e-3], dtype=np.float16),
+        rng.integers(0, 2**24, (6, 3)),
+        -rng.exponential(3, 6).astype(np.float16),
+        below + below.T + np.eye(4, dtype=np.float16),
+    )
     for found, expected in zip(unpack_row(pack_row(row), K, 3), row, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert unpack_row(pack_row(row._replace(similarities=None)), K, 3).similarities is None
@@ -283,9 +290,7 @@ def test_collator_puts_every_target_at_its_token(builder, tokenizer, records, pa
     rows = cache.link(
         Dataset.from_list([encode(record, tokenizer) for record in chosen]), [r["id"] for r in chosen], "train", None
     )
-    collator = CacheCollator(
-        pad_token_id=tokenizer.pad_token_id, padding_free=padding_free, cache=cache, path=True
-    )  # fmt: skip
+    collator = CacheCollator(pad_token_id=tokenizer.pad_token_id, padding_free=padding_free, cache=cache, path=True)
     batch = collator([dict(row) for row in rows])
     with cache.targets(batch, path=True) as targets:
         expected = [

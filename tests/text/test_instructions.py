@@ -72,9 +72,15 @@ def test_a_trained_model_carries_its_templates(tmp_path, tiny_model, tokenizer, 
 
     mine = {"math": "作为数学老师,{context}"}
     args = CoTSFTConfig(
-        str(tmp_path), max_steps=1, use_cpu=True, bf16=False, report_to="none", disable_tqdm=True, save_steps=1,
+        str(tmp_path),
+        max_steps=1,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        disable_tqdm=True,
+        save_steps=1,
         gradient_checkpointing=False,
-    )  # fmt: skip
+    )
     data = Dataset.from_list(records)
     trainer = CoTSFTTrainer(copy.deepcopy(tiny_model), args, data, processing_class=tokenizer, instructions=mine)
     assert "作为数学老师," in tokenizer.decode(trainer.train_dataset[0]["input_ids"])

@@ -31,9 +31,12 @@ def test_pieces_part_the_targets_between_steps(_session_tokenizer, template):
 
     @settings(max_examples=120, deadline=None)
     @given(
-        context=_TEXT, steps=st.lists(_TEXT, min_size=1, max_size=7), answer=_TEXT,
-        overlap=st.integers(0, 3), room=st.integers(0, 120),
-    )  # fmt: skip
+        context=_TEXT,
+        steps=st.lists(_TEXT, min_size=1, max_size=7),
+        answer=_TEXT,
+        overlap=st.integers(0, 3),
+        room=st.integers(0, 120),
+    )
     def check(context, steps, answer, overlap, room):
         record = make_record(context, steps, answer)
         whole = encode(record, tokenizer)

@@ -127,9 +127,16 @@ def test_accumulation_of_eight_equals_a_batch_of_eight(tmp_path, tiny_model, tok
     weights = []
     for size, accumulation in ((1, 8), (8, 1)):
         trainer = _trainer(
-            tmp_path, tiny_model, tokenizer, uneven, per_device_train_batch_size=size, optim="sgd",
-            gradient_accumulation_steps=accumulation, max_grad_norm=0.0, **weighting,
-        )  # fmt: skip
+            tmp_path,
+            tiny_model,
+            tokenizer,
+            uneven,
+            per_device_train_batch_size=size,
+            optim="sgd",
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=0.0,
+            **weighting,
+        )
         trainer.train()
         weights.append([p.detach().clone() for p in trainer.model.parameters()] + [torch.tensor(_losses(trainer))])
     for left, right in zip(*weights, strict=True):
@@ -194,9 +201,15 @@ def test_lora_trains_only_the_adapter(tmp_path, tiny_model, tokenizer, records):
 
     lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights="gaussian")
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, records, trainer_kwargs={"peft_config": lora}, label_smoothing_factor=0.1,
-        step_weighting="step", gradient_checkpointing=True,
-    )  # fmt: skip
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records,
+        trainer_kwargs={"peft_config": lora},
+        label_smoothing_factor=0.1,
+        step_weighting="step",
+        gradient_checkpointing=True,
+    )
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train()
     for name, parameter in trainer.model.named_parameters():
@@ -206,11 +219,20 @@ def test_lora_trains_only_the_adapter(tmp_path, tiny_model, tokenizer, records):
 def test_evaluation_logs_loss_and_generated_figures(tmp_path, tiny_model, tokenizer, records):
     seen = []
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, records[:8], records[8:16], eval_strategy="steps", eval_steps=1,
-        save_strategy="steps", save_steps=1, metric_for_best_model="step_accuracy", load_best_model_at_end=True,
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records[:8],
+        records[8:16],
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        metric_for_best_model="step_accuracy",
+        load_best_model_at_end=True,
         greater_is_better=True,
         trainer_kwargs={"generation_eval": lambda model: seen.append(model) or {"step_accuracy": 1.0 / len(seen)}},
-    )  # fmt: skip
+    )
     trainer.train()
     assert len(seen) == 2
     assert trainer.state.best_metric == 1.0
@@ -241,9 +263,12 @@ def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, tiny_model, tokeniz
     """Also when it stopped in the middle of the second epoch."""
     records = records[:8]
     options = {
-        "max_steps": 6, "save_strategy": "steps", "save_steps": 3, "muon_learning_rate": muon,
+        "max_steps": 6,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "muon_learning_rate": muon,
         "train_sampling_strategy": order,
-    }  # fmt: skip
+    }
     whole = _trainer(tmp_path / "whole", tiny_model, tokenizer, records, **options)
     whole.train()
     resumed = _trainer(tmp_path / "resumed", tiny_model, tokenizer, records, **options)

@@ -24,9 +24,15 @@ def teacher(tokenizer):
     """Another width, more layers, a head padded beyond the tokenizer; sharp enough to differ from the student."""
     torch.manual_seed(1)
     config = Qwen2Config(
-        vocab_size=len(tokenizer) + 7, hidden_size=24, intermediate_size=32, num_hidden_layers=3,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=len(tokenizer) + 7,
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+    )
     model = Qwen2ForCausalLM(config)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
@@ -35,10 +41,19 @@ def teacher(tokenizer):
 
 def _trainer(tmp_path, model, tokenizer, records, teacher, eval_records=None, trainer_kwargs=None, **overrides):
     settings = {
-        "output_dir": str(tmp_path / "run"), "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
-        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-        "disable_tqdm": True, "logging_steps": 1, "max_length": 512,
-    }  # fmt: skip
+        "output_dir": str(tmp_path / "run"),
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_length": 512,
+    }
     return DistillKLTrainer(
         model=copy.deepcopy(model),
         args=DistillKLConfig(**{**settings, **overrides}),
@@ -99,9 +114,13 @@ def _plain_loss(student, teacher, batch, ids, args):
     ce = -logits.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     both = [(x[:, :-1, :ids].double() / args.temperature).log_softmax(-1) for x in (ours, theirs)]
     weights = token_weights(
-        batch["labels"], batch["segment_ids"], batch["step_ids"], thought_weight=args.thought_weight,
-        answer_weight=args.answer_weight, step_weighting=args.step_weighting,
-    )[:, 1:].double()  # fmt: skip
+        batch["labels"],
+        batch["segment_ids"],
+        batch["step_ids"],
+        thought_weight=args.thought_weight,
+        answer_weight=args.answer_weight,
+        step_weighting=args.step_weighting,
+    )[:, 1:].double()
     loss = (weights * (args.ce_weight * ce + args.kl_weight * _divergence(*both, args.beta))).sum() / weights.sum()
     if args.path_weight:
         parts = [step_vectors(x.double(), batch["step_ids"]) for x in (our_states, their_states)]
@@ -162,9 +181,17 @@ def test_accumulation_of_eight_equals_a_batch_of_eight(
     weights = []
     for size, accumulation in ((1, 8), (8, 1)):
         trainer = _trainer(
-            tmp_path, tiny_model, tokenizer, uneven, teacher, per_device_train_batch_size=size, optim="sgd",
-            gradient_accumulation_steps=accumulation, max_grad_norm=0.0, **options,
-        )  # fmt: skip
+            tmp_path,
+            tiny_model,
+            tokenizer,
+            uneven,
+            teacher,
+            per_device_train_batch_size=size,
+            optim="sgd",
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=0.0,
+            **options,
+        )
         trainer.train()
         figures = torch.tensor(_curve(trainer) + _curve(trainer, "kl") + _curve(trainer, "ce"))
         weights.append([p.detach().clone() for p in trainer.model.parameters()] + [figures])
@@ -179,9 +206,16 @@ def test_packed_loss_equals_padded_loss(tmp_path, tiny_model, tokenizer, records
     losses = []
     for packing, length in ((False, 512), (True, 2048)):
         trainer = _trainer(
-            tmp_path, tiny_model, tokenizer, records[:20], teacher, packing=packing, max_length=length,
-            path_weight=1.0, step_weighting="step",
-        )  # fmt: skip
+            tmp_path,
+            tiny_model,
+            tokenizer,
+            records[:20],
+            teacher,
+            packing=packing,
+            max_length=length,
+            path_weight=1.0,
+            step_weighting="step",
+        )
         losses.append(_loss(trainer, _batch(trainer, len(trainer.train_dataset))))
     assert len(trainer.train_dataset) < 20
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -242,9 +276,16 @@ def test_lora_student(tmp_path, tiny_model, tokenizer, records, teacher, source)
     """Pain 15: only the adapter moves; 'self' starts at a divergence of 0 and is held near it."""
     teacher = {"live": teacher, "self": "self", "cache": None}[source] or _cache(tmp_path, teacher, tokenizer, records)
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, records[:40], teacher, records[:4], max_steps=4, gradient_checkpointing=True,
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records[:40],
+        teacher,
+        records[:4],
+        max_steps=4,
+        gradient_checkpointing=True,
         trainer_kwargs={"peft_config": LORA},
-    )  # fmt: skip
+    )
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     start = trainer.evaluate()["eval_kl"]
     trainer.train()
@@ -259,10 +300,18 @@ def test_step_reasoner_learns_from_a_decoder_only_teacher(tmp_path, tokenizer, r
 
     torch.manual_seed(0)
     config = StepReasonerConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_encoder_layers=1, num_reasoner_layers=1,
-        num_decoder_layers=1, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    ).set_tokens(tokenizer, triggers=["="])  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_encoder_layers=1,
+        num_reasoner_layers=1,
+        num_decoder_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    ).set_tokens(tokenizer, triggers=["="])
     student = StepReasonerForCausalLM(config)
     trainer = _trainer(tmp_path, student, tokenizer, records, copy.deepcopy(teacher), path_weight=1.0, max_steps=6)
     batch = _batch(trainer)
@@ -353,9 +402,16 @@ def test_share_of_on_policy_batches(tmp_path, tiny_model, tokenizer, records, te
         lambda model, batch, *rest, **more: made.append(batch) or {**batch, ON_POLICY: True},
     )
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, records, teacher, max_steps=8, gradient_accumulation_steps=4,
-        per_device_train_batch_size=1, on_policy_share=0.5,
-    )  # fmt: skip
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records,
+        teacher,
+        max_steps=8,
+        gradient_accumulation_steps=4,
+        per_device_train_batch_size=1,
+        on_policy_share=0.5,
+    )
     trainer.train()
     assert 6 < len(made) < 26
 
@@ -457,9 +513,13 @@ def test_teacher_in_its_own_precision(tmp_path, tiny_model, tokenizer, records, 
     teacher.save_pretrained(tmp_path / "teacher")
     tokenizer.save_pretrained(tmp_path / "teacher")
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, records, str(tmp_path / "teacher"),
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records,
+        str(tmp_path / "teacher"),
         teacher_model_init_kwargs='{"dtype": "bfloat16"}',
-    )  # fmt: skip
+    )
     assert trainer.teacher.model.dtype == torch.bfloat16 and trainer.model.dtype == torch.float32
     trainer.train()
     assert all(0 < loss < 100 for loss in _curve(trainer))
@@ -481,14 +541,23 @@ def test_mixed_precision(tmp_path, tiny_model, tokenizer, records, teacher, sour
 def test_four_bit_teacher(tmp_path, tiny_model, tokenizer, records):
     pytest.importorskip("bitsandbytes")
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=512,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+    )
     Qwen2ForCausalLM(config).save_pretrained(tmp_path / "teacher")
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, records, str(tmp_path / "teacher"),
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records,
+        str(tmp_path / "teacher"),
         teacher_model_init_kwargs={"load_in_4bit": True, "dtype": "float32"},
-    )  # fmt: skip
+    )
     assert trainer.teacher.model.is_quantized
     trainer.train()
 
@@ -531,9 +600,12 @@ def test_unknown_and_mismatched_teachers(tmp_path, tiny_model, tokenizer, record
         _trainer(tmp_path, tiny_model, tokenizer, records, small)
     with pytest.raises(TeacherError, match="Give teacher_tokenizer"):
         DistillKLTrainer(
-            tiny_model, DistillKLConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False),
-            Dataset.from_list(records), processing_class=tokenizer, teacher=teacher,
-        )  # fmt: skip
+            tiny_model,
+            DistillKLConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False),
+            Dataset.from_list(records),
+            processing_class=tokenizer,
+            teacher=teacher,
+        )
 
 
 @pytest.mark.parametrize(
@@ -567,9 +639,12 @@ def test_what_a_cache_cannot_do(tmp_path, tiny_model, tokenizer, records, teache
     streamed = IterableDataset.from_generator(lambda: iter(records[:4]))
     with pytest.raises(ValueError, match="is streamed"):
         DistillKLTrainer(
-            tiny_model, DistillKLConfig(str(tmp_path), max_steps=1, report_to="none", use_cpu=True, bf16=False),
-            streamed, processing_class=tokenizer, teacher=folder,
-        )  # fmt: skip
+            tiny_model,
+            DistillKLConfig(str(tmp_path), max_steps=1, report_to="none", use_cpu=True, bf16=False),
+            streamed,
+            processing_class=tokenizer,
+            teacher=folder,
+        )
 
 
 def test_students_that_cannot_be_compared(tmp_path, tiny_model, tokenizer, records, teacher):

@@ -28,19 +28,36 @@ def model(tokenizer):
     torch.manual_seed(0)
     return Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=512,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    )  # fmt: skip
+    )
 
 
 def _settings(tmp_path, **options):
     return {
-        "output_dir": str(tmp_path), "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
-        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-        "disable_tqdm": True, "logging_steps": 1, "max_length": 512, **options,
-    }  # fmt: skip
+        "output_dir": str(tmp_path),
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_length": 512,
+        **options,
+    }
 
 
 def _trainer(tmp_path, model, tokenizer, rows, peft_config=None, loar=None, **options):
@@ -48,9 +65,12 @@ def _trainer(tmp_path, model, tokenizer, rows, peft_config=None, loar=None, **op
     torch.manual_seed(3)
     apply_loar(routed, LoARConfig(**{"budget": 0.5, "balance_weight": 0.1, **(loar or {})}).set_prompt_end(tokenizer))
     return CoTSFTTrainer(
-        routed, CoTSFTConfig(**_settings(tmp_path, **options)), Dataset.from_list(rows), processing_class=tokenizer,
+        routed,
+        CoTSFTConfig(**_settings(tmp_path, **options)),
+        Dataset.from_list(rows),
+        processing_class=tokenizer,
         peft_config=peft_config,
-    )  # fmt: skip
+    )
 
 
 def _losses(trainer):
@@ -73,9 +93,16 @@ def test_one_batch_of_eight_is_eight_of_one(tmp_path, model, tokenizer, records)
     weights = []
     for size, accumulated in ((1, 8), (8, 1)):
         trainer = _trainer(
-            tmp_path, model, tokenizer, records, per_device_train_batch_size=size,
-            gradient_accumulation_steps=accumulated, learning_rate=1e-3, optim="sgd", loar={"anneal_share": 0.0},
-        )  # fmt: skip
+            tmp_path,
+            model,
+            tokenizer,
+            records,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulated,
+            learning_rate=1e-3,
+            optim="sgd",
+            loar={"anneal_share": 0.0},
+        )
         trainer.train()
         weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
     for name, value in weights[0].items():
@@ -136,8 +163,12 @@ def test_taken_off_after_a_training_and_put_on_again(tmp_path, model, tokenizer,
     with torch.no_grad():
         routed = trained(ids).logits
         plain = trained.loar.unload()(ids).logits
-        torch.testing.assert_close(plain, AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits.to(plain.dtype),
-                                   atol=1e-2 if options else 1e-5, rtol=1e-2)  # fmt: skip
+        torch.testing.assert_close(
+            plain,
+            AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits.to(plain.dtype),
+            atol=1e-2 if options else 1e-5,
+            rtol=1e-2,
+        )
         for _ in range(2):
             LoAR.from_pretrained(trained, tmp_path)
             torch.testing.assert_close(trained(ids).logits, routed)
@@ -219,9 +250,13 @@ def test_a_routed_student_is_distilled(tmp_path, model, tokenizer, records):
     student = copy.deepcopy(model)
     apply_loar(student, LoARConfig(budget=0.5))
     trainer = DistillKLTrainer(
-        student, DistillKLConfig(**_settings(tmp_path)), Dataset.from_list(records), processing_class=tokenizer,
-        teacher=copy.deepcopy(model), teacher_tokenizer=tokenizer,
-    )  # fmt: skip
+        student,
+        DistillKLConfig(**_settings(tmp_path)),
+        Dataset.from_list(records),
+        processing_class=tokenizer,
+        teacher=copy.deepcopy(model),
+        teacher_tokenizer=tokenizer,
+    )
     before = loar_of(trainer.model).routers.routers[0].weight.clone()
     trainer.train()
     assert not torch.equal(before, loar_of(trainer.model).routers.routers[0].weight)

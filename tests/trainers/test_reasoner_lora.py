@@ -27,24 +27,44 @@ def model(tokenizer):
     torch.manual_seed(0)
     return Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=4,
-            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=False,
-            bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    )  # fmt: skip
+    )
 
 
 def _trainer(tmp_path, model, tokenizer, records, lora=None, **options):
     settings = {
-        "output_dir": str(tmp_path), "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
-        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-        "disable_tqdm": True, "logging_steps": 1, "max_length": 512, "ranking_records": 8,
-    }  # fmt: skip
+        "output_dir": str(tmp_path),
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_length": 512,
+        "ranking_records": 8,
+    }
     return ReasonerLoRATrainer(
-        model if isinstance(model, str) else copy.deepcopy(model), ReasonerLoRAConfig(**{**settings, **options}),
-        Dataset.from_list(records), processing_class=tokenizer,
+        model if isinstance(model, str) else copy.deepcopy(model),
+        ReasonerLoRAConfig(**{**settings, **options}),
+        Dataset.from_list(records),
+        processing_class=tokenizer,
         peft_config=LoraConfig(**LORA) if lora is None else lora,
-    )  # fmt: skip
+    )
 
 
 def _layers_with_lora(model) -> set[int]:
@@ -108,10 +128,18 @@ def test_of_a_step_reasoner_the_reasoner_is_trained(tmp_path, tokenizer, records
 
     torch.manual_seed(0)
     config = StepReasonerConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_encoder_layers=2, num_reasoner_layers=2,
-        num_decoder_layers=1, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    ).set_tokens(tokenizer)  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_encoder_layers=2,
+        num_reasoner_layers=2,
+        num_decoder_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    ).set_tokens(tokenizer)
     lora = LoraConfig(**{**LORA, "target_modules": "all-linear"})
     trainer = _trainer(tmp_path, StepReasonerForCausalLM(config), tokenizer, records, lora)
     names = [name for name, value in trainer.model.named_parameters() if value.requires_grad]
@@ -208,9 +236,13 @@ def test_several_adapters_on_one_base_and_switching(tmp_path, model, tokenizer, 
     outputs = {}
     for number, domain in enumerate(("math", "finance")):
         trainer = _trainer(
-            tmp_path / domain, model, tokenizer, records[10 * number :], reasoner_layers=str(number + 1),
+            tmp_path / domain,
+            model,
+            tokenizer,
+            records[10 * number :],
+            reasoner_layers=str(number + 1),
             learning_rate=0.1,
-        )  # fmt: skip
+        )
         trainer.train()
         trainer.save_model()
         outputs[domain] = _logits(trainer.model, tokenizer)
@@ -270,8 +302,9 @@ def test_a_model_with_an_adapter_is_refused(tmp_path, model, tokenizer, records)
 
 
 def test_numbers_of_a_yaml_are_layers(model, tmp_path):
-    assert parse_layers(ReasonerLoRAConfig(str(tmp_path), use_cpu=True, reasoner_layers=3).reasoner_layers,
-                        reasoning_stack(model)) == [3]  # fmt: skip
+    assert parse_layers(
+        ReasonerLoRAConfig(str(tmp_path), use_cpu=True, reasoner_layers=3).reasoner_layers, reasoning_stack(model)
+    ) == [3]
 
 
 def test_qlora_in_nf4_trains_the_lora_alone(tmp_path, model, tokenizer, records):
@@ -283,21 +316,34 @@ def test_qlora_in_nf4_trains_the_lora_alone(tmp_path, model, tokenizer, records)
     wide.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     quantized = AutoModelForCausalLM.from_pretrained(
-        tmp_path / "base", dtype=torch.float32,
+        tmp_path / "base",
+        dtype=torch.float32,
         quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float32,
         ),
-    )  # fmt: skip
+    )
     settings = {"reasoner_share": 0.5, "learning_rate": 1e-2, "max_steps": 4}
     trainer = ReasonerLoRATrainer(
         quantized,
         ReasonerLoRAConfig(
-            str(tmp_path / "out"), use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False,
-            per_device_train_batch_size=4, ranking_records=4, disable_tqdm=True, logging_steps=1, **settings,
+            str(tmp_path / "out"),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            gradient_checkpointing=False,
+            per_device_train_batch_size=4,
+            ranking_records=4,
+            disable_tqdm=True,
+            logging_steps=1,
+            **settings,
         ),
-        Dataset.from_list(records), processing_class=tokenizer, peft_config=LoraConfig(**LORA),
-    )  # fmt: skip
+        Dataset.from_list(records),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**LORA),
+    )
     assert "4 bit" in trainer.base["kind"] and len(trainer.reasoner_layers) == 2
     losses_before = trainer.state.log_history
     trainer.train()

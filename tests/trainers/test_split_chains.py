@@ -14,10 +14,18 @@ from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, Dis
 from hf_reason.trainers.on_policy import prompts_of
 
 SETTINGS = {
-    "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "report_to": "none",
-    "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True,
-    "logging_steps": 1, "overlong": "split",
-}  # fmt: skip
+    "max_steps": 2,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-2,
+    "report_to": "none",
+    "save_strategy": "no",
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+    "logging_steps": 1,
+    "overlong": "split",
+}
 
 
 def _trainer(tmp_path, model, tokenizer, records, dataset=None, cls=CoTSFTTrainer, config=CoTSFTConfig, **options):
@@ -95,8 +103,10 @@ def test_a_last_piece_without_the_end_of_turn_is_still_refused(tmp_path, tiny_mo
     """Pain 4 holds for the pieces that have an answer."""
     limit = _limit(records, tokenizer)
     pieces = [piece for record in records for piece in split_record(record, tokenizer, limit)]
-    cut = [{name: values[:-1] if 2 in piece["segment_ids"] else values for name, values in piece.items()}
-           for piece in pieces]  # fmt: skip
+    cut = [
+        {name: values[:-1] if 2 in piece["segment_ids"] else values for name, values in piece.items()}
+        for piece in pieces
+    ]
     with pytest.raises(ValueError, match="does not end in the end-of-turn token"):
         _trainer(tmp_path, tiny_model, tokenizer, cut, max_length=limit).train()
 
@@ -123,9 +133,17 @@ def test_streamed_records_are_split_too(tmp_path, tiny_model, tokenizer, records
 def test_a_live_teacher_reads_the_pieces(tmp_path, tiny_model, tokenizer, records):
     """A teacher equal to the student: the divergence and the path loss of the pieces are 0."""
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, records, cls=DistillKLTrainer, config=DistillKLConfig, ce_weight=0.0,
-        path_weight=1.0, max_length=_limit(records, tokenizer), teacher=copy.deepcopy(tiny_model),
-    )  # fmt: skip
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records,
+        cls=DistillKLTrainer,
+        config=DistillKLConfig,
+        ce_weight=0.0,
+        path_weight=1.0,
+        max_length=_limit(records, tokenizer),
+        teacher=copy.deepcopy(tiny_model),
+    )
     assert trainer.length_reports["train"].pieces > 0
     assert _loss(trainer) == pytest.approx(0, abs=1e-5)
 
@@ -137,9 +155,14 @@ def test_a_cache_is_refused(tmp_path, tiny_model, tokenizer, records, monkeypatc
     monkeypatch.setattr(distill_kl, "TopKCache", lambda *args, **kwargs: object())
     with pytest.raises(ValueError, match="makes new examples of the records, which a cache holds whole"):
         _trainer(
-            tmp_path / "run", tiny_model, tokenizer, records, cls=DistillKLTrainer, config=DistillKLConfig,
+            tmp_path / "run",
+            tiny_model,
+            tokenizer,
+            records,
+            cls=DistillKLTrainer,
+            config=DistillKLConfig,
             teacher=str(tmp_path),
-        )  # fmt: skip
+        )
 
 
 def test_on_policy_students_begin_a_split_chain_at_its_first_step(tmp_path, tiny_model, tokenizer, records):

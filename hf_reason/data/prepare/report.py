@@ -94,12 +94,7 @@ def _nice_width(least: float) -> int:
     return width
 
 
-def build_report(
-    tally: Tally,
-    summary: dict[str, Any],
-    settings: dict[str, Any],
-    fingerprint: str,
-) -> dict[str, Any]:
+def build_report(tally: Tally, summary: dict[str, Any], settings: dict[str, Any], fingerprint: str) -> dict[str, Any]:
     """Put the report together.
 
     Args:
@@ -116,11 +111,7 @@ def build_report(
     report = {
         "format": FORMAT,
         "fingerprint": fingerprint,
-        "counts": {
-            "in": tally.came_in,
-            "out": tally.kept,
-            "filters": {name: tally.taken[name] for name in TAKEN_BY},
-        },
+        "counts": {"in": tally.came_in, "out": tally.kept, "filters": {name: tally.taken[name] for name in TAKEN_BY}},
         "files": kept_of,
         **summary,
         "examples": {name: tally.examples[name] for name in TAKEN_BY if name in tally.examples},

@@ -121,10 +121,7 @@ def judge_chunks(
         return
     pending: deque[Future[Candidates]] = deque()
     pool = ProcessPoolExecutor(
-        num_proc,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(options,),
+        num_proc, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(options,)
     )
     try:
         for chunk in chunks:

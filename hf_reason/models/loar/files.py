@@ -109,9 +109,13 @@ def _find(name: str, file: str, revision: str | None = None) -> str | None:
         path = Path(name, file)
         return str(path) if path.is_file() else None
     return cached_file(  # type: ignore[no-any-return]
-        name, file, revision=revision, _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
-    )  # fmt: skip
+        name,
+        file,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
 
 
 def has_loar(name: str, revision: str | None = None) -> bool:

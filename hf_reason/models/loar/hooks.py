@@ -16,9 +16,20 @@ _COUNT = itertools.count()
 # Types whose attention is what LoAR computes (read in transformers 5.23, each with a test): nothing is done to whole
 # projections, no sinks, no chunks, no soft cap.
 KINDS = (
-    "ernie4_5", "granite", "llama", "ministral", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
-    "seed_oss", "smollm3", "starcoder2",
-)  # fmt: skip
+    "ernie4_5",
+    "granite",
+    "llama",
+    "ministral",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "seed_oss",
+    "smollm3",
+    "starcoder2",
+)
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -60,8 +71,9 @@ def forward_with_prompts(model: Any, original: Any, *args: Any, **kwargs: Any) -
 def generate_from_prompt(model: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
     """The model's generate, which tells how long the prompt is: assisted decoding reads guesses in the same pass."""
     loar = getattr(model, "loar", None)
-    given = next((x for x in (*args[:1], *map(kwargs.get, ("inputs", "input_ids", "inputs_embeds"))) if x is not None),
-                 None)  # fmt: skip
+    given = next(
+        (x for x in (*args[:1], *map(kwargs.get, ("inputs", "input_ids", "inputs_embeds"))) if x is not None), None
+    )
     if loar is None or given is None:
         return original(*args, **kwargs)
     settings = kwargs.get("generation_config") or model.generation_config

@@ -143,7 +143,7 @@ def search_budgets(
     put(best if better else before)
     return SearchResult(
         list(best[0]), list(best[1]), found, uniform_loss, better, share, alone, len(measured), history
-    )  # fmt: skip
+    )
 
 
 def _loss_at(loar: LoAR, model: Any, examples: Sequence[dict[str, Any]], budgets: tuple[int, ...]) -> float:
@@ -155,8 +155,9 @@ def _loss(model: Any, examples: Sequence[dict[str, Any]]) -> float:
     """Mean loss of the examples' targets."""
     device = next(model.parameters()).device
     counts = [sum(label != -100 for label in example["labels"][1:]) for example in examples]
-    total = sum(count * example_loss(model, example, device) for count, example in zip(counts, examples, strict=True)
-                if count)  # fmt: skip
+    total = sum(
+        count * example_loss(model, example, device) for count, example in zip(counts, examples, strict=True) if count
+    )
     return total / max(sum(counts), 1)
 
 

@@ -19,15 +19,7 @@ from .cache_step_reasoner import Filling, StepReasonerCache
 from .configuration_step_reasoner import StepReasonerConfig
 from .decoding_step_reasoner import CachedDecoding, begin, kept
 from .layers_step_reasoner import Rope, StepReasonerLayer
-from .layout_step_reasoner import (
-    Layout,
-    Stream,
-    decoder_rule,
-    encoder_rule,
-    lay_out,
-    make_mask,
-    reasoner_rule,
-)
+from .layout_step_reasoner import Layout, Stream, decoder_rule, encoder_rule, lay_out, make_mask, reasoner_rule
 
 
 class StepReasonerPreTrainedModel(PreTrainedModel):

@@ -53,9 +53,13 @@ def weight_sums(dataset: "Dataset", args: "CoTSFTConfig") -> np.ndarray:
     for starts, parts in _chunks(dataset, "labels", "segment_ids", "step_ids"):
         labels, segments, steps = (torch.from_numpy(part.astype(np.int64)).unsqueeze(0) for part in parts)
         weights = token_weights(
-            labels, segments, steps, thought_weight=args.thought_weight, answer_weight=args.answer_weight,
+            labels,
+            segments,
+            steps,
+            thought_weight=args.thought_weight,
+            answer_weight=args.answer_weight,
             step_weighting=args.step_weighting,
-        )  # fmt: skip
+        )
         found.append(np.add.reduceat(weights[0].double().numpy(), starts))
     return np.concatenate(found)
 
@@ -98,8 +102,11 @@ def staged_sampler(dataset: "Dataset", args: "CoTSFTConfig", plan: DomainPlan | 
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(args.seed)).tolist()
         difficulty = {"steps": lambda: last_steps(dataset), "length": lambda: tokens, "size": lambda: order}
         stages = curriculum_stages(
-            groups, difficulty[args.curriculum](), stages=args.curriculum_stages,
-            draws=round(draws * args.curriculum_share), batch_size=step,
-        )  # fmt: skip
+            groups,
+            difficulty[args.curriculum](),
+            stages=args.curriculum_stages,
+            draws=round(draws * args.curriculum_share),
+            batch_size=step,
+        )
     by_length = args.train_sampling_strategy == "group_by_length"
     return StagedSampler(stages, len(dataset), batch, args.seed, tokens if by_length else None)

@@ -86,12 +86,7 @@ class StagedSampler(Sampler[int]):
     """
 
     def __init__(
-        self,
-        stages: Sequence[Stage],
-        size: int,
-        batch_size: int,
-        seed: int = 0,
-        lengths: Sequence[int] | None = None,
+        self, stages: Sequence[Stage], size: int, batch_size: int, seed: int = 0, lengths: Sequence[int] | None = None
     ):
         self.stages, self.size, self.batch_size, self.seed = list(stages), size, batch_size, seed
         self.lengths, self.epoch = lengths, 0

@@ -148,10 +148,7 @@ def test_short_problems_count_only_as_a_whole(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("a.txt", f"第一行是别的内容，并不重要\n{CONTEXT}\n"),
-        (
-            "a.json",
-            json.dumps([{"id": 1, "question": "别的问题，与此无关"}, {"id": 2, "question": CONTEXT}]),
-        ),
+        ("a.json", json.dumps([{"id": 1, "question": "别的问题，与此无关"}, {"id": 2, "question": CONTEXT}])),
         ("a.json", json.dumps({"version": 1, "data": ["别的问题，与此无关", CONTEXT]})),
         ("a.csv", f'id,question\n1,"别的问题"\n2,"{CONTEXT}"\n'),
         ("a.jsonl", '"别的问题"\n' + json.dumps({"messages": [{"role": "user", "content": CONTEXT}]})),

@@ -13,14 +13,28 @@ from hf_reason.trainers.loss_terms.mixup import draw_mix
 
 def _trainer(tmp_path, model, tokenizer, rows, peft_config=None, **options):
     settings = {
-        "output_dir": str(tmp_path), "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
-        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-        "disable_tqdm": True, "logging_steps": 1, "max_length": 512, "mixup_alpha": 0.4,
-    }  # fmt: skip
+        "output_dir": str(tmp_path),
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_length": 512,
+        "mixup_alpha": 0.4,
+    }
     return CoTSFTTrainer(
-        copy.deepcopy(model), CoTSFTConfig(**{**settings, **options}), Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=peft_config,
-    )  # fmt: skip
+        copy.deepcopy(model),
+        CoTSFTConfig(**{**settings, **options}),
+        Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+    )
 
 
 def _plain_loss(model, batch, mix, smoothing=0.0, answer_weight=1.0):

@@ -29,14 +29,27 @@ def rows(records):
 
 def _trainer(tmp_path, model, tokenizer, rows, **options):
     settings = {
-        "output_dir": str(tmp_path), "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
-        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-        "disable_tqdm": True, "logging_steps": 1, "max_length": 512, "tasks": TASKS,
-    }  # fmt: skip
+        "output_dir": str(tmp_path),
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_length": 512,
+        "tasks": TASKS,
+    }
     return CoTSFTTrainer(
-        copy.deepcopy(model), CoTSFTConfig(**{**settings, **options}), Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-    )  # fmt: skip
+        copy.deepcopy(model),
+        CoTSFTConfig(**{**settings, **options}),
+        Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
 
 
 def _answer(record, tokenizer):

@@ -28,14 +28,25 @@ def two_domains() -> list[dict]:
 
 def _trainer(tmp_path, model, tokenizer, rows, **options):
     settings = {
-        "output_dir": str(tmp_path), "max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
-        "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-        "disable_tqdm": True, "logging_steps": 1, "max_length": 512,
-    }  # fmt: skip
+        "output_dir": str(tmp_path),
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_length": 512,
+    }
     return CoTSFTTrainer(
-        copy.deepcopy(model), CoTSFTConfig(**{**settings, **options}), Dataset.from_list(rows),
+        copy.deepcopy(model),
+        CoTSFTConfig(**{**settings, **options}),
+        Dataset.from_list(rows),
         processing_class=tokenizer,
-    )  # fmt: skip
+    )
 
 
 def test_shares_by_temperature_and_by_name():
@@ -82,9 +93,11 @@ def test_expectation_of_the_trainers_loss_is_that_of_the_target(tmp_path, tiny_m
     examples = [of_equal_length(row) for row in data]
     domains = [row["domain_ids"][0] for row in examples]
     plan = trainer._domain_plan = plan_domains(
-        {MATH: 3, FINANCE: 1}, {MATH: length - 1.0, FINANCE: length - 1.0}, shares={"math": 0.2, "finance": 0.8},
+        {MATH: 3, FINANCE: 1},
+        {MATH: length - 1.0, FINANCE: length - 1.0},
+        shares={"math": 0.2, "finance": 0.8},
         target="data",
-    )  # fmt: skip
+    )
     chance = [plan.shares[domain] / domains.count(domain) for domain in domains]
 
     def loss(batch, training=True):
@@ -122,9 +135,14 @@ def test_one_batch_of_eight_is_eight_of_one(tmp_path, tiny_model, tokenizer, two
     curves = []
     for size, accumulated in ((1, 8), (8, 1)):
         trainer = _trainer(
-            tmp_path, tiny_model, tokenizer, two_domains, per_device_train_batch_size=size,
-            gradient_accumulation_steps=accumulated, **weights,
-        )  # fmt: skip
+            tmp_path,
+            tiny_model,
+            tokenizer,
+            two_domains,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulated,
+            **weights,
+        )
         trainer.train()
         curves.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
@@ -171,10 +189,16 @@ def test_streamed_data_are_refused(tmp_path, tiny_model, tokenizer, two_domains)
 def test_curriculum_by_steps_is_kept_over_a_resume(tmp_path, tiny_model, tokenizer, records):
     """Few steps first; a run that goes on from a checkpoint repeats the losses of the uninterrupted one."""
     options = {
-        "curriculum": "steps", "curriculum_stages": 2, "curriculum_share": 1.0, "max_steps": 6, "seed": 5,
-        "save_strategy": "steps", "save_steps": 2, "per_device_train_batch_size": 8,
+        "curriculum": "steps",
+        "curriculum_stages": 2,
+        "curriculum_share": 1.0,
+        "max_steps": 6,
+        "seed": 5,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "per_device_train_batch_size": 8,
         "train_sampling_strategy": "group_by_length",
-    }  # fmt: skip
+    }
     whole = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
     hardest = []
     collate = whole.data_collator

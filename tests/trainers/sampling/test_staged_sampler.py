@@ -84,8 +84,10 @@ def test_batches_of_similar_length_stay_inside_a_stage():
     lengths = [(index * 37) % 101 for index in range(200)]
     stages = curriculum_stages([(range(200), 1.0)], lengths, stages=2, draws=160, batch_size=10)
     order = list(StagedSampler(stages, 200, 10, lengths=lengths))
-    spread = [max(lengths[i] for i in order[s : s + 10]) - min(lengths[i] for i in order[s : s + 10]) for s in
-              range(0, 80, 10)]  # fmt: skip
+    spread = [
+        max(lengths[i] for i in order[s : s + 10]) - min(lengths[i] for i in order[s : s + 10])
+        for s in range(0, 80, 10)
+    ]
     assert max(spread) < 20
     assert max(lengths[index] for index in order[:80]) <= sorted(lengths)[99]
 

@@ -39,10 +39,7 @@ class AnswerAccuracy(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         features = datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")})
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS,
-            features=features,
+            description=_DESCRIPTION, citation=_CITATION, inputs_description=_INPUTS, features=features
         )
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | int | list[float] | None]:

@@ -38,8 +38,4 @@ class KeyNodeCoverage(evaluate.Metric):
         pairs = zip(predictions, references, strict=True)
         counts = [scoring.key_coverage(parse(text).steps, steps) for text, steps in pairs]
         covered, total = sum(count[0] for count in counts), sum(count[1] for count in counts)
-        return {
-            "key_node_coverage": scoring.ratio(covered, total),
-            "num_key_results": total,
-            "num_covered": covered,
-        }
+        return {"key_node_coverage": scoring.ratio(covered, total), "num_key_results": total, "num_covered": covered}
