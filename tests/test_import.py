@@ -16,7 +16,6 @@ def test_import_pulls_in_nothing_heavy():
 
 
 def test_every_public_name_resolves():
-    import hf_reason.cli
     import hf_reason.data
     import hf_reason.evaluation
     import hf_reason.models.step_reasoner
@@ -31,7 +30,6 @@ def test_every_public_name_resolves():
         hf_reason.evaluation,
         hf_reason.models,
         hf_reason.models.step_reasoner,
-        hf_reason.cli,
     ):
         for name in package.__all__:
             # a module of the same name would hide the function once it is imported

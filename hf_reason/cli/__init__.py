@@ -1,4 +1,4 @@
-"""What the recipes share: loading or building a model, resuming, and the end of a run (evaluate, card, push)."""
+"""The command line."""
 
 from hf_reason._lazy import lazy_exports
 

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
-from hf_reason.models.loar import holds
+from hf_reason.models.loar import hooks
 from hf_reason.models.loar.attention import window_attention
 from hf_reason.models.loar.cache import RoutedLayer
 from hf_reason.models.loar.router import balance_term, choose_groups, straight_through
@@ -239,7 +239,7 @@ def test_a_window_is_that_of_transformers():
     assert loar.window_layers == [1, 2] and [a.loar.window for a in loar._layers] == [None, 6, 6]
 
 
-@pytest.mark.parametrize("kind", holds.KINDS)
+@pytest.mark.parametrize("kind", hooks.KINDS)
 def test_each_type_that_is_let_in_is_computed_exactly(kind):
     """All groups are the base; a window on all layers is the base under that mask; one sliced row is its full pass."""
     torch.manual_seed(0)
@@ -269,7 +269,7 @@ def test_each_type_that_is_let_in_is_computed_exactly(kind):
         assert torch.allclose(model(ids[:1]).logits, narrow, atol=1e-5)
         loar.unload()
         loar = _routed(model)
-        prompt = {holds.PROMPT_MASK: _prompt(ids[:1], 20)}
+        prompt = {hooks.PROMPT_MASK: _prompt(ids[:1], 20)}
         full = model(ids[:1], use_cache=False, **prompt).logits
         cache = model(ids[:1, :20], use_cache=True).past_key_values
         assert all(layer.self_attn.loar.sliced for layer in model.model.layers)
@@ -324,7 +324,7 @@ def test_a_pass_that_was_broken_off_leaves_nothing_behind():
         handle.remove()
         assert torch.equal(model(ids, attention_mask=mask, use_cache=False).logits, expected)
         model(ids[:1], use_cache=True)
-    assert all(getattr(a, name).rows is None for a in model.loar._layers for name in holds.PROJECTIONS)
+    assert all(getattr(a, name).rows is None for a in model.loar._layers for name in hooks.PROJECTIONS)
 
 
 def test_generate_reads_the_whole_prompt_and_no_guess():
@@ -333,7 +333,7 @@ def test_generate_reads_the_whole_prompt_and_no_guess():
     loar = _routed(model, prompt_end_ids=[5, 6])
     row = ids[:1].clamp(min=10)
     row[:, [3, 4, 12, 13]] = torch.tensor([5, 6, 5, 6])
-    assert holds.before_end(row, [5, 6]).sum() == 14 and holds.before_end(row[:, 5:12], [5, 6]).all()
+    assert hooks.before_end(row, [5, 6]).sum() == 14 and hooks.before_end(row[:, 5:12], [5, 6]).all()
     loar.config.prompt_end_ids = []
     options = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     expected = model.generate(row, **options)
