@@ -1,0 +1,107 @@
+"""What to say about an argument that does not exist: its new name, the field's name for it, or the nearest one."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Names of version 0.1 that were arguments of a command -> the names that they have now; the first that the command has.
+_RENAMED: dict[str, tuple[str, ...]] = {
+    "input": ("dataset_name",),
+    "dataset": ("dataset_name",),
+    "data": ("dataset_name",),
+    "model": ("model_name_or_path",),
+    "teacher": ("teacher_model_name_or_path",),
+    "student": ("student_model_name_or_path",),
+    "tokenizer": ("tokenizer_name_or_path",),
+    "teacher_tokenizer": ("teacher_tokenizer_name_or_path",),
+    "k": ("top_k",),
+    "teacher_top_k": ("top_k",),
+    "path": ("path_consistency",),
+    "limit": ("max_records",),
+    "eval_records": ("max_eval_records",),
+    "test_records": ("max_test_records",),
+    "max_new_tokens": ("max_completion_length",),
+    "eval_max_new_tokens": ("eval_max_completion_length", "max_completion_length"),
+    "on_policy_max_new_tokens": ("max_completion_length",),
+    "on_policy_share": ("lmbda",),
+    "eval_samples": ("num_samples",),
+    "num_votes": ("num_samples",),
+    "distractors": ("eval_distractors",),
+    "validation_share": ("validation_size",),
+    "test_share": ("test_size",),
+    "min_cjk_share": ("min_cjk_ratio",),
+    "domain_shares": ("domain_ratios",),
+    "curriculum_share": ("curriculum_ratio",),
+    "reasoner_share": ("reasoner_ratio",),
+    "replay_share": ("replay_ratio",),
+    "anneal_share": ("anneal_ratio",),
+}
+
+# The same idea in other libraries -> its name in PEFT, TRL, transformers or accelerate.
+_ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "lora_rank": ("lora_r",),
+    "rank": ("lora_r",),
+    "r": ("lora_r",),
+    "alpha": ("lora_alpha",),
+    "target_modules": ("lora_target_modules",),
+    "lora_modules": ("lora_target_modules",),
+    "lora_target": ("lora_target_modules",),
+    "modules_to_save": ("lora_modules_to_save",),
+    "dora": ("use_dora",),
+    "lora": ("use_peft",),
+    "peft": ("use_peft",),
+    "qlora": ("load_in_4bit",),
+    "torch_dtype": ("dtype",),
+    "lr": ("learning_rate",),
+    "epochs": ("num_train_epochs",),
+    "num_epochs": ("num_train_epochs",),
+    "steps": ("max_steps",),
+    "batch_size": ("per_device_train_batch_size", "eval_generation_batch_size"),
+    "train_batch_size": ("per_device_train_batch_size",),
+    "eval_batch_size": ("per_device_eval_batch_size",),
+    "max_seq_length": ("max_length",),
+    "max_seq_len": ("max_length",),
+    "cutoff_len": ("max_length",),
+    "warmup_ratio": ("warmup_steps",),
+    "evaluation_strategy": ("eval_strategy",),
+    "output": ("output_dir",),
+    "out": ("output_dir",),
+    "workers": ("num_proc",),
+    "num_workers": ("num_proc", "dataloader_num_workers"),
+    "num_gpus": ("num_processes",),
+    "gpus": ("num_processes",),
+    "nproc_per_node": ("num_processes",),
+    "nproc": ("num_processes", "num_proc"),
+    "teacher_model": ("teacher_model_name_or_path",),
+    "max_tokens": ("max_completion_length", "max_answer_tokens"),
+}
+_NOTES = {
+    "num_votes": " (with --vote true)",
+    "votes": " (with --vote true)",
+    "warmup_ratio": " (a number below 1 is a fraction)",
+}
+
+
+def renamed_of(classes: Iterable[Any]) -> dict[str, str]:
+    """Old name -> new name, of argument classes decorated with `hf_reason._renamed.renamed`."""
+    return {old: new for cls in classes for old, new in getattr(cls, "__renamed__", {}).items()}
+
+
+def explain_unknown(name: str, known: Sequence[str], renamed: Mapping[str, str] | None = None) -> str:
+    """One line about an argument that the command does not have.
+
+    Args:
+        name: As it was given, without dashes in front.
+        known: Names of the command's arguments (and of the launcher's, if it accepts them).
+        renamed: Old name -> new name, of the command's classes.
+    """
+    plain = name.replace("-", "_")
+    new = (renamed or {}).get(plain) or next((n for n in _RENAMED.get(plain, ()) if n in known), None)
+    if new is not None:
+        return f"--{name} was renamed to --{new}{_NOTES.get(plain, '')} in version 0.2."
+    near = next((n for n in _ELSEWHERE.get(plain, ()) if n in known), None)
+    if near is None:
+        near = next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.7)), None)
+    if near is None:
+        return f"there is no argument --{name}. `--help` and `--help_all` list what there is."
+    return f"there is no argument --{name}: did you mean --{near}{_NOTES.get(plain, '')}?"

@@ -1,0 +1,198 @@
+"""The arguments of a command: from its command line and its `--config`, with one line for whatever is wrong."""
+
+import argparse
+import copy
+import dataclasses
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
+
+from trl.scripts.utils import TrlParser
+
+from .config_file import ConfigError, read_config, typed
+from .names import explain_unknown, renamed_of
+
+# What a tracker of `--report_to` needs to be installed; the others have no extra of this project.
+_TRACKERS = {"tensorboard": "hf_reason[tracking]", "trackio": "hf_reason[tracking]"}
+_LORA = ("lora_", "use_rslora", "use_dora")
+_PASSED_ON = ("help", "choices", "aliases")
+
+
+class UsageError(ValueError):
+    """A command line that cannot be used."""
+
+
+class CommandParser(TrlParser):
+    """TRL's parser without abbreviations, whose errors are exceptions of one line.
+
+    Args:
+        command: Name of the command, for its usage.
+        classes: Its argument classes.
+    """
+
+    def __init__(self, command: str, classes: Sequence[type]) -> None:
+        self.hints: dict[str, Any] = {}
+        self.optional: dict[str, bool] = {}
+        for cls in classes:
+            self.hints |= get_type_hints(cls)
+            self.optional |= {item.name: item.default is None for item in dataclasses.fields(cls)}
+        super().__init__(list(classes), prog=f"hf-reason {command}", allow_abbrev=False, add_help=False)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+        # argparse refuses the project's own metadata (card, resumable), and knows lists only
+        plain = copy.copy(field)
+        plain.metadata = {name: field.metadata[name] for name in _PASSED_ON if name in field.metadata}  # type: ignore[assignment]
+        if get_origin(field.type) is tuple:
+            plain.type = list[get_args(field.type)[0]]  # type: ignore[misc]
+        TrlParser._parse_dataclass_field(parser, plain)
+
+    def error(self, message: str) -> Any:
+        raise UsageError(_plain(message))
+
+    @property
+    def names(self) -> list[str]:
+        return sorted({action.dest for action in self._actions} | {"config"})
+
+    def names_in(self, argv: Iterable[str]) -> set[str]:
+        """The arguments that a command line sets."""
+        words = (word.split("=", 1)[0] for word in argv if word.startswith("--"))
+        return {self._option_string_actions[word].dest for word in words if word in self._option_string_actions}
+
+    def apply_config(self, path: str, renamed: Mapping[str, str], ignored: Iterable[str]) -> set[str]:
+        """Take the values of a YAML file as defaults, and its `env` into the environment.
+
+        Args:
+            path: The file.
+            renamed: Old name -> new name.
+            ignored: Keys that belong to the launcher.
+
+        Returns:
+            The arguments that the file sets.
+        """
+        settings = read_config(path)
+        environment = settings.pop("env", None) or {}
+        if not isinstance(environment, dict):
+            raise ConfigError(f"{path}: env must be a mapping of environment variables.")
+        os.environ.update({str(name): str(value) for name, value in environment.items()})
+        settings = {name: value for name, value in settings.items() if name not in set(ignored)}
+        unknown = [name for name in settings if name not in self.hints]
+        if unknown:
+            raise ConfigError(f"{path}: {explain_unknown(unknown[0], self.names, renamed).replace('--', '')}")
+        try:
+            values = {
+                name: typed(name, self.hints[name], value, self.optional.get(name, False))
+                for name, value in settings.items()
+            }
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        for action in self._actions:
+            if action.dest in values and action.choices is not None:
+                self._check_choice(path, action, values[action.dest])
+        self.set_defaults_with_config(**values)
+        return set(values)
+
+    def _check_choice(self, path: str, action: argparse.Action, value: Any) -> None:
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None and item not in (action.choices or ()):
+                choices = ", ".join(map(str, action.choices or ()))
+                raise ConfigError(f"{path}: {action.dest} must be one of {choices}, got {item!r}.")
+
+
+def _plain(message: str) -> str:
+    """argparse's messages without the second spelling of each argument, and without its names of types."""
+    message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)
+    message = re.sub(r"argument (--\w+): invalid int value: ('.*')", r"\1 must be a whole number, got \2.", message)
+    message = re.sub(r"argument (--\w+): invalid float value: ('.*')", r"\1 must be a number, got \2.", message)
+    message = re.sub(r"^argument (--\w+): ", r"\1: ", message)
+    return message.replace("the following arguments are required:", "missing:")
+
+
+def parse(command: str, classes: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Parse the arguments of a command.
+
+    Args:
+        command: `sft`, `prepare`, ...
+        classes: Its argument classes; no field may be in two of them.
+        argv: The arguments after the command's name; default: those of this process.
+
+    Returns:
+        An instance of each class.
+
+    Raises:
+        SystemExit: after `--help` and `--help_all`.
+        ValueError: (one line) if a file or argument cannot be used.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = CommandParser(command, classes)
+    path, words = _config_of(words)
+    renamed = renamed_of(classes)
+    given = set() if path is None else parser.apply_config(path, renamed, ())
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise UsageError(_about(unknown, parser.names, renamed))
+    given |= parser.names_in(words)
+    values = vars(namespace)
+    _imply_peft(command, given, values)
+    _check_trackers(values.get("report_to"))
+    if "per_device_train_batch_size" in values and not values.get("output_dir"):
+        raise UsageError("there is no output_dir. Give --output_dir: the folder of the trained model and its report.")
+    return tuple(
+        cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.init}) for cls in classes
+    )
+
+
+def _config_of(words: list[str]) -> tuple[str | None, list[str]]:
+    """The path after `--config`, if there is one, and the other words."""
+    for position, word in enumerate(words):
+        if word.startswith("--config="):
+            return word.removeprefix("--config="), words[:position] + words[position + 1 :]
+        if word == "--config":
+            if position + 1 == len(words):
+                raise UsageError("--config needs a value: the path of a YAML file.")
+            return words[position + 1], words[:position] + words[position + 2 :]
+    return None, words
+
+
+def _about(unknown: Sequence[str], known: Sequence[str], renamed: Mapping[str, str]) -> str:
+    first = next((word for word in unknown if word.startswith("--")), None)
+    if first is None:
+        return f"{unknown[0]!r} belongs to no argument. Put the argument's name before it: --name {unknown[0]}"
+    return explain_unknown(first.removeprefix("--").split("=", 1)[0], known, renamed)
+
+
+def _imply_peft(command: str, given: set[str], values: dict[str, Any]) -> None:
+    """Any option of LoRA switches LoRA on; the commands that decide it themselves say so when they are contradicted."""
+    if "use_peft" not in values:
+        return
+    if command in ("lora", "continual"):
+        if "use_peft" in given and command == "lora" and not values["use_peft"]:
+            _say("use_peft is ignored: `lora` always trains a LoRA.")
+        if "use_peft" in given and command == "continual":
+            _say("use_peft is ignored: --adapter (fresh, continue or none) decides.")
+        return
+    options = sorted(name for name in given if name.startswith(_LORA) and values.get(name) not in (None, False))
+    if not options or values["use_peft"]:
+        return
+    if "use_peft" in given:
+        _say(f"use_peft is false, so {', '.join(options)} has no effect and all weights are trained.")
+        return
+    values["use_peft"] = True
+    _say(f"{', '.join(options)} is set, so a LoRA is trained (use_peft true).")
+
+
+def _check_trackers(names: str | Sequence[str] | None) -> None:
+    for name in [names] if isinstance(names, str) else names or []:
+        if name in ("none", "all") or importlib.util.find_spec(name) is not None:
+            continue
+        if name in _TRACKERS or name in ("wandb", "mlflow", "comet_ml", "swanlab", "dvclive", "clearml", "neptune"):
+            extra = _TRACKERS.get(name, name)
+            raise UsageError(f"--report_to {name} needs a package that is not installed: pip install '{extra}'")
+
+
+def _say(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"Note: {line}", file=sys.stderr)
