@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import copy
 
 import pytest
+from tiny import tiny_qwen2
 
 
 @pytest.fixture(scope="session")
@@ -42,21 +43,4 @@ def tokenizer(_session_tokenizer):
 @pytest.fixture
 def tiny_model(tokenizer):
     """A Qwen2 of two layers and width 16 with random weights."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        tie_word_embeddings=False,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen2ForCausalLM(config)
+    return tiny_qwen2(tokenizer)

@@ -1,10 +1,17 @@
 """StepReasoner in training: CoTSFTTrainer and the plain formula, packing, accumulation, checkpointing, DDP, Muon."""
 
-import copy
+from functools import partial
 
 import pytest
 import torch
-from datasets import Dataset
+from tiny import (
+    assert_accumulation_changes_nothing,
+    assert_training_loss_is,
+    first_batch,
+    logged,
+    tiny_trainer,
+    train_and_resume,
+)
 
 from hf_reason.evaluation import evaluate_model
 from hf_reason.losses import token_weights
@@ -18,33 +25,10 @@ def model(text_model):
     return text_model()
 
 
-def _trainer(tmp_path, model, tokenizer, records, trainer_kwargs=None, **overrides) -> CoTSFTTrainer:
-    settings = {
-        "output_dir": str(tmp_path),
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-        **overrides,
-    }
-    return CoTSFTTrainer(
-        model=copy.deepcopy(model),
-        args=CoTSFTConfig(**settings),
-        train_dataset=Dataset.from_list(records),
-        processing_class=tokenizer,
-        **(trainer_kwargs or {}),
+def _trainer(tmp_path, model, tokenizer, records, evaluation=None, trainer_kwargs=None, **overrides):
+    return tiny_trainer(
+        CoTSFTTrainer, CoTSFTConfig, tmp_path, model, tokenizer, records, evaluation, trainer_kwargs, **overrides
     )
-
-
-def _losses(trainer) -> list[float]:
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
 def _row(record, tokenizer) -> dict[str, torch.Tensor]:
@@ -73,21 +57,13 @@ def test_trainer_loss_equals_the_plain_formula(tmp_path, model, tokenizer, recor
     records = records[:8]
     options = {"packing": True, "max_length": 1024} if packing else {}
     trainer = _trainer(tmp_path, model, tokenizer, records, label_smoothing_factor=smoothing, **weighting, **options)
-    dataset = trainer.train_dataset
-    assert (len(dataset) < len(records)) == packing
-    batch = trainer._prepare_inputs(trainer.data_collator([dataset[i] for i in range(len(dataset))]))
+    assert (len(trainer.train_dataset) < len(records)) == packing
+    batch = first_batch(trainer, None)
     if packing:
         assert "attention_mask" not in batch and (batch["position_ids"] == 0).sum() == len(records)
-    trained = trainer.model.train()
-    trained.lm_head.forward = None  # the fused path does not call the head
-    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
-    loss = trainer.compute_loss(trained, dict(batch), num_items_in_batch=items)
-    loss.backward()
+    trainer.model.lm_head.forward = None  # the fused path does not call the head
     expected = _plain_loss(model, [_row(record, tokenizer) for record in records], smoothing, **weighting)
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
-    for (name, left), right in zip(trained.named_parameters(), model.parameters(), strict=True):
-        assert torch.allclose(left.grad, right.grad, atol=1e-5), name
+    assert_training_loss_is(trainer, batch, expected, model)
 
 
 def test_loss_falls_and_the_evaluation_generates(tmp_path, model, tokenizer, records):
@@ -102,16 +78,17 @@ def test_loss_falls_and_the_evaluation_generates(tmp_path, model, tokenizer, rec
         model,
         tokenizer,
         records[:8],
+        records[8:10],
         max_steps=12,
         per_device_train_batch_size=8,
         warmup_steps=1,
         muon_learning_rate=0.02,
         eval_strategy="steps",
         eval_steps=6,
-        trainer_kwargs={"generation_eval": generate, "eval_dataset": Dataset.from_list(records[8:10])},
+        trainer_kwargs={"generation_eval": generate},
     )
     trainer.train()
-    losses = _losses(trainer)
+    losses = logged(trainer)
     assert losses[-1] < losses[0] - 1
     assert [result["num_records"] for result in seen] == [2, 2]
     assert sum("eval_answer_accuracy" in row for row in trainer.state.log_history) == 2
@@ -120,32 +97,14 @@ def test_loss_falls_and_the_evaluation_generates(tmp_path, model, tokenizer, rec
 @pytest.mark.parametrize("weighting", [{}, {"step_weighting": "step"}])
 def test_accumulation_of_eight_equals_a_batch_of_eight(tmp_path, model, tokenizer, records, weighting):
     uneven = sorted(records, key=lambda record: len(record["steps"]))
-    runs = []
-    for size, accumulation in ((1, 8), (8, 1)):
-        trainer = _trainer(
-            tmp_path,
-            model,
-            tokenizer,
-            uneven[:4] + uneven[-4:],
-            per_device_train_batch_size=size,
-            optim="sgd",
-            gradient_accumulation_steps=accumulation,
-            max_grad_norm=0.0,
-            **weighting,
-        )
-        trainer.train()
-        runs.append([p.detach().clone() for p in trainer.model.parameters()] + [torch.tensor(_losses(trainer))])
-    for left, right in zip(*runs, strict=True):
-        assert torch.allclose(left, right, atol=1e-5)
+    rows = uneven[:4] + uneven[-4:]
+    assert_accumulation_changes_nothing(partial(_trainer, tmp_path, model, tokenizer, rows, **weighting))
 
 
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, model, tokenizer, records):
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "muon_learning_rate": 0.02}
-    whole = _trainer(tmp_path / "whole", model, tokenizer, records[:8], **options)
-    whole.train()
-    resumed = _trainer(tmp_path / "resumed", model, tokenizer, records[:8], **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
-    assert _losses(resumed)[-2:] == pytest.approx(_losses(whole)[-2:], abs=1e-6)
+    whole, resumed = train_and_resume(partial(_trainer, tmp_path, model, tokenizer, records[:8], **options), at=2)
+    assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
     for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
 
@@ -183,7 +142,7 @@ def test_trainers_own_checkpointing_changes_nothing(tmp_path, model, tokenizer, 
         trainer = _trainer(tmp_path, model, tokenizer, records[:8], gradient_checkpointing=checkpointing)
         calls = _count_forwards(trainer.model.model.decoder[0].mlp)
         trainer.train()
-        curves.append((_losses(trainer), len(calls)))
+        curves.append((logged(trainer), len(calls)))
     assert curves[0][0] == pytest.approx(curves[1][0], abs=1e-6)
     assert curves[1][1] == 2 * curves[0][1] > 0
 

@@ -2,10 +2,22 @@
 
 import copy
 import logging
+from functools import partial
 
 import pytest
 import torch
 from datasets import Dataset
+from tiny import (
+    assert_accumulation_changes_nothing,
+    assert_training_loss_is,
+    evaluation_loss,
+    first_batch,
+    logged,
+    tiny_settings,
+    tiny_trainer,
+    train_and_resume,
+    training_loss,
+)
 from trl import SFTConfig, SFTTrainer
 
 from hf_reason.losses import token_weights
@@ -13,44 +25,14 @@ from hf_reason.text import encode
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 
-def _settings(tmp_path) -> dict:
-    return {
-        "output_dir": str(tmp_path),
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-    }
-
-
 def _config(tmp_path, **overrides):
-    return CoTSFTConfig(**{**_settings(tmp_path), **overrides})
+    return CoTSFTConfig(**tiny_settings(tmp_path, **overrides))
 
 
 def _trainer(tmp_path, model, tokenizer, records, eval_records=None, trainer_kwargs=None, **overrides):
-    return CoTSFTTrainer(
-        model=copy.deepcopy(model),
-        args=_config(tmp_path, **overrides),
-        train_dataset=Dataset.from_list(records),
-        eval_dataset=Dataset.from_list(eval_records) if eval_records else None,
-        processing_class=tokenizer,
-        **(trainer_kwargs or {}),
+    return tiny_trainer(
+        CoTSFTTrainer, CoTSFTConfig, tmp_path, model, tokenizer, records, eval_records, trainer_kwargs, **overrides
     )
-
-
-def _batch(trainer, count=4):
-    return trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(count)]))
-
-
-def _losses(trainer) -> list[float]:
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
 def _plain_loss(model, batch, smoothing=0.0, **weighting):
@@ -70,13 +52,13 @@ def test_with_weights_of_one_the_loss_is_sft_trainers(tmp_path, tiny_model, toke
     rows = [encode(record, tokenizer) for record in records]
     theirs = SFTTrainer(
         model=copy.deepcopy(tiny_model),
-        args=SFTConfig(**{**_settings(tmp_path / "b"), **run}),
+        args=SFTConfig(**tiny_settings(tmp_path / "b", **run)),
         train_dataset=Dataset.from_list([{"input_ids": r["input_ids"], "labels": r["labels"]} for r in rows]),
         processing_class=tokenizer,
     )
     ours.train()
     theirs.train()
-    assert _losses(ours) == pytest.approx(_losses(theirs), abs=1e-6)
+    assert logged(ours) == pytest.approx(logged(theirs), abs=1e-6)
     for left, right in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
 
@@ -93,21 +75,11 @@ def test_with_weights_of_one_the_loss_is_sft_trainers(tmp_path, tiny_model, toke
 def test_fused_loss_equals_the_plain_formula(tmp_path, tiny_model, tokenizer, records, smoothing, weighting):
     """Pain 13, for every weighting: value and gradients, in training and in evaluation."""
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, label_smoothing_factor=smoothing, **weighting)
-    batch = _batch(trainer)
+    batch = first_batch(trainer)
     reference = copy.deepcopy(tiny_model).train()
     expected = _plain_loss(reference, batch, smoothing, **weighting)
-    expected.backward()
-    model = trainer.model.train()
-    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
-    loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
-    loss.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
-    for left, right in zip(model.parameters(), reference.parameters(), strict=True):
-        assert torch.allclose(left.grad, right.grad, atol=1e-5)
-    model.eval()
-    with torch.no_grad():
-        evaluated = trainer.compute_loss(model, dict(batch))
-    assert evaluated.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert_training_loss_is(trainer, batch, expected, reference)
+    assert evaluation_loss(trainer, batch) == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_weighted_loss_builds_no_logits(tmp_path, tiny_model, tokenizer, records):
@@ -115,7 +87,7 @@ def test_weighted_loss_builds_no_logits(tmp_path, tiny_model, tokenizer, records
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, label_smoothing_factor=0.1, step_weighting="step")
     trainer.model.lm_head.forward = None  # calling the head would fail
     trainer.train()
-    assert all(loss > 0 for loss in _losses(trainer))
+    assert all(loss > 0 for loss in logged(trainer))
 
 
 @pytest.mark.parametrize(
@@ -124,23 +96,7 @@ def test_weighted_loss_builds_no_logits(tmp_path, tiny_model, tokenizer, records
 def test_accumulation_of_eight_equals_a_batch_of_eight(tmp_path, tiny_model, tokenizer, records, weighting):
     """Pain 12: 1x8 = 8x1, with rows of very different lengths."""
     uneven = sorted(records, key=lambda record: len(record["steps"]))[:4] + records[-4:]
-    weights = []
-    for size, accumulation in ((1, 8), (8, 1)):
-        trainer = _trainer(
-            tmp_path,
-            tiny_model,
-            tokenizer,
-            uneven,
-            per_device_train_batch_size=size,
-            optim="sgd",
-            gradient_accumulation_steps=accumulation,
-            max_grad_norm=0.0,
-            **weighting,
-        )
-        trainer.train()
-        weights.append([p.detach().clone() for p in trainer.model.parameters()] + [torch.tensor(_losses(trainer))])
-    for left, right in zip(*weights, strict=True):
-        assert torch.allclose(left, right, atol=1e-5)
+    assert_accumulation_changes_nothing(partial(_trainer, tmp_path, tiny_model, tokenizer, uneven, **weighting))
 
 
 @pytest.mark.parametrize("weighting", [{}, {"step_weighting": "step"}])
@@ -148,12 +104,7 @@ def test_packed_loss_equals_padded_loss(tmp_path, tiny_model, tokenizer, records
     padded = _trainer(tmp_path, tiny_model, tokenizer, records, **weighting)
     packed = _trainer(tmp_path, tiny_model, tokenizer, records, packing=True, max_length=2048, **weighting)
     assert len(packed.train_dataset) < len(padded.train_dataset)
-    losses = []
-    for trainer in (padded, packed):
-        batch = _batch(trainer, len(trainer.train_dataset))
-        trainer.model.eval()
-        with torch.no_grad():
-            losses.append(trainer.compute_loss(trainer.model, dict(batch)).item())
+    losses = [evaluation_loss(trainer, first_batch(trainer, None)) for trainer in (padded, packed)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -269,11 +220,8 @@ def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, tiny_model, tokeniz
         "muon_learning_rate": muon,
         "train_sampling_strategy": order,
     }
-    whole = _trainer(tmp_path / "whole", tiny_model, tokenizer, records, **options)
-    whole.train()
-    resumed = _trainer(tmp_path / "resumed", tiny_model, tokenizer, records, **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    assert _losses(resumed)[-3:] == pytest.approx(_losses(whole)[-3:], abs=1e-6)
+    whole, resumed = train_and_resume(partial(_trainer, tmp_path, tiny_model, tokenizer, records, **options), at=3)
+    assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
     for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
 
@@ -319,11 +267,9 @@ def test_options_that_exclude_each_other_fail_in_the_config(tmp_path, options, m
 def test_a_batch_without_any_target_costs_nothing(tmp_path, tiny_model, tokenizer, records, weighting):
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, **weighting)
     trainer._first_batch_checked = True
-    batch = _batch(trainer)
+    batch = first_batch(trainer)
     batch["labels"] = torch.full_like(batch["labels"], -100)
-    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
-    for count in (items, None):
-        loss = trainer.compute_loss(trainer.model.train(), dict(batch), num_items_in_batch=count)
+    for loss in (training_loss(trainer, batch), trainer.compute_loss(trainer.model, dict(batch))):
         loss.backward()
         assert loss.item() == 0
     assert all(p.grad is None or (p.grad == 0).all() for p in trainer.model.parameters())

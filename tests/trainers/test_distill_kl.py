@@ -1,13 +1,23 @@
 """DistillKLTrainer: parity with the plain formula, accumulation, packing, units, LoRA, teachers (pains 8 to 16)."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from teacher_server import FakeServer
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from tiny import (
+    assert_accumulation_changes_nothing,
+    assert_training_loss_is,
+    evaluation_loss,
+    first_batch,
+    logged,
+    tiny_qwen2,
+    tiny_trainer,
+    train_and_resume,
+)
 
 from hf_reason.losses import path_consistency_loss, step_similarities, step_vectors, token_weights
 from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, TeacherError
@@ -22,47 +32,24 @@ LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=Tr
 @pytest.fixture
 def teacher(tokenizer):
     """Another width, more layers, a head padded beyond the tokenizer; sharp enough to differ from the student."""
-    torch.manual_seed(1)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer) + 7,
-        hidden_size=24,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        tie_word_embeddings=False,
-    )
-    model = Qwen2ForCausalLM(config)
+    model = tiny_qwen2(tokenizer, seed=1, vocab_size=len(tokenizer) + 7, hidden_size=24, num_hidden_layers=3)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
     return model.eval()
 
 
 def _trainer(tmp_path, model, tokenizer, records, teacher, eval_records=None, trainer_kwargs=None, **overrides):
-    settings = {
-        "output_dir": str(tmp_path / "run"),
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-    }
-    return DistillKLTrainer(
-        model=copy.deepcopy(model),
-        args=DistillKLConfig(**{**settings, **overrides}),
-        train_dataset=Dataset.from_list(records),
-        eval_dataset=Dataset.from_list(eval_records) if eval_records else None,
-        processing_class=tokenizer,
-        teacher=teacher,
-        teacher_tokenizer=tokenizer,
-        **(trainer_kwargs or {}),
+    options = {"teacher": teacher, "teacher_tokenizer": tokenizer, **(trainer_kwargs or {})}
+    return tiny_trainer(
+        DistillKLTrainer,
+        DistillKLConfig,
+        tmp_path / "run",
+        model,
+        tokenizer,
+        records,
+        eval_records,
+        options,
+        **overrides,
     )
 
 
@@ -77,20 +64,6 @@ def _cache(tmp_path, teacher, tokenizer, records, **changes):
     builder.build()
     builder.finish()
     return str(builder.folder)
-
-
-def _batch(trainer, count=4):
-    return trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(count)]))
-
-
-def _loss(trainer, batch):
-    trainer.model.eval()
-    with torch.no_grad():
-        return trainer.compute_loss(trainer.model, dict(batch)).item()
-
-
-def _curve(trainer, name="loss"):
-    return [row[name] for row in trainer.state.log_history if name in row]
 
 
 def _divergence(student, teacher, beta):
@@ -145,19 +118,11 @@ def test_loss_is_the_plain_formula(tmp_path, tiny_model, tokenizer, records, tea
     # the first record has no thought, so no pair of steps
     records = [{**records[0], "steps": []}, *records[1:]]
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, copy.deepcopy(teacher), **options)
-    batch = _batch(trainer)
+    batch = first_batch(trainer)
     reference = copy.deepcopy(tiny_model).train()
     expected = _plain_loss(reference, teacher, batch, len(tokenizer), trainer.args)
-    expected.backward()
-    model = trainer.model.train()
-    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
-    loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
-    loss.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
-    for left, right in zip(model.parameters(), reference.parameters(), strict=True):
-        right = torch.zeros_like(left) if right.grad is None else right.grad
-        assert torch.allclose(left.grad, right, atol=1e-5)
-    assert _loss(trainer, batch) == pytest.approx(expected.item(), abs=1e-5)
+    assert_training_loss_is(trainer, batch, expected, reference)
+    assert evaluation_loss(trainer, batch) == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_no_logits_are_built(tmp_path, tiny_model, tokenizer, records, teacher):
@@ -178,25 +143,8 @@ def test_accumulation_of_eight_equals_a_batch_of_eight(
     uneven = [{**uneven[0], "steps": []}, *uneven[1:4], *uneven[-4:]]
     if source == "cache":
         teacher = _cache(tmp_path, teacher, tokenizer, uneven)
-    weights = []
-    for size, accumulation in ((1, 8), (8, 1)):
-        trainer = _trainer(
-            tmp_path,
-            tiny_model,
-            tokenizer,
-            uneven,
-            teacher,
-            per_device_train_batch_size=size,
-            optim="sgd",
-            gradient_accumulation_steps=accumulation,
-            max_grad_norm=0.0,
-            **options,
-        )
-        trainer.train()
-        figures = torch.tensor(_curve(trainer) + _curve(trainer, "kl") + _curve(trainer, "ce"))
-        weights.append([p.detach().clone() for p in trainer.model.parameters()] + [figures])
-    for left, right in zip(*weights, strict=True):
-        assert torch.allclose(left, right, atol=1e-5)
+    make = partial(_trainer, tmp_path, tiny_model, tokenizer, uneven, teacher, **options)
+    assert_accumulation_changes_nothing(make, "kl", "ce")
 
 
 @pytest.mark.parametrize("source", ["live", "cache"])
@@ -216,7 +164,7 @@ def test_packed_loss_equals_padded_loss(tmp_path, tiny_model, tokenizer, records
             path_weight=1.0,
             step_weighting="step",
         )
-        losses.append(_loss(trainer, _batch(trainer, len(trainer.train_dataset))))
+        losses.append(evaluation_loss(trainer, first_batch(trainer, None)))
     assert len(trainer.train_dataset) < 20
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
@@ -229,7 +177,7 @@ def test_cache_of_the_whole_vocabulary_is_the_live_teacher(tmp_path, tiny_model,
             tmp_path, tiny_model, tokenizer, records[:40], source, max_steps=4, path_weight=1.0, beta=0.5
         )
         trainer.train()
-        curves.append([*_curve(trainer), *_curve(trainer, "kl"), *_curve(trainer, "path")])
+        curves.append([*logged(trainer), *logged(trainer, "kl"), *logged(trainer, "path")])
     assert curves[0] == pytest.approx(curves[1], abs=3e-3)
 
 
@@ -314,11 +262,11 @@ def test_step_reasoner_learns_from_a_decoder_only_teacher(tmp_path, tokenizer, r
     ).set_tokens(tokenizer, triggers=["="])
     student = StepReasonerForCausalLM(config)
     trainer = _trainer(tmp_path, student, tokenizer, records, copy.deepcopy(teacher), path_weight=1.0, max_steps=6)
-    batch = _batch(trainer)
+    batch = first_batch(trainer)
     expected = _plain_loss(trainer.model.eval(), teacher, batch, len(tokenizer), trainer.args)
-    assert _loss(trainer, batch) == pytest.approx(expected.item(), abs=1e-4)
+    assert evaluation_loss(trainer, batch) == pytest.approx(expected.item(), abs=1e-4)
     trainer.train()
-    assert _curve(trainer)[-1] < _curve(trainer)[0]
+    assert logged(trainer)[-1] < logged(trainer)[0]
 
 
 @pytest.mark.parametrize("source", ["live", "cache"])
@@ -328,16 +276,14 @@ def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, tiny_model, tokeniz
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "path_weight": 1.0}
     if source == "live":
         options |= {"on_policy_share": 0.5, "on_policy_max_new_tokens": 4}
-    whole = _trainer(tmp_path, tiny_model, tokenizer, records[:40], teacher, **options)
-    whole.train()
-    again = _trainer(tmp_path, tiny_model, tokenizer, records[:40], teacher, **options)
-    again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
-    assert _curve(again)[-2:] == pytest.approx(_curve(whole)[-2:], abs=1e-6)
+    make = partial(_trainer, tmp_path, tiny_model, tokenizer, records[:40], teacher, **options)
+    whole, again = train_and_resume(make, at=2)
+    assert logged(again) == pytest.approx(logged(whole), abs=1e-6)
 
 
 def test_a_batch_without_any_target_costs_nothing(tmp_path, tiny_model, tokenizer, records, teacher):
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, teacher, path_weight=1.0)
-    batch = _batch(trainer)
+    batch = first_batch(trainer)
     batch["labels"].fill_(-100)
     batch["step_ids"].zero_()
     trainer._first_batch_checked = True
@@ -354,7 +300,7 @@ def test_on_policy_batches_are_the_students_own(tmp_path, tiny_model, tokenizer,
     options = {"on_policy_share": 1.0, "on_policy_max_new_tokens": 12, "ce_weight": 5.0, "kl_weight": 1.0}
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, teacher, max_steps=1, **options)
     trainer._first_batch_checked = True
-    batch = _batch(trainer)
+    batch = first_batch(trainer)
     trainer.model_wrapped.train()
     (own,), count = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
     assert own[ON_POLICY] and trainer.model.training
@@ -438,13 +384,13 @@ def test_served_teacher(tmp_path, tiny_model, tokenizer, records, teacher):
     try:
         options = {"teacher_top_k": len(tokenizer), "teacher_probe": str(tmp_path / "local")}
         served = _trainer(tmp_path, tiny_model, tokenizer, records, server.url, **options)
-        batch = _batch(served)
+        batch = first_batch(served)
         live = _trainer(tmp_path, tiny_model, tokenizer, records, exact)
-        assert _loss(served, batch) == pytest.approx(_loss(live, batch), abs=1e-4)
+        assert evaluation_loss(served, batch) == pytest.approx(evaluation_loss(live, batch), abs=1e-4)
         packed = _trainer(tmp_path, tiny_model, tokenizer, records[:8], server.url, packing=True, **options)
         plain = _trainer(tmp_path, tiny_model, tokenizer, records[:8], exact)
-        rows = [_batch(t, len(t.train_dataset)) for t in (packed, plain)]
-        assert _loss(packed, rows[0]) == pytest.approx(_loss(plain, rows[1]), abs=1e-4)
+        rows = [first_batch(t, None) for t in (packed, plain)]
+        assert evaluation_loss(packed, rows[0]) == pytest.approx(evaluation_loss(plain, rows[1]), abs=1e-4)
         served.train()
         for extra in ({"temperature": 2.0}, {"path_weight": 1.0}):
             with pytest.raises(TeacherError, match="temperature=1 and path_weight=0"):
@@ -481,8 +427,8 @@ def test_deepspeed_prepares_the_teacher_on_its_own(monkeypatch, teacher):
 def test_teacher_behind_a_wrapper_is_called_through_it(tmp_path, tiny_model, tokenizer, records, teacher):
     """A sharded teacher's weights exist only inside its wrapper's forward."""
     plain = _trainer(tmp_path, tiny_model, tokenizer, records, copy.deepcopy(teacher), path_weight=1.0)
-    batch = _batch(plain)
-    expected, calls = _loss(plain, batch), []
+    batch = first_batch(plain)
+    expected, calls = evaluation_loss(plain, batch), []
 
     class Wrapper(torch.nn.Module):
         def __init__(self, module):
@@ -495,17 +441,17 @@ def test_teacher_behind_a_wrapper_is_called_through_it(tmp_path, tiny_model, tok
 
     wrapped = LiveTeacher(Wrapper(teacher), len(tokenizer))
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, wrapped, path_weight=1.0)
-    assert _loss(trainer, batch) == pytest.approx(expected, abs=1e-6) and len(calls) == 1
+    assert evaluation_loss(trainer, batch) == pytest.approx(expected, abs=1e-6) and len(calls) == 1
 
 
 def test_teacher_has_no_dropout_even_when_it_is_the_student(tmp_path, tiny_model, tokenizer, records, teacher):
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, copy.deepcopy(teacher))
-    batch = _batch(trainer)
-    expected = _loss(trainer, batch)
+    batch = first_batch(trainer)
+    expected = evaluation_loss(trainer, batch)
     for layer in teacher.model.layers:
         layer.self_attn.attention_dropout = 0.5
     trainer.teacher = LiveTeacher(teacher.train(), len(tokenizer))
-    assert _loss(trainer, batch) == pytest.approx(expected, abs=1e-6)
+    assert evaluation_loss(trainer, batch) == pytest.approx(expected, abs=1e-6)
     assert teacher.training
 
 
@@ -522,7 +468,7 @@ def test_teacher_in_its_own_precision(tmp_path, tiny_model, tokenizer, records, 
     )
     assert trainer.teacher.model.dtype == torch.bfloat16 and trainer.model.dtype == torch.float32
     trainer.train()
-    assert all(0 < loss < 100 for loss in _curve(trainer))
+    assert all(0 < loss < 100 for loss in logged(trainer))
 
 
 @pytest.mark.parametrize("source", ["live", "cache"])
@@ -534,22 +480,13 @@ def test_mixed_precision(tmp_path, tiny_model, tokenizer, records, teacher, sour
     for bf16 in (False, True):
         trainer = _trainer(tmp_path, tiny_model, tokenizer, records[:40], teacher, bf16=bf16, path_weight=1.0)
         trainer.train()
-        figures.append([*_curve(trainer), *_curve(trainer, "kl"), *_curve(trainer, "path")])
+        figures.append([*logged(trainer), *logged(trainer, "kl"), *logged(trainer, "path")])
     assert figures[0] == pytest.approx(figures[1], rel=0.03)
 
 
 def test_four_bit_teacher(tmp_path, tiny_model, tokenizer, records):
     pytest.importorskip("bitsandbytes")
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "teacher")
+    tiny_qwen2(tokenizer, hidden_size=64, intermediate_size=64).save_pretrained(tmp_path / "teacher")
     trainer = _trainer(
         tmp_path,
         tiny_model,

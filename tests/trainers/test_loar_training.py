@@ -1,13 +1,14 @@
 """CoTSFTTrainer and LoAR: the routers learn, accumulation, LoRA beside it, resume, tasks, distillation, refusals."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from tiny import assert_accumulation_changes_nothing, first_batch, logged, tiny_qwen2, tiny_trainer, train_and_resume
+from transformers import AutoModelForCausalLM
 
 from hf_reason import LoAR, LoARConfig, apply_loar
 from hf_reason.data.record import make_record
@@ -25,56 +26,15 @@ LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"
 @pytest.fixture
 def model(tokenizer):
     """A Qwen2 of two layers with four key/value groups."""
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=512,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-
-
-def _settings(tmp_path, **options):
-    return {
-        "output_dir": str(tmp_path),
-        "max_steps": 4,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-        **options,
-    }
+    return tiny_qwen2(tokenizer, num_attention_heads=4, num_key_value_heads=4)
 
 
 def _trainer(tmp_path, model, tokenizer, rows, peft_config=None, loar=None, **options):
     routed = copy.deepcopy(model)
     torch.manual_seed(3)
     apply_loar(routed, LoARConfig(**{"budget": 0.5, "balance_weight": 0.1, **(loar or {})}).set_prompt_end(tokenizer))
-    return CoTSFTTrainer(
-        routed,
-        CoTSFTConfig(**_settings(tmp_path, **options)),
-        Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=peft_config,
-    )
-
-
-def _losses(trainer):
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    adapter, options = {"peft_config": peft_config}, {"max_steps": 4, **options}
+    return tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, routed, tokenizer, rows, None, adapter, **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"label_smoothing_factor": 0.1}])
@@ -90,30 +50,14 @@ def test_every_router_learns_and_the_budget_falls(tmp_path, model, tokenizer, re
 
 
 def test_one_batch_of_eight_is_eight_of_one(tmp_path, model, tokenizer, records):
-    weights = []
-    for size, accumulated in ((1, 8), (8, 1)):
-        trainer = _trainer(
-            tmp_path,
-            model,
-            tokenizer,
-            records,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=accumulated,
-            learning_rate=1e-3,
-            optim="sgd",
-            loar={"anneal_share": 0.0},
-        )
-        trainer.train()
-        weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
-    for name, value in weights[0].items():
-        assert torch.allclose(value, weights[1][name], atol=1e-5), name
+    options = {"learning_rate": 1e-3, "loar": {"anneal_share": 0.0}}
+    assert_accumulation_changes_nothing(partial(_trainer, tmp_path, model, tokenizer, records, **options))
 
 
 def test_loss_is_that_of_the_plain_gated_model(tmp_path, model, tokenizer, records):
     """The trainer's prompts are those of the labels."""
     trainer = _trainer(tmp_path, model, tokenizer, records, loar={"anneal_share": 0.0})
-    rows = [trainer.train_dataset[i] for i in range(4)]
-    batch = trainer._prepare_inputs(trainer.data_collator(rows))
+    batch = first_batch(trainer)
     trainer.model.train()
     loss = trainer.compute_loss(trainer.model, dict(batch))
     expected = trainer.model(
@@ -180,11 +124,8 @@ def test_taken_off_after_a_training_and_put_on_again(tmp_path, model, tokenizer,
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, model, tokenizer, records, lora):
     options = {"save_strategy": "steps", "save_steps": 2, "loar": {"task_names": ["math", "finance"]}}
     config = None if lora is None else LoraConfig(**lora)
-    whole = _trainer(tmp_path, model, tokenizer, records, config, **options)
-    whole.train()
-    resumed = _trainer(tmp_path, model, tokenizer, records, config, **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert _losses(resumed) == pytest.approx(_losses(whole), abs=1e-6)
+    whole, resumed = train_and_resume(partial(_trainer, tmp_path, model, tokenizer, records, config, **options), at=2)
+    assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
     for left, right in zip(whole._loar.state_dict().values(), resumed._loar.state_dict().values(), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
 
@@ -223,9 +164,7 @@ def test_the_best_models_routers_come_back(tmp_path, model, tokenizer, records):
     routed = _trainer(tmp_path, model, tokenizer, records).model
     options = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 6}
     options |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
-    args = CoTSFTConfig(**_settings(tmp_path, **options))
-    data = Dataset.from_list(records)
-    trainer = CoTSFTTrainer(routed, args, data, eval_dataset=data.select(range(4)), processing_class=tokenizer)
+    trainer = tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, routed, tokenizer, records, records[:4], **options)
     trainer.train()
     best = trainer.state.best_model_checkpoint
     assert best and not best.endswith("-6")
@@ -249,13 +188,9 @@ def test_chains_in_batches_and_with_votes(model, tokenizer, records):
 def test_a_routed_student_is_distilled(tmp_path, model, tokenizer, records):
     student = copy.deepcopy(model)
     apply_loar(student, LoARConfig(budget=0.5))
-    trainer = DistillKLTrainer(
-        student,
-        DistillKLConfig(**_settings(tmp_path)),
-        Dataset.from_list(records),
-        processing_class=tokenizer,
-        teacher=copy.deepcopy(model),
-        teacher_tokenizer=tokenizer,
+    teacher = {"teacher": copy.deepcopy(model), "teacher_tokenizer": tokenizer}
+    trainer = tiny_trainer(
+        DistillKLTrainer, DistillKLConfig, tmp_path, student, tokenizer, records, None, teacher, max_steps=4
     )
     before = loar_of(trainer.model).routers.routers[0].weight.clone()
     trainer.train()

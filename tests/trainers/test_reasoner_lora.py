@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from tiny import save_model, tiny_qwen2, tiny_trainer
+from transformers import AutoModelForCausalLM
 
 from hf_reason.models.layer_selection import parse_layers, reasoning_stack
 from hf_reason.models.peft_adapters import AdapterError, adapter_of, base_fingerprint, load_adapters
@@ -24,46 +24,14 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_t
 @pytest.fixture
 def model(tokenizer):
     """A Qwen2 of four layers."""
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=4,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=512,
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    return tiny_qwen2(tokenizer, num_hidden_layers=4)
 
 
 def _trainer(tmp_path, model, tokenizer, records, lora=None, **options):
-    settings = {
-        "output_dir": str(tmp_path),
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-        "ranking_records": 8,
-    }
-    return ReasonerLoRATrainer(
-        model if isinstance(model, str) else copy.deepcopy(model),
-        ReasonerLoRAConfig(**{**settings, **options}),
-        Dataset.from_list(records),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(**LORA) if lora is None else lora,
+    adapter = {"peft_config": LoraConfig(**LORA) if lora is None else lora}
+    settings = {"ranking_records": 8, **options}
+    return tiny_trainer(
+        ReasonerLoRATrainer, ReasonerLoRAConfig, tmp_path, model, tokenizer, records, None, adapter, **settings
     )
 
 
@@ -302,19 +270,17 @@ def test_a_model_with_an_adapter_is_refused(tmp_path, model, tokenizer, records)
 
 
 def test_numbers_of_a_yaml_are_layers(model, tmp_path):
-    assert parse_layers(
-        ReasonerLoRAConfig(str(tmp_path), use_cpu=True, reasoner_layers=3).reasoner_layers, reasoning_stack(model)
-    ) == [3]
+    names = reasoning_stack(model).names
+    args = ReasonerLoRAConfig(str(tmp_path), use_cpu=True, reasoner_layers=3)
+    assert parse_layers(args.reasoner_layers, len(names), names) == [3]
 
 
 def test_qlora_in_nf4_trains_the_lora_alone(tmp_path, model, tokenizer, records):
     pytest.importorskip("bitsandbytes")
     from transformers import BitsAndBytesConfig
 
-    torch.manual_seed(0)
-    wide = Qwen2ForCausalLM(Qwen2Config(**{**model.config.to_dict(), "hidden_size": 64, "intermediate_size": 128}))
-    wide.save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
+    wide = tiny_qwen2(tokenizer, num_hidden_layers=4, hidden_size=64, intermediate_size=128)
+    save_model(tmp_path / "base", wide, tokenizer)
     quantized = AutoModelForCausalLM.from_pretrained(
         tmp_path / "base",
         dtype=torch.float32,
@@ -325,25 +291,8 @@ def test_qlora_in_nf4_trains_the_lora_alone(tmp_path, model, tokenizer, records)
             bnb_4bit_compute_dtype=torch.float32,
         ),
     )
-    settings = {"reasoner_share": 0.5, "learning_rate": 1e-2, "max_steps": 4}
-    trainer = ReasonerLoRATrainer(
-        quantized,
-        ReasonerLoRAConfig(
-            str(tmp_path / "out"),
-            use_cpu=True,
-            bf16=False,
-            report_to="none",
-            gradient_checkpointing=False,
-            per_device_train_batch_size=4,
-            ranking_records=4,
-            disable_tqdm=True,
-            logging_steps=1,
-            **settings,
-        ),
-        Dataset.from_list(records),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(**LORA),
-    )
+    options = {"reasoner_share": 0.5, "max_steps": 4, "ranking_records": 4}
+    trainer = _trainer(tmp_path / "out", quantized, tokenizer, records, **options)
     assert "4 bit" in trainer.base["kind"] and len(trainer.reasoner_layers) == 2
     losses_before = trainer.state.log_history
     trainer.train()

@@ -6,37 +6,19 @@ from contextlib import suppress
 
 import pytest
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import IterableDataset
+from tiny import tiny_settings, tiny_trainer
 
 from hf_reason.text import encode, encode_prompt, split_record
 from hf_reason.text.long_chains import StepTooLong, split_encoded
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
 from hf_reason.trainers.on_policy import prompts_of
 
-SETTINGS = {
-    "max_steps": 2,
-    "per_device_train_batch_size": 4,
-    "learning_rate": 1e-2,
-    "report_to": "none",
-    "save_strategy": "no",
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "disable_tqdm": True,
-    "logging_steps": 1,
-    "overlong": "split",
-}
-
 
 def _trainer(tmp_path, model, tokenizer, records, dataset=None, cls=CoTSFTTrainer, config=CoTSFTConfig, **options):
     teacher = {"teacher": options.pop("teacher"), "teacher_tokenizer": tokenizer} if "teacher" in options else {}
-    return cls(
-        model=copy.deepcopy(model),
-        args=config(**{"output_dir": str(tmp_path), **SETTINGS, **options}),
-        train_dataset=dataset or Dataset.from_list(records),
-        processing_class=tokenizer,
-        **teacher,
-    )
+    rows = dataset or records
+    return tiny_trainer(cls, config, tmp_path, model, tokenizer, rows, None, teacher, overlong="split", **options)
 
 
 def _limit(records, tokenizer) -> int:
@@ -177,8 +159,7 @@ def test_on_policy_students_begin_a_split_chain_at_its_first_step(tmp_path, tiny
 
 
 def test_settings_that_exclude_each_other(tmp_path):
-    base = {"output_dir": str(tmp_path), **SETTINGS}
     with pytest.raises(ValueError, match="overlap_steps must not be negative, got -1"):
-        CoTSFTConfig(**base, overlap_steps=-1)
+        CoTSFTConfig(**tiny_settings(tmp_path, overlong="split", overlap_steps=-1))
     with pytest.raises(ValueError, match="overlong='split' needs a max_length"):
-        CoTSFTConfig(**base, max_length=None)
+        CoTSFTConfig(**tiny_settings(tmp_path, overlong="split", max_length=None))

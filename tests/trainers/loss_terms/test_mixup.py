@@ -1,40 +1,21 @@
 """MixUp: against the plain formula with `inputs_embeds`, repeatable draws, what it refuses."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig
+from tiny import assert_training_loss_is, first_batch, logged, tiny_trainer, train_and_resume
 
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 from hf_reason.trainers.loss_terms.mixup import draw_mix
 
 
 def _trainer(tmp_path, model, tokenizer, rows, peft_config=None, **options):
-    settings = {
-        "output_dir": str(tmp_path),
-        "max_steps": 4,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-        "mixup_alpha": 0.4,
-    }
-    return CoTSFTTrainer(
-        copy.deepcopy(model),
-        CoTSFTConfig(**{**settings, **options}),
-        Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=peft_config,
-    )
+    options = {"max_steps": 4, "mixup_alpha": 0.4, **options}
+    adapter = {"peft_config": peft_config}
+    return tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, model, tokenizer, rows, rows, adapter, **options)
 
 
 def _plain_loss(model, batch, mix, smoothing=0.0, answer_weight=1.0):
@@ -63,19 +44,12 @@ def _plain_loss(model, batch, mix, smoothing=0.0, answer_weight=1.0):
 @pytest.mark.parametrize("options", [{}, {"label_smoothing_factor": 0.1, "answer_weight": 3.0}])
 def test_loss_equals_the_plain_formula(tmp_path, tiny_model, tokenizer, records, options):
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
-    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(5)]))
+    batch = first_batch(trainer, 5)
     mix = draw_mix(batch, 0.4, f"{trainer.args.seed} 0 1 0")
     assert len(set(mix.partner.tolist())) == 5 and 0 < mix.share < 1
     reference = copy.deepcopy(tiny_model).train()
     expected = _plain_loss(reference, batch, mix, trainer._smoothing, trainer.args.answer_weight)
-    expected.backward()
-    model = trainer.model.train()
-    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
-    loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
-    loss.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
-    for left, right in zip(model.parameters(), reference.parameters(), strict=True):
-        assert torch.allclose(left.grad, right.grad, atol=1e-5)
+    assert_training_loss_is(trainer, batch, expected, reference)
 
 
 def test_evaluation_and_hooks_are_untouched(tmp_path, tiny_model, tokenizer, records):
@@ -90,12 +64,8 @@ def test_evaluation_and_hooks_are_untouched(tmp_path, tiny_model, tokenizer, rec
 
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, tiny_model, tokenizer, records):
     options = {"save_strategy": "steps", "save_steps": 2, "gradient_accumulation_steps": 2}
-    whole = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
-    whole.train()
-    resumed = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    curve = [[row["loss"] for row in t.state.log_history if "loss" in row] for t in (whole, resumed)]
-    assert curve[0] == pytest.approx(curve[1], abs=1e-6)
+    whole, resumed = train_and_resume(partial(_trainer, tmp_path, tiny_model, tokenizer, records, **options), at=2)
+    assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
 
 
 def test_with_lora_and_activation_checkpointing(tmp_path, tiny_model, tokenizer, records):

@@ -3,8 +3,7 @@
 import copy
 
 import pytest
-import torch
-from datasets import Dataset
+from tiny import assert_training_loss_is, evaluation_loss, first_batch, tiny_trainer, training_loss
 
 from hf_reason.data.record import make_record
 from hf_reason.text import encode
@@ -28,27 +27,8 @@ def rows(records):
 
 
 def _trainer(tmp_path, model, tokenizer, rows, **options):
-    settings = {
-        "output_dir": str(tmp_path),
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-        "tasks": TASKS,
-    }
-    return CoTSFTTrainer(
-        copy.deepcopy(model),
-        CoTSFTConfig(**{**settings, **options}),
-        Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
+    return tiny_trainer(
+        CoTSFTTrainer, CoTSFTConfig, tmp_path, model, tokenizer, rows, rows, **{"tasks": TASKS, **options}
     )
 
 
@@ -86,21 +66,12 @@ def _plain_loss(model, batch, rows, tokenizer, smoothing=0.0):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_equals_the_plain_formula(tmp_path, tiny_model, tokenizer, rows, smoothing):
     trainer = _trainer(tmp_path, tiny_model, tokenizer, rows, label_smoothing_factor=smoothing)
-    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))
+    batch = first_batch(trainer, 8)
     assert (batch["choice_ids"] > 0).any()
     reference = copy.deepcopy(tiny_model).train()
     expected = _plain_loss(reference, batch, rows, tokenizer, smoothing)
-    expected.backward()
-    model = trainer.model.train()
-    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
-    loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
-    loss.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
-    for left, right in zip(model.parameters(), reference.parameters(), strict=True):
-        assert torch.allclose(left.grad, right.grad, atol=1e-5)
-    model.eval()
-    with torch.no_grad():
-        assert trainer.compute_loss(model, dict(batch)).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert_training_loss_is(trainer, batch, expected, reference)
+    assert evaluation_loss(trainer, batch) == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_packed_loss_equals_padded_loss(tmp_path, tiny_model, tokenizer, rows):
@@ -109,10 +80,7 @@ def test_packed_loss_equals_padded_loss(tmp_path, tiny_model, tokenizer, rows):
         trainer = _trainer(
             tmp_path, tiny_model, tokenizer, rows, packing=packing, per_device_train_batch_size=8, max_length=256
         )
-        size = len(trainer.train_dataset)
-        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(size)]))
-        items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
-        losses.append(trainer.compute_loss(trainer.model.train(), batch, num_items_in_batch=items).item())
+        losses.append(training_loss(trainer, first_batch(trainer, None)).item())
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 

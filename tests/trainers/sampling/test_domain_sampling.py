@@ -3,10 +3,12 @@
 import copy
 import itertools
 import logging
+from functools import partial
 
 import pytest
 import torch
 from datasets import Dataset
+from tiny import assert_accumulation_changes_nothing, logged, tiny_trainer
 
 from hf_reason.data.record import make_record
 from hf_reason.data.synthetic.word_problems import generate_word_problems
@@ -27,26 +29,7 @@ def two_domains() -> list[dict]:
 
 
 def _trainer(tmp_path, model, tokenizer, rows, **options):
-    settings = {
-        "output_dir": str(tmp_path),
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "max_length": 512,
-    }
-    return CoTSFTTrainer(
-        copy.deepcopy(model),
-        CoTSFTConfig(**{**settings, **options}),
-        Dataset.from_list(rows),
-        processing_class=tokenizer,
-    )
+    return tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, model, tokenizer, rows, **options)
 
 
 def test_shares_by_temperature_and_by_name():
@@ -132,20 +115,7 @@ def test_training_draws_by_the_shares(tmp_path, tiny_model, tokenizer, two_domai
 
 def test_one_batch_of_eight_is_eight_of_one(tmp_path, tiny_model, tokenizer, two_domains):
     weights = {"domain_shares": {"math": 0.5, "finance": 0.5}, "domain_target": "data", "thought_weight": 0.5}
-    curves = []
-    for size, accumulated in ((1, 8), (8, 1)):
-        trainer = _trainer(
-            tmp_path,
-            tiny_model,
-            tokenizer,
-            two_domains,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=accumulated,
-            **weights,
-        )
-        trainer.train()
-        curves.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
-    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+    assert_accumulation_changes_nothing(partial(_trainer, tmp_path, tiny_model, tokenizer, two_domains, **weights))
 
 
 def test_packed_rows_hold_one_domain_each(tmp_path, tiny_model, tokenizer, two_domains):
@@ -199,14 +169,13 @@ def test_curriculum_by_steps_is_kept_over_a_resume(tmp_path, tiny_model, tokeniz
         "per_device_train_batch_size": 8,
         "train_sampling_strategy": "group_by_length",
     }
-    whole = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
-    hardest = []
+    make = partial(_trainer, tmp_path, tiny_model, tokenizer, records, **options)
+    whole, hardest = make(), []
     collate = whole.data_collator
     whole.data_collator = lambda rows: hardest.append(max(max(row["step_ids"]) for row in rows)) or collate(rows)
     whole.train()
     steps = sorted(len(record["steps"]) for record in records)
     assert max(hardest[:3]) - 1 <= steps[len(steps) // 2 - 1] < max(hardest[3:]) - 1
-    resumed = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
+    resumed = make()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    curve = [[row["loss"] for row in t.state.log_history if "loss" in row] for t in (whole, resumed)]
-    assert curve[0] == pytest.approx(curve[1], abs=1e-6)
+    assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
