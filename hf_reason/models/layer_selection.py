@@ -1,6 +1,7 @@
-"""The layers of a model that may reason: a StepReasoner's reasoner, or the one stack of a decoder-only model."""
+"""Which layers: the one parser of every option that names layers, and the stack of layers that may reason."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,11 @@ class LayerStack:
     def pattern(self) -> str:
         """What PEFT calls `layers_pattern`: the last part of the name."""
         return self.name.rsplit(".", 1)[-1]
+
+    @property
+    def names(self) -> list[str]:
+        """Full names of the layers, such as `model.layers.0`."""
+        return [f"{self.name}.{number}" for number in range(len(self.layers))]
 
     def linear_names(self) -> list[str]:
         """Names of the linear modules inside a layer, as PEFT's `target_modules` wants them."""
@@ -58,32 +64,58 @@ def reasoning_stack(model: Any) -> LayerStack:
     if not found or length == 0:
         what = "has no reasoner layers" if wanted else f"has no list of {length} layers"
         raise ValueError(f"{type(model).__name__} {what}, so there is nothing to choose from.")
-    return min(found, key=lambda stack: stack.name.count("."))  # experts and the like lie deeper
+    return min(found, key=lambda stack: stack.name.count("."))  # lists of experts are deeper in the model
 
 
-def parse_layers(text: str, stack: LayerStack) -> list[int]:
-    """The layers that a text names: a range `8-15`, numbers `0,3,5`, names `model.layers.3`, or a mixture of them.
+def parse_layers(
+    spec: str | int | float | Sequence[int | str], num_layers: int, names: Sequence[str] = (), option: str = "layers"
+) -> list[int]:
+    """The layers that a setting names, ascending. Every option that names layers is parsed here.
+
+    Args:
+        spec: `"all"`; `"shallow_half"` (the first half; of an odd number, the smaller one); a fraction of the layers
+            from the bottom, with a decimal point (`0.5` or `"0.5"`; rounded, at least one layer); a range `"8-15"`;
+            numbers `"0,3,5"` or `"0 3 5"`; names `"model.layers.3"`; or a list of any of these.
+        num_layers: Number of layers.
+        names: Their full names, for a `spec` with names.
+        option: Name of the setting, for messages.
 
     Raises:
-        ValueError: for a layer that does not exist, or a text that names none.
+        ValueError: if the setting is of no such form, names a layer that does not exist, or names none.
     """
-    count, chosen = len(stack.layers), set()
-    for part in (piece.strip() for piece in text.split(",") if piece.strip()):
-        numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        name = re.fullmatch(rf"{re.escape(stack.name)}\.(\d+)", part)
-        if name:
-            first = last = int(name.group(1))
-        elif numbers:
-            first = int(numbers.group(1))
-            last = int(numbers.group(2) or first)
-        else:
-            first, last = 0, count  # no layer's name
-        if not 0 <= first <= last < count:
-            raise ValueError(
-                f"reasoner_layers: there is no layer {part!r}. The model has {stack.name}.0 to {stack.name}."
-                f"{count - 1}; give a range (0-{count - 1}), numbers (0,1), names, or 'auto'."
-            )
-        chosen |= set(range(first, last + 1))
+    parts: list[Any] = []
+    for item in spec if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]:
+        parts += [word for word in re.split(r"[,\s]+", item) if word] if isinstance(item, str) else [item]
+    chosen = {layer for part in parts for layer in _layers_of(part, num_layers, list(names), option)}
     if not chosen:
-        raise ValueError(f"reasoner_layers={text!r} names no layer. Give a range, numbers, names, or 'auto'.")
+        raise ValueError(f"{option}={spec!r} names no layer. {_forms(num_layers)}")
     return sorted(chosen)
+
+
+def _layers_of(part: Any, count: int, names: list[str], option: str) -> Sequence[int]:
+    text = str(part)
+    if text == "all":
+        return range(count)
+    if text == "shallow_half":
+        return range(max(count // 2, 1))
+    if text in names:
+        return [names.index(text)]
+    numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if numbers and not isinstance(part, bool):
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        if first <= last < count:
+            return range(first, last + 1)
+        raise ValueError(
+            f"{option}: there is no layer {text!r}: the layers are 0 to {count - 1}"
+            f"{f' ({names[0]} to {names[-1]})' if names else ''}."
+        )
+    if re.fullmatch(r"\d*\.\d*", text) and text != "." and 0 < float(text) <= 1:
+        return range(max(round(float(text) * count), 1))
+    raise ValueError(f"{option}={part!r} does not name layers. {_forms(count)}")
+
+
+def _forms(count: int) -> str:
+    return (
+        f"Give a range ('0-{count - 1}'), numbers ('0,{count - 1}'), a fraction of the layers from the bottom (0.5), "
+        "'shallow_half' or 'all'."
+    )

@@ -7,6 +7,8 @@ already are brought up to date; saved and loaded again, the model is the same.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .layer_selection import parse_layers
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -29,7 +31,7 @@ _OPTIONAL = {"yarn": {"attention_factor", "beta_fast", "beta_slow", "mscale", "m
 def set_sliding_window(
     model_or_config: "PreTrainedModel | PretrainedConfig",
     window: int,
-    layers: "str | float | Sequence[int]" = "shallow_half",
+    layers: "str | int | float | Sequence[int | str]" = "shallow_half",
 ) -> None:
     """Let the chosen layers see only the last `window` tokens, the current one included; the others see everything.
 
@@ -41,8 +43,8 @@ def set_sliding_window(
         model_or_config: Of a type whose code reads `layer_types`: Qwen2, Qwen3, SmolLM3, Ministral, StepReasoner (its
             encoder, where the window reaches to both sides). Mistral has one window for all layers.
         window: Tokens, at least 1.
-        layers: `"shallow_half"` (of an odd number the smaller half), `"all"`, the share of the layers from the bottom
-            (a float above 0, at most 1; rounded, at least one layer), or their numbers.
+        layers: `"shallow_half"`, `"all"`, a fraction of the layers from the bottom, or their numbers: every form of
+            `parse_layers`.
 
     Raises:
         ValueError: if the type does not read `layer_types`, or layers or window do not fit.
@@ -59,7 +61,7 @@ def set_sliding_window(
         raise ValueError(f"sliding_window={window!r}: it must be a whole number of tokens, at least 1.")
     total = int(config.num_hidden_layers)
     count = int(getattr(config, "num_encoder_layers", total))  # StepReasoner: only the encoder can slide
-    chosen = chosen_layers(layers, count)
+    chosen = parse_layers(layers, count, option="sliding_window_layers")
     if kind in _UNIFORM:
         if len(chosen) < total:
             raise ValueError(
@@ -80,24 +82,6 @@ def _both(model_or_config: Any) -> tuple[Any, Any]:
     model = model_or_config if hasattr(model_or_config, "config") else None
     config = model_or_config.config if model is not None else model_or_config
     return model, config.get_text_config()
-
-
-def chosen_layers(layers: "str | float | Sequence[int]", count: int) -> set[int]:
-    """The layers that a setting of `set_sliding_window` names, of `count`."""
-    if layers == "all":
-        return set(range(count))
-    if layers == "shallow_half":
-        return set(range(max(count // 2, 1)))
-    if isinstance(layers, float) and 0 < layers <= 1:
-        return set(range(max(round(layers * count), 1)))
-    if isinstance(layers, Sequence) and not isinstance(layers, str) and layers:
-        if all(isinstance(layer, int) and 0 <= layer < count for layer in layers):
-            return set(layers)
-        raise ValueError(f"sliding_window_layers={list(layers)}: the layers that can slide are 0 to {count - 1}.")
-    raise ValueError(
-        f"sliding_window_layers={layers!r}: give 'shallow_half', 'all', a share of the layers between 0 and 1, or a "
-        "list of their numbers."
-    )
 
 
 def _update_layers(model: Any, config: Any) -> None:

@@ -84,7 +84,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         if args.reasoner_layers == "all" or (args.reasoner_layers == "auto" and self.stack.pattern == "reasoner"):
             return everything
         if args.reasoner_layers != "auto":
-            return parse_layers(args.reasoner_layers, self.stack)
+            return parse_layers(args.reasoner_layers, len(everything), self.stack.names, "reasoner_layers")
         settings = {
             "records": args.ranking_records,
             "share": args.reasoner_share,

@@ -125,7 +125,7 @@ def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: 
 def working(output: Path, data: Path, count: int) -> dict[str, list[list[float]]]:
     """How often each group works for each domain, `[layer][group]`."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(output).eval(), AutoTokenizer.from_pretrained(output)
-    loar = LoAR.from_pretrained(model, output)
+    loar = LoAR.from_pretrained(model, output).loar
     found = {}
     for domain in DOMAINS:
         rows = load_cot_sft_dataset(domain, "test", str(data))

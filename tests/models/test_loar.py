@@ -58,7 +58,7 @@ def _model(kind="qwen2", **fields):
 
 def _routed(model, **fields):
     """With routers whose choices differ between rows."""
-    loar = apply_loar(model, LoARConfig(**{"budget": 0.5, "anneal_share": 0.0, **fields}))
+    loar = apply_loar(model, LoARConfig(**{"budget": 0.5, "anneal_ratio": 0.0, **fields}))
     torch.manual_seed(1)
     for name, parameter in loar.named_parameters():
         torch.nn.init.normal_(parameter, std=6.0 if name.endswith("weight") and "routers" in name else 1.0)
@@ -195,7 +195,7 @@ def test_budgets_are_respected_in_each_layer():
     assert [layer.keys.shape[1] for layer in cache.layers] == [1, 2, 4]
     assert all((layer.groups[:, 0] == 0).all() for layer in cache.layers)  # the shared one
     assert [loar.budget_now(layer) for layer in range(3)] == [1, 2, 4]
-    loar.config.anneal_share = 0.5
+    loar.config.anneal_ratio = 0.5
     model.train()
     falling = []
     for loar.progress in (0.0, 0.1, 0.25, 0.4, 0.5, 0.9):
@@ -388,7 +388,7 @@ from transformers import AutoModelForCausalLM
 from hf_reason import LoAR
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
 ids, mask = torch.load(sys.argv[3])
-loar = LoAR.from_pretrained(model, sys.argv[2])
+loar = LoAR.from_pretrained(model, sys.argv[2]).loar
 if sys.argv[5:]:
     print(loar.push_to_hub(sys.argv[5], private=True))
 with torch.no_grad(), loar.task("math"):
@@ -755,6 +755,12 @@ def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
     loar.set_window_layers([1])
     with pytest.raises(ValueError, match="other windows"):
         model(ids[:, :1], past_key_values=cache)
+    with pytest.raises(ValueError, match="leave output_attentions out"):
+        model(ids, output_attentions=True)
+    model.set_attn_implementation("eager")
+    with pytest.raises(ValueError, match="set to 'eager' after apply_loar"):
+        model(ids)
+    model.set_attn_implementation("loar")
     with pytest.raises(ValueError, match="Assisted decoding"):
         model.generate(ids[:1], max_new_tokens=4, prompt_lookup_num_tokens=2)
     loar.unload()
@@ -785,8 +791,39 @@ def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
         ({"static_groups": [[0], [0], []]}, "static_groups does not fit"),
         ({"task_names": ["a", "a"]}, "twice"),
         ({"balance_weight": -1}, "balance_weight"),
+        ({"prompt_end_ids": [[9]]}, "one flat list of token ids"),
+        ({"prompt_end_ids": [9, 999999]}, "matches no text: the model has the ids 0 to"),
+        ({"budget": 0.8}, "budget=0.8 changes nothing: .* needs budget=0.75 or less"),
     ],
 )
 def test_bad_configurations_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         apply_loar(_model(), LoARConfig(**fields))
+
+
+def test_a_budget_that_keeps_all_groups_says_what_works():
+    """Qwen2.5's small models have two key/value groups: three quarters of them are both."""
+    two = _model(num_key_value_heads=2)
+    with pytest.raises(ValueError, match="needs budget=0.5 or less .and shared_groups below 1"):
+        apply_loar(two, LoARConfig())
+    with pytest.raises(ValueError, match="one key/value group a layer cannot be routed"):
+        apply_loar(_model(num_key_value_heads=1), LoARConfig(sliding_window=5))
+    assert not hasattr(two, "loar") and two.config._attn_implementation == "sdpa"
+    apply_loar(two, LoARConfig(budget=0.5))
+
+
+def test_the_configuration_keeps_pefts_names_and_reads_those_of_version_0_1(tmp_path):
+    config = LoARConfig(budget=0.5, anneal_ratio=0.25, task_names=["math"])
+    config.save_pretrained(tmp_path)
+    assert LoARConfig.from_pretrained(tmp_path) == config
+    path = tmp_path / "loar_config.json"
+    path.write_text(path.read_text().replace("anneal_ratio", "anneal_share"))
+    assert LoARConfig.from_pretrained(tmp_path) == config
+    with pytest.raises(TypeError, match="'anneal_share', which is called 'anneal_ratio'"):
+        LoARConfig(anneal_share=0.25)
+    with pytest.raises(AttributeError, match="called save_pretrained"):
+        config.save(tmp_path)
+    with pytest.raises(AttributeError, match="called from_pretrained"):
+        LoARConfig.load(path)
+    with pytest.raises(ValueError, match="holds no loar_config.json"):
+        LoARConfig.from_pretrained(tmp_path.parent)

@@ -114,7 +114,7 @@ def test_step_reasoner_slides_in_its_encoder_and_stretches(text_model, tokenizer
     assert not torch.allclose(slid, _logits(model, ids))
     model.save_pretrained(tmp_path)
     assert torch.equal(_logits(AutoModelForCausalLM.from_pretrained(tmp_path).eval(), ids), _logits(model, ids))
-    with pytest.raises(ValueError, match="the layers that can slide are 0 to 1"):
+    with pytest.raises(ValueError, match="the layers are 0 to 1"):
         set_sliding_window(model, WINDOW, [2])
 
 
@@ -125,9 +125,9 @@ def test_step_reasoner_slides_in_its_encoder_and_stretches(text_model, tokenizer
         (Qwen2MoeConfig(), 4, "all", "'qwen2_moe' model: its code does not read layer_types"),
         (MistralConfig(**_SIZES), 4, "shallow_half", "one window for all of its layers: set the layers to 'all'"),
         (Qwen2Config(**_SIZES), 0, "all", "at least 1"),
-        (Qwen2Config(**_SIZES), 4, [0, 3], "layers that can slide are 0 to 2"),
-        (Qwen2Config(**_SIZES), 4, "deep", "give 'shallow_half', 'all', a share"),
-        (Qwen2Config(**_SIZES), 4, 1.5, "give 'shallow_half', 'all', a share"),
+        (Qwen2Config(**_SIZES), 4, [0, 3], "the layers are 0 to 2"),
+        (Qwen2Config(**_SIZES), 4, "deep", "a fraction of the layers from the bottom"),
+        (Qwen2Config(**_SIZES), 4, 1.5, "a fraction of the layers from the bottom"),
     ],
 )
 def test_windows_that_cannot_be_are_refused(config, window, layers, message):

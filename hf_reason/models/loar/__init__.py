@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "calibrate_routers": ".calibration",
         "has_loar": ".files",
         "search_budgets": ".search",
-        "with_saved_loar": ".files",
+        "with_saved_loar": ".model",
     },
 )

@@ -192,7 +192,10 @@ def routed_cache(cache: Any, windows: list[int | None]) -> Any:
             f"{' that is offloaded' if getattr(cache, 'offloading', False) else ''}. Leave cache_implementation out."
         )
     if cache.get_seq_length() > 0:
-        raise ValueError("The cache was filled before LoAR was applied. Start with an empty one.")
+        raise ValueError(
+            "The cache was filled before LoAR was applied. Start with an empty one. (Prefix tuning fills one of its "
+            "own, so it does not work together with LoAR.)"
+        )
     cache.layers = [RoutedLayer(window) for window in windows]
     cache.layer_class_to_replicate = None
     return cache

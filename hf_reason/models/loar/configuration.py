@@ -7,31 +7,34 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hf_reason._files import write_atomically
+from hf_reason._files import write_json_atomically
+from hf_reason._renamed import renamed
 
-CONFIG_FILE = "loar_config.json"
+from .files import CONFIG_FILE, find_file
 
 
+@renamed(anneal_share="anneal_ratio")
 @dataclass
 class LoARConfig:
-    """Which share of the attention works, and where it looks.
+    """How much of the attention works, and where it looks.
 
     A *group* is a key/value head with its query heads. With `G` groups in a layer, `k` of them work on a sequence:
     `shared_groups` always, the others by the router's choice.
 
     Attributes:
-        budget: Share of the groups that work in each layer, above 0 and at most 1 (rounded up); or a list, their
+        budget: Fraction of the groups that work in each layer, above 0 and at most 1 (rounded up); or a list, their
             number in each layer.
         shared_groups: Groups of each layer that always work (mixture-of-head attention, Jin et al. 2024, arXiv
             2410.11842): the first ones, or after `calibrate_routers` those that matter most.
         static_groups: The groups of each layer that work on every sequence: pruning instead of routing. No router
             then.
         sliding_window: Tokens that the window layers see; `None`: no windows.
-        window_layers: Which layers have one: `"shallow_half"`, `"all"`, a share from the bottom, or their numbers.
+        window_layers: Which layers have one: `"shallow_half"`, `"all"`, a fraction from the bottom, their numbers, or
+            any other form of `models.layer_selection.parse_layers`.
         task_names: Tasks (domains) that have an embedding, which is added to what the router reads.
-        task_dropout: Share of the training sequences whose task is hidden, so that the router also works without.
+        task_dropout: Fraction of the training sequences whose task is hidden, so that the router also works without.
         balance_weight: Weight of the load-balance term.
-        anneal_share: Share of a training run in which the budget falls from all groups to its value.
+        anneal_ratio: Fraction of a training run in which the budget falls from all groups to its value.
         prompt_end_ids: Tokens that end a prompt, for texts that come without labels (`set_prompt_end`).
     """
 
@@ -39,28 +42,35 @@ class LoARConfig:
     shared_groups: int = 1
     static_groups: list[list[int]] | None = None
     sliding_window: int | None = None
-    window_layers: str | float | list[int] = "shallow_half"
+    window_layers: str | int | float | list[int] = "shallow_half"
     task_names: list[str] = field(default_factory=list)
     task_dropout: float = 0.1
     balance_weight: float = 0.01
-    anneal_share: float = 0.1
+    anneal_ratio: float = 0.1
     prompt_end_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if isinstance(self.budget, int | float) and not 0 < self.budget <= 1:
-            raise ValueError(f"budget must be a share above 0 and at most 1, or a list of numbers, got {self.budget}.")
+            raise ValueError(
+                f"budget must be a fraction above 0 and at most 1, or a list of numbers, got {self.budget}."
+            )
         window = self.sliding_window
         if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
             raise ValueError(f"sliding_window={window!r}: it must be a whole number of tokens, at least 1.")
         if self.shared_groups < 0:
             raise ValueError(f"shared_groups must not be negative, got {self.shared_groups}.")
-        for name in ("task_dropout", "anneal_share"):
+        for name in ("task_dropout", "anneal_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}.")
         if self.balance_weight < 0:
             raise ValueError(f"balance_weight must not be negative, got {self.balance_weight}.")
         if len(set(self.task_names)) < len(self.task_names):
             raise ValueError(f"task_names has a name twice: {self.task_names}.")
+        if not all(isinstance(token, int) and not isinstance(token, bool) for token in self.prompt_end_ids):
+            raise ValueError(
+                f"prompt_end_ids={self.prompt_end_ids} matches no text: it must be one flat list of token ids, such "
+                "as [9, 10]. LoARConfig.set_prompt_end(tokenizer) finds them."
+            )
 
     def budgets(self, layers: int, groups: int) -> list[int]:
         """Groups that work in each layer.
@@ -71,16 +81,51 @@ class LoARConfig:
         if self.static_groups is not None:
             _check_groups(self.static_groups, layers, groups)
             return [len(chosen) for chosen in self.static_groups]
-        share = self.budget
-        found = list(share) if isinstance(share, Sequence) else [-int(-share * groups // 1)] * layers
+        budget = self.budget
+        found = list(budget) if isinstance(budget, Sequence) else [-int(-budget * groups // 1)] * layers
         if len(found) != layers or any(not isinstance(k, int) or not 1 <= k <= groups for k in found):
             raise ValueError(
                 f"budget={self.budget} does not fit: the model has {layers} layers of {groups} groups, so it is a "
-                f"share or {layers} numbers from 1 to {groups}."
+                f"fraction or {layers} numbers from 1 to {groups}."
             )
         if any(k < self.shared_groups for k in found):
             raise ValueError(f"shared_groups={self.shared_groups} is more than a layer's budget ({min(found)}).")
         return found
+
+    def check_effect(self, groups: int, vocab_size: int) -> None:
+        """Refuse what would have no effect on a model, silently.
+
+        That is a fraction that was meant to switch groups off and is rounded up to all of them, and an end of the
+        prompt that is no token of the model.
+
+        Args:
+            groups: Key/value groups of a layer.
+            vocab_size: Of the model.
+
+        Raises:
+            ValueError: in that case.
+        """
+        outside = [token for token in self.prompt_end_ids if not 0 <= token < vocab_size]
+        if outside:
+            raise ValueError(
+                f"prompt_end_ids={self.prompt_end_ids} matches no text: the model has the ids 0 to {vocab_size - 1}. "
+                "LoARConfig.set_prompt_end(tokenizer) finds them."
+            )
+        budget = self.budget
+        if self.static_groups is not None or isinstance(budget, Sequence) or budget == 1:
+            return
+        if -int(-budget * groups // 1) < groups:
+            return
+        if groups == 1:
+            works = "A model with one key/value group a layer cannot be routed"
+        else:
+            works = f"A model with {groups} key/value groups needs budget={(groups - 1) / groups:.4g} or less"
+            if groups - 1 <= self.shared_groups:
+                works += f" (and shared_groups below {groups - 1}, so that the router has a choice)"
+        raise ValueError(
+            f"budget={budget} changes nothing: {budget} of {groups} groups is rounded up to all of them. {works}. "
+            "budget=1.0 keeps all groups at work, for windows alone."
+        )
 
     def set_prompt_end(self, tokenizer: Any) -> "LoARConfig":
         """Learn from the tokenizer's prompts which tokens end them; returns itself."""
@@ -93,28 +138,42 @@ class LoARConfig:
         self.prompt_end_ids = first[len(first) - count :]
         return self
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `loar_config.json`."""
-        text = json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
-        write_atomically(Path(folder, CONFIG_FILE), text.encode("utf-8"))
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write `loar_config.json`; the folder is made."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        write_json_atomically(Path(save_directory, CONFIG_FILE), asdict(self))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "LoARConfig":
-        """Read a `loar_config.json`.
+    def from_pretrained(cls, name: str | os.PathLike[str], revision: str | None = None) -> "LoARConfig":
+        """Read the `loar_config.json` of a folder or of a model on the Hub; one of version 0.1 is read, too.
 
         Raises:
-            ValueError: if it is broken or has unknown fields.
+            ValueError: if there is none, or it is broken or has unknown fields.
         """
+        path = find_file(os.fspath(name), CONFIG_FILE, revision)
+        if path is None:
+            raise ValueError(f"{name} holds no {CONFIG_FILE}. Check the folder or the name.")
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds no configuration: an object is expected.")
+        new_names: dict[str, str] = cls.__renamed__  # type: ignore[attr-defined]
+        values = {new_names.get(key, key): value for key, value in values.items()}
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise ValueError(f"{path} has fields that LoAR does not know: {', '.join(sorted(unknown))}.")
         return cls(**values)
+
+    def save(self, *_: Any) -> None:
+        """Renamed."""
+        raise AttributeError("LoARConfig.save(folder) is called save_pretrained(folder) since version 0.2.")
+
+    @classmethod
+    def load(cls, *_: Any) -> "LoARConfig":
+        """Renamed."""
+        raise AttributeError("LoARConfig.load(path of the file) is called from_pretrained(folder) since version 0.2.")
 
 
 def _check_groups(static: list[list[int]], layers: int, groups: int) -> None:

@@ -1,82 +1,39 @@
-"""Applying LoAR to a model, and everything that can be done with it afterwards."""
+"""LoAR on a model: `apply_loar` puts it on; `LoAR` takes it off, changes its settings, saves and loads it."""
 
 import dataclasses
-import logging
-import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import DynamicCache
 
-from hf_reason.models.layer_selection import reasoning_stack
-from hf_reason.models.long_context import chosen_layers
+from hf_reason.models.layer_selection import parse_layers
+from hf_reason.models.lm_head import causal_model
 from hf_reason.models.peft_adapters import AdapterError
 
 from .attention import NAME
-from .cache import RoutedLayer, routed_cache
 from .configuration import LoARConfig
-from .files import LoARFiles
-from .hooks import (
-    PROJECTIONS,
-    PROMPT_MASK,
-    TASKS,
-    attentions,
-    before_end,
-    forward_with_prompts,
-    generate_from_prompt,
-    native_window,
-    rows_of,
-    sliced_forward,
-    wrap,
-)
-from .router import Route, Routers, balance_term, choose_groups, straight_through, with_loss
-
-_log = logging.getLogger(__name__)
+from .files import CONFIG_FILE, WEIGHTS_FILE, find_file, has_loar, read_weights, write_weights
+from .hooks import PROJECTIONS, forward_with_prompts, generate_from_prompt, native_window, sliced_forward, wrap
+from .router import Route
+from .routing import Routing
 
 
-class LoAR(LoARFiles):
+class LoAR(Routing):
     """The adapter: routers, and the hooks by which they act on a model. `apply_loar` makes one; it is `model.loar`.
 
-    Attributes:
-        config: Its configuration.
-        budgets: Groups that work in each layer; change it (`search_budgets` does) and the next pass follows.
-        progress: Share of the training that is over; the budget falls from all groups to its value until
-            `anneal_share`. 1 outside training.
-        rows: Sequences of an optimizer step over all processes, set by the trainer; the balance term is their mean.
-        processes: Processes whose gradients are averaged.
-        loss_scale: By which the training's loss is multiplied (float16's gradient scaler).
-        prompt_length: Of the rows that `generate` is at work on; `None` outside of it.
+    Its state and what it does in a pass are in [`Routing`].
     """
 
     def __init__(self, model: Any, config: LoARConfig):
-        super().__init__()
-        stack = reasoning_stack(model)
-        self.config = config
-        self._layers = attentions(model, stack.layers)
-        text = model.config.get_text_config()
-        self.groups = int(text.num_key_value_heads)
-        self.budgets = config.budgets(len(self._layers), self.groups)
-        self.progress, self.rows, self.processes, self.loss_scale = 1.0, 0, 1, 1.0
-        self.prompt_length: int | None = None
-        static = config.static_groups
-        self.routers = None if static else Routers(config, text.hidden_size, len(self._layers), self.groups)
-        self._task: list[int] | None = None
-        self._prompt: torch.Tensor | None = None
-        self._present: torch.Tensor | None = None
-        self._tasks: torch.Tensor | None = None
+        super().__init__(model, config)
         self._native: list[int | None] = []
         self._chosen: list[int] = []
-        self._warned = False
         self._undo: list[Callable[[], None]] = []
         self._sliceable: list[Any] = []
-        self._noted: dict[int, torch.Tensor] = {}
-        # gates of a layer, in the place of its router; for a calibration
-        self.probe: Callable[[int], torch.Tensor] | None = None
         self._model = [model]  # in a list: the model is not a part of its adapter
         self._handles: list[Any] = []
         self._before: dict[str, Any] = {}
@@ -166,203 +123,82 @@ class LoAR(LoARFiles):
         self._set_windows(list(layers))
         self.config = dataclasses.replace(self.config, window_layers=list(layers))
 
+    @property
+    def window_layers(self) -> list[int]:
+        """The layers that have LoAR's window."""
+        return list(self._chosen)
+
     def _set_windows(self, layers: str | float | Sequence[int]) -> None:
         """A layer's window is the model's own, or LoAR's if that is narrower; the model's config stays as it is."""
         ours = self.config.sliding_window
-        chosen = chosen_layers(layers, len(self._layers)) if ours is not None else set()
-        self._chosen = sorted(chosen)
+        self._chosen = [] if ours is None else parse_layers(layers, len(self._layers), option="window_layers")
         for layer, (attention, native) in enumerate(zip(self._layers, self._native, strict=True)):
-            windows = [window for window in (native, ours if layer in chosen else None) if window is not None]
+            windows = [window for window in (native, ours if layer in self._chosen else None) if window is not None]
             attention.loar.window = min(windows) if windows else None
 
-    # -- one pass
+    # -- files
 
-    def _begin(self, backbone: Any, arguments: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        """Before the backbone: whose prompt is where, and a cache that knows the choice."""
-        given, tasks = kwargs.pop(PROMPT_MASK, None), kwargs.pop(TASKS, None)
-        ids = kwargs.get("input_ids", arguments[0] if arguments else None)
-        like = ids if ids is not None else kwargs.get("inputs_embeds")
-        assert like is not None
-        batch, count = like.shape[:2]
-        cache, use = kwargs.get("past_key_values"), kwargs.get("use_cache")
-        if use is None:
-            # routers learn in passes without a cache
-            learns = backbone.training and torch.is_grad_enabled()
-            use = kwargs["use_cache"] = backbone.config.use_cache and not learns
-        windows = [attention.loar.window for attention in self._layers]
-        if cache is None and use:
-            cache = DynamicCache()
-        if cache is not None:
-            kwargs["past_key_values"] = cache = routed_cache(cache, windows)
-        mask = kwargs.get("attention_mask", arguments[1] if len(arguments) > 1 else None)
-        flat = mask if isinstance(mask, torch.Tensor) and mask.ndim == 2 else None
-        if any(windows) and mask is not None and flat is None:
-            raise ValueError("With a window LoAR needs the attention mask as (batch, tokens), 1 where a token is.")
-        self._present = None if flat is None or bool(flat.all()) else flat.bool()
-        if cache is None or cache.get_seq_length() == 0:
-            present = torch.ones(batch, count, dtype=torch.bool, device=like.device)
-            if flat is not None:
-                present = flat[:, -count:].bool()
-            _check_unpacked(kwargs.get("position_ids"), present)
-            prompt = given.bool() if given is not None else self._prompt_of(ids, count, like.device, bool(use))
-            self._prompt = present if prompt is None else present & prompt.to(present.device)
-            self._tasks = self._task_of_rows(tasks, batch, like.device)
-        return arguments, kwargs
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write `loar_config.json` and `loar.safetensors`."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        write_weights(save_directory, tensors, self.budgets, self.window_layers)
+        self.config.save_pretrained(save_directory)
 
-    def _prompt_of(self, ids: torch.Tensor | None, count: int, device: torch.device, use: bool) -> torch.Tensor | None:
-        """Where the prompt is, when nobody has said it: by its end, or all that `generate` was given."""
-        prompt = before_end(ids, self.config.prompt_end_ids)
-        if self.prompt_length is not None:
-            asked = torch.arange(count, device=device)[None] < self.prompt_length
-            return asked if prompt is None else asked & prompt
-        if prompt is None and not use and self.routers is not None and not self._warned:
-            self._warned = True
-            _log.warning(
-                "LoAR reads this whole text as a prompt, the answer too, since nothing says where the prompt ends. "
-                "Pass labels, or call LoARConfig.set_prompt_end(tokenizer)."
-            )
-        return prompt
+    @classmethod
+    def from_pretrained(cls, model: Any, name: str | os.PathLike[str], revision: str | None = None) -> Any:
+        """Put a saved adapter on a model, in place; returns the model, as `PeftModel.from_pretrained` does.
 
-    def _task_of_rows(self, tasks: torch.Tensor | None, batch: int, device: torch.device) -> torch.Tensor | None:
-        if self.routers is None or self.routers.tasks is None:
-            return None
-        if tasks is None:
-            set_now = self._task or [-1]
-            if batch % len(set_now):
-                raise ValueError(f"{len(set_now)} tasks were set for a batch of {batch} rows. Set one, or one a row.")
-            # beams and samples of a row stand next to each other
-            return torch.tensor(set_now, device=device).repeat_interleave(batch // len(set_now))
-        if self.training and self.config.task_dropout > 0:
-            hidden = torch.rand(batch, device=device) < self.config.task_dropout
-            return torch.where(hidden, -1, tasks.to(device))
-        return tasks.to(device)
-
-    def _pooled(self, states: torch.Tensor) -> torch.Tensor:
-        """Mean of the prompt's states, with the task's embedding, `(batch, width)`."""
-        assert self._prompt is not None and self.routers is not None
-        weight = self._prompt.to(states.device, states.dtype).unsqueeze(-1)
-        # summed in float32: a long prompt overflows float16
-        pooled = (states * weight).sum(dim=1, dtype=torch.float32) / self._prompt.sum(dim=1)[:, None].clamp(min=1)
-        if self.routers.tasks is not None and self._tasks is not None:
-            tasks = self._tasks.to(self.routers.tasks.weight.device)
-            pooled = pooled + (self.routers.tasks(tasks.clamp(min=0)) * (tasks >= 0)[:, None]).to(pooled)
-        return pooled
-
-    def budget_now(self, layer: int) -> int:
-        """Groups that work in a layer at this point of the training."""
-        target, anneal = self.budgets[layer], self.config.anneal_share
-        if not self.training or self.routers is None or anneal == 0 or self.progress >= anneal:
-            return target
-        return max(target, math.ceil(self.groups - (self.groups - target) * self.progress / anneal))
-
-    def _before_attention(
-        self, layer: int, attention: Any, arguments: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]]:
-        """Choose the groups of this pass, or take those of the cache."""
-        route: Route = attention.loar
-        route.groups = route.gates = None
-        route.present, route.sliced = self._present, False
-        self._after_attention(attention)  # of a pass that was broken off
-        states = kwargs.get("hidden_states", arguments[0] if arguments else None)
-        assert states is not None
-        cache = kwargs.get("past_key_values")
-        held: RoutedLayer | None = None if cache is None else cache.layers[layer]
-        if held is not None and held.groups is not None:
-            route.groups = held.groups
-        else:
-            budget = self.budget_now(layer)
-            states = self._choose(layer, route, states, budget, train=self.training and held is None)
-            if held is not None and route.groups is not None:
-                held.groups = route.groups
-        if route.groups is not None and route.groups.shape[1] == self.groups:
-            route.groups = None  # all work; the cache keeps the choice, so that it is not made again
-        self._slice(attention, route, held)
-        if "hidden_states" in kwargs:
-            return arguments, {**kwargs, "hidden_states": states}
-        return (states, *arguments[1:]), kwargs
-
-    def _choose(self, layer: int, route: Route, states: torch.Tensor, budget: int, train: bool) -> torch.Tensor:
-        """Fill in the route; returns the states, which carry the balance term's gradient in training."""
-        static = self.config.static_groups
-        if static is not None:
-            chosen = torch.tensor(sorted(static[layer]), device=states.device)
-            route.groups = chosen.expand(states.shape[0], -1)
-            return states
-        assert self.routers is not None
-        if self.probe is not None:
-            route.gates = self.probe(layer)
-            return states
-        shared = self.routers.shared[layer]
-        scores = self.routers.routers[layer](self._pooled(states))
-        probabilities, groups = scores.sigmoid(), choose_groups(scores, budget, shared)
-        if not train:
-            route.groups = groups
-            return states
-        route.gates = straight_through(probabilities, groups, shared)
-        self._note(layer, groups)
-        if self.config.balance_weight > 0 and len(shared) < self.groups:
-            term = balance_term(probabilities, self.routers.usage[layer], budget, shared).sum()
-            scale = (
-                self.config.balance_weight * self.loss_scale * self.processes / max(self.rows or states.shape[0], 1)
-            )
-            states = with_loss(states, scale / len(self._layers) * term)
-        return states
-
-    def _note(self, layer: int, groups: torch.Tensor) -> None:
-        """Add to how often each group worked, and in how many sequences that was."""
-        used = torch.zeros(groups.shape[0], self.groups + 1, device=groups.device).scatter(1, groups, 1.0)
-        used[:, -1] = 1
-        before = self._noted.get(layer)
-        self._noted[layer] = used.sum(dim=0) + (0 if before is None else before)
-
-    def _slice(self, attention: Any, route: Route, held: RoutedLayer | None) -> None:
-        """At one row, multiply the working groups' rows of the projections only; they are kept with the cache."""
-        if held is None or route.groups is None or route.groups.shape[0] != 1 or torch.is_grad_enabled():
-            return
-        modules = {name: getattr(attention, name) for name in PROJECTIONS}
-        if any("rows" not in vars(module) for module in modules.values()):
-            return
-        if held.projections is None:
-            held.projections = rows_of(modules, route.groups[0], attention.num_key_value_groups, attention.head_dim)
-        for name, module in modules.items():
-            module.rows = held.projections[name]
-        route.sliced = True
-
-    @staticmethod
-    def _after_attention(attention: Any, *_: Any) -> None:
-        for name in PROJECTIONS:
-            if "rows" in vars(getattr(attention, name)):
-                getattr(attention, name).rows = None
-
-    # -- for the trainer
-
-    def update_usage(self, decay: float = 0.9, reduce: Any = None) -> None:
-        """After an optimizer step: the running usage of each group follows what was chosen in it.
+        `model.loar` is the adapter.
 
         Args:
-            decay: Of the running mean.
-            reduce: Sums a tensor over the processes.
+            model: The base model (with or without a LoRA).
+            name: The adapter's folder, or its name on the Hub.
+            revision: Branch, tag or commit there.
+
+        Raises:
+            AdapterError: if there is no adapter, or it belongs to a model of another shape.
         """
-        if self.routers is None or not self._noted:
-            return
-        sums = torch.stack([self._noted[layer] for layer in sorted(self._noted)])  # (layers, groups + 1)
-        sums = sums if reduce is None else reduce(sums, "sum")
-        used = sums[:, :-1] / sums[:, -1:].clamp(min=1)
-        self.routers.usage.mul_(decay).add_(used.to(self.routers.usage), alpha=1 - decay)
-        self._noted.clear()
+        from safetensors import SafetensorError
 
+        loar = None
+        try:
+            weights = find_file(os.fspath(name), WEIGHTS_FILE, revision)
+            if weights is not None and has_loar(os.fspath(name), revision):
+                loar = _put_on(model, LoARConfig.from_pretrained(name, revision))
+                loar.load_weights(weights)
+        except (ValueError, TypeError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+            if loar is not None:
+                loar.unload()
+            what = " ".join(str(error).split())[:300]
+            raise AdapterError(f"The LoAR {name} does not fit this model: {what}") from error
+        if loar is None:
+            raise AdapterError(f"{name} holds no LoAR ({CONFIG_FILE}, {WEIGHTS_FILE}). Check the folder or the name.")
+        return model
 
-def _check_unpacked(positions: torch.Tensor | None, present: torch.Tensor) -> None:
-    if positions is None or positions.ndim != 2:
-        return
-    if bool(((positions[:, 1:] < positions[:, :-1]) & present[:, 1:] & present[:, :-1]).any()):
-        raise ValueError("LoAR routes a row as one sequence: set packing=False and padding_free=False.")
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Read a `loar.safetensors` of an adapter of this shape."""
+        tensors, budgets, windows = read_weights(path, self.groups)
+        self.load_state_dict(tensors)
+        self.set_budgets(budgets)
+        if self.config.sliding_window is not None and windows != self.window_layers:  # a search has moved them
+            self.set_window_layers(windows)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Upload the adapter's files to the Hub; returns the address. `kwargs` are those of `create_repo`."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        repo = api.create_repo(repo_id, exist_ok=True, **kwargs).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo, folder_path=folder))
 
 
 def loar_of(model: Any) -> LoAR | None:
     """The LoAR of a model, inside PEFT's wrapper or not."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(causal, "loar", None)
+    return getattr(causal_model(model), "loar", None)
 
 
 def apply_loar(model: Any, config: LoARConfig) -> LoAR:
@@ -379,14 +215,24 @@ def apply_loar(model: Any, config: LoARConfig) -> LoAR:
         The adapter, which is also `model.loar`.
 
     Raises:
-        ValueError: if the model cannot be routed (by name), has a LoAR already, or budgets or windows do not fit.
+        ValueError: if the model cannot be routed (by name), has a LoAR already, if budgets or windows do not fit, or
+            if the budget's fraction leaves all groups at work.
     """
-    if hasattr(model, "get_base_model"):
-        model = model.get_base_model()
+    return _put_on(model, config, new=True)
+
+
+def _put_on(model: Any, config: LoARConfig, new: bool = False) -> LoAR:
+    model = causal_model(model)
     if hasattr(model, "loar"):
         raise ValueError("The model has a LoAR already. Take it off first: model.loar.unload().")
     loar = LoAR(model, config)
-    first = next(model.parameters())
-    loar.to(device=first.device).train(model.training)
+    if new:
+        config.check_effect(loar.groups, model.config.get_text_config().vocab_size)
+    loar.to(device=next(model.parameters()).device).train(model.training)
     loar._install(model)
     return loar
+
+
+def with_saved_loar(model: Any, name: str, revision: str | None = None) -> Any:
+    """The model, with the LoAR that was saved beside it, if there is one."""
+    return LoAR.from_pretrained(model, name, revision) if has_loar(name, revision) else model
