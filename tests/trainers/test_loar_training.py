@@ -39,7 +39,7 @@ def _trainer(tmp_path, model, tokenizer, rows, peft_config=None, loar=None, **op
 
 @pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"label_smoothing_factor": 0.1}])
 def test_every_router_learns_and_the_budget_falls(tmp_path, model, tokenizer, records, options):
-    trainer = _trainer(tmp_path, model, tokenizer, records, max_steps=8, loar={"anneal_share": 0.5}, **options)
+    trainer = _trainer(tmp_path, model, tokenizer, records, max_steps=8, loar={"anneal_ratio": 0.5}, **options)
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
     assert all(not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
@@ -50,13 +50,13 @@ def test_every_router_learns_and_the_budget_falls(tmp_path, model, tokenizer, re
 
 
 def test_one_batch_of_eight_is_eight_of_one(tmp_path, model, tokenizer, records):
-    options = {"learning_rate": 1e-3, "loar": {"anneal_share": 0.0}}
+    options = {"learning_rate": 1e-3, "loar": {"anneal_ratio": 0.0}}
     assert_accumulation_changes_nothing(partial(_trainer, tmp_path, model, tokenizer, records, **options))
 
 
 def test_loss_is_that_of_the_plain_gated_model(tmp_path, model, tokenizer, records):
     """The trainer's prompts are those of the labels."""
-    trainer = _trainer(tmp_path, model, tokenizer, records, loar={"anneal_share": 0.0})
+    trainer = _trainer(tmp_path, model, tokenizer, records, loar={"anneal_ratio": 0.0})
     batch = first_batch(trainer)
     trainer.model.train()
     loss = trainer.compute_loss(trainer.model, dict(batch))
@@ -136,7 +136,7 @@ def test_tasks_come_from_the_records_in_training_and_evaluation(tmp_path, model,
         for domain in ("math", "finance", "legal")
         for row in generate_word_problems(4, seed=1, domain="finance" if domain == "finance" else "math")
     ]
-    loar = {"task_names": ["finance", "math"], "task_dropout": 0.0, "anneal_share": 0.0}
+    loar = {"task_names": ["finance", "math"], "task_dropout": 0.0, "anneal_ratio": 0.0}
     trainer = _trainer(tmp_path, model, tokenizer, rows, loar=loar)
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in (0, 4, 8)]))
     assert batch["loar_tasks"].tolist() == [1, 0, -1]
