@@ -1,55 +1,147 @@
-"""The data of a training recipe: which records, and in which form they are trained."""
+"""The records of a run: which ones, and in which form they are trained."""
 
-import os
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_reason.data import DataError, load_cot_sft_dataset
+
+from .arguments import DataArguments, EvaluationArguments
+from .raw_data import is_raw, prepared_places
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 @dataclass
-class DataArguments:
-    """What a training recipe reads."""
+class Splits:
+    """The records of a run.
 
-    dataset: str | None = field(
-        default=None, metadata={"help": "Prepared folder or Hub data set. Default: the built-in sample."}
-    )
-    domain: str = field(default="all", metadata={"help": "One domain, or all."})
-    max_train_records: int | None = field(default=None, metadata={"help": "Only the first records of the split."})
-    instructions: str | None = field(
-        default=None, metadata={"help": "YAML with a template of each domain, or 'default' for the built-in ones."}
-    )
-    thinking: bool = field(default=True, metadata={"help": "False: train on the answers without their thoughts."})
-    expected_world_size: int | None = field(
-        default=None, metadata={"help": "Number of processes that must train together; another one is an error."}
-    )
+    Attributes:
+        train: Records that are trained on.
+        validation: `None` if the run does not evaluate while it trains.
+        test: What is evaluated at the end; `None` if the data has none.
+        places: Prepared folders and Hub names that the records come from; empty: the built-in sample.
+    """
 
-    @property
-    def report(self) -> Path | None:
-        """The preparation's report, if the data set is a folder here."""
-        return Path(self.dataset, "report.json") if self.dataset and os.path.isdir(self.dataset) else None
+    train: "Dataset"
+    validation: "Dataset | None"
+    test: "Dataset | None"
+    places: list[str]
 
 
-def load_splits(data: DataArguments, args: Any, evaluates: bool) -> "tuple[Dataset, Dataset | None, Dataset | None]":
-    """Training, validation (if the run evaluates) and test records; a missing test split is said and left out.
+def load_splits(data: DataArguments, evaluation: EvaluationArguments, args: Any) -> Splits:
+    """The splits of a training run; raw data is prepared first, and a missing test split is reported.
+
+    Args:
+        data: Which records.
+        evaluation: How many test records.
+        args: Training arguments: for the processes, and whether a validation split is needed.
 
     Raises:
         DataError: if training or validation records are missing.
     """
     with args.main_process_first(desc="loading the data set"):
-        train = load_cot_sft_dataset(data.domain, "train", data.dataset)
-        validation = load_cot_sft_dataset(data.domain, "validation", data.dataset) if evaluates else None
+        places = places_of(data, args)
+        train = load_records(places, "train", data.domain)
+        validation = None
+        if args.eval_strategy != "no":
+            validation = load_records(places, "validation", data.domain)
         try:
-            test = load_cot_sft_dataset(data.domain, "test", data.dataset)
+            test = first(load_records(places, "test", data.domain), evaluation.max_test_records)
         except DataError as error:
-            print(f"Note: {error} The run goes on without it.", file=sys.stderr)
+            if args.process_index == 0:
+                print(f"Note: {error} The model is not evaluated at the end.", file=sys.stderr)
             test = None
-    return train.select(range(min(data.max_train_records or len(train), len(train)))), validation, test
+    return Splits(first(train, data.max_train_records), validation, test, places)
+
+
+def places_of(data: DataArguments, args: Any, names: Sequence[str] | None = None, **options: Any) -> list[str]:
+    """`prepared_places` of a training run's `dataset_name` (or of other names), which the first process reports."""
+    return prepared_places(
+        (data.dataset_name or []) if names is None else names,
+        **{"domain": data.domain, "schema": data.schema, "skip_broken": data.skip_broken, **options},
+        num_proc=args.dataset_num_proc,
+        speaks=args.process_index == 0,
+    )
+
+
+def load_records(places: Sequence[str], split: str, domain: str = "all") -> "Dataset":
+    """The records of a split from all places, each id once.
+
+    Raises:
+        DataError: if a place has no such split, or none of its records is of the domain.
+    """
+    from datasets import concatenate_datasets
+
+    if len(places) < 2:
+        return load_cot_sft_dataset(domain, split, places[0] if places else None)
+    found = concatenate_datasets([load_cot_sft_dataset(domain, split, place) for place in places])
+    rows = {name: row for row, name in reversed(list(enumerate(found["id"])))}
+    return found.select(sorted(rows.values()))
+
+
+def load_evaluation_records(
+    names: Sequence[str] | None,
+    split: str = "test",
+    domain: str = "all",
+    *,
+    schema: str | None = None,
+    skip_broken: bool = False,
+    max_records: int | None = None,
+) -> "Dataset":
+    """What `evaluate` measures on: a split of prepared data, or all of raw files.
+
+    Raw files may hold questions and answers without chains, in any layout; nothing is filtered.
+
+    Args:
+        names: As `dataset_name`; `None`: the built-in sample.
+        split: Split of prepared data.
+        domain: Prepared data: only these records. Raw files: the domain of every record.
+        schema: Layout of raw files; `None`: told by their columns.
+        skip_broken: Count rows of raw files that cannot be read, instead of stopping at the first.
+        max_records: Only the first ones.
+
+    Raises:
+        DataError: if there is nothing to read, or raw and prepared data are mixed.
+    """
+    from datasets import Dataset
+
+    from hf_reason.data import read_evaluation_records
+
+    names = list(names or [])
+    raw = [name for name in names if is_raw(name)]
+    if not raw:
+        return first(load_records(names, split, domain), max_records)
+    if len(raw) < len(names):
+        prepared = ", ".join(name for name in names if name not in raw)
+        raise DataError(
+            f"{', '.join(raw)} is raw data and {prepared} is prepared. Evaluate on them one after another."
+        )
+    records = [dict(record) for record in read_evaluation_records(raw, schema=schema, skip_broken=skip_broken)]
+    if domain != "all":
+        records = [record | {"domain": domain} for record in records]
+    if not records:
+        raise DataError(f"{', '.join(raw)}: there is no record to evaluate on.")
+    return first(Dataset.from_list(records), max_records)
+
+
+def first(records: "Dataset", count: int | None) -> "Dataset":
+    """The first `count` records; `None`: all."""
+    return records if count is None else records.select(range(min(count, len(records))))
+
+
+def first_of_each(records: "Dataset", count: int | None) -> "Dataset":
+    """The first `count` records of each domain; `None`: all."""
+    seen: Counter[str] = Counter()
+    rows = []
+    for row, domain in enumerate(records["domain"]):
+        seen[domain] += 1
+        if count is None or seen[domain] <= count:
+            rows.append(row)
+    return records.select(rows)
 
 
 def as_trained(records: "Dataset | None", thinking: bool) -> "Dataset | None":

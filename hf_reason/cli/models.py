@@ -3,13 +3,13 @@
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_reason._options import parsed_option
 from hf_reason.models import with_saved_loar
 from hf_reason.text import render, train_tokenizer
+
+from .arguments import ScratchArguments
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -18,32 +18,12 @@ if TYPE_CHECKING:
     from hf_reason.trainers import CoTSFTConfig
 
 
-# What StepReasonerConfig.set_tokens takes as text, and the field in which `model_config` may give the ids instead.
+# What StepReasonerConfig.set_tokens accepts as text, and the field in which `model_config` may give the ids instead.
 _TOKEN_TEXTS = {
     "thought_start": "thought_start_token_ids",
     "boundaries": "boundary_token_ids",
     "triggers": "trigger_token_ids",
 }
-
-
-@dataclass
-class ScratchArguments:
-    """Arguments for a model trained from scratch; used when no `model_name_or_path` is given."""
-
-    model_type: str = field(
-        default="qwen2", metadata={"help": "transformers' model_type of a model built from scratch."}
-    )
-    model_config: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": 'JSON of that model\'s config: {"hidden_size": 128, "num_hidden_layers": 4, ...}.'},
-    )
-    tokenizer_name_or_path: str | None = field(
-        default=None, metadata={"help": "Tokenizer; default: the model's, or one trained on the data."}
-    )
-    vocab_size: int = field(default=4000, metadata={"help": "Largest vocabulary of a tokenizer trained on the data."})
-
-    def __post_init__(self) -> None:
-        self.model_config = parsed_option("model_config", self.model_config)
 
 
 def _texts(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -73,7 +53,7 @@ def load_model_and_tokenizer(
     training_args: "CoTSFTConfig",
     records: Iterable[Mapping[str, Any]],
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The model of a recipe.
+    """The model of a training run.
 
     Args:
         model_args: TRL's model arguments; with a `model_name_or_path` the model is loaded.
@@ -95,15 +75,17 @@ def load_model_and_tokenizer(
             "There is no model. Give model_name_or_path, or model_config (hidden_size, num_hidden_layers, ...) for a "
             "model from scratch."
         )
+    tokenizer_name = scratch.tokenizer_name_or_path or name
     if name is not None:
         check_model_name(name)
+        if model_args.load_in_4bit or model_args.load_in_8bit:
+            _require_bitsandbytes()
+        check_tokenizer_files(str(tokenizer_name))
     try:
         if name is None:
             return _build(scratch, training_args, records)
-        if model_args.load_in_4bit or model_args.load_in_8bit:
-            _require_bitsandbytes()
         tokenizer = AutoTokenizer.from_pretrained(
-            scratch.tokenizer_name_or_path or name, revision=model_args.model_revision, trust_remote_code=trust
+            tokenizer_name, revision=model_args.model_revision, trust_remote_code=trust
         )
         quantization = get_quantization_config(model_args)
         dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
@@ -118,8 +100,7 @@ def load_model_and_tokenizer(
         )
         return with_saved_loar(model, name, model_args.model_revision), tokenizer
     except OSError as error:
-        what = " ".join(str(error).split())
-        raise ValueError(f"model_name_or_path={name!r} cannot be loaded: {what}") from error
+        raise ValueError(cannot_load("model_name_or_path", name, error)) from error
 
 
 def _require_bitsandbytes() -> None:
@@ -128,13 +109,43 @@ def _require_bitsandbytes() -> None:
 
 
 def check_model_name(name: str) -> None:
-    """Refuse what looks like a folder and is not there; the Hub would only say that it is no name of its kind.
+    """Refuse what can only be a folder and is not there; the Hub would only say that it is no name of its kind.
 
     Raises:
         ValueError: if `name` cannot be a Hub name and no such folder exists.
     """
     if not os.path.isdir(name) and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise ValueError(f"{name}: there is no such folder, and it is no name of a model on the Hub.")
+
+
+# What a tokenizer may be saved as: fast, SentencePiece, byte-pair vocabularies, and the config that names its class.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "*.tiktoken",
+)
+
+
+def check_tokenizer_files(name: str) -> None:
+    """Refuse a folder without a tokenizer, for which transformers may build an empty one.
+
+    Raises:
+        ValueError: if `name` is such a folder.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
+        raise ValueError(f"There are no tokenizer files in {name}. Give tokenizer_name_or_path.")
+
+
+def cannot_load(argument: str, name: str | None, error: Exception) -> str:
+    """One line about a model that cannot be loaded; a name that may be a mistyped folder is said to be no folder."""
+    reason = " ".join(str(error).split())
+    if name is None or os.path.isdir(name):
+        return f"{argument}={name!r} cannot be loaded: {reason}"
+    return f"{argument}={name!r}: there is no such folder, and as a Hub name it cannot be loaded: {reason}"
 
 
 def _local_device() -> Any:

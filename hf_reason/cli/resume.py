@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: from which checkpoint, and only under the same settings."""
+"""Resuming a run that was stopped: from which checkpoint, only under the same settings, and not if it is finished."""
 
 import json
 import logging
@@ -10,7 +10,93 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hf_reason._files import digest, write_json_atomically
+
 logger = logging.getLogger(__name__)
+
+RUN_FILE = "run.json"
+FINISHED = "finished_at_step"
+
+# Fields of TRL and transformers that may change when a run is resumed: how long it trains, what is logged, saved,
+# evaluated and pushed, and where it runs. The project's own fields say it themselves (`option(resumable=True)`).
+_MAY_CHANGE = """
+    output_dir max_steps num_train_epochs lr_scheduler_kwargs resume_from_checkpoint ignore_data_skip
+    restore_callback_states_from_checkpoint do_train do_eval do_predict debug skip_memory_metrics
+    logging_strategy logging_steps logging_first_step logging_nan_inf_filter log_on_each_node log_level
+    log_level_replica disable_tqdm report_to run_name project trackio_space_id trackio_bucket_id
+    trackio_static_space_id include_num_input_tokens_seen
+    eval_strategy eval_steps eval_delay eval_on_start eval_do_concat_batches eval_use_gather_object
+    eval_accumulation_steps eval_packing per_device_eval_batch_size prediction_loss_only include_for_metrics
+    batch_eval_metrics bf16_full_eval fp16_full_eval load_best_model_at_end metric_for_best_model greater_is_better
+    save_only_model save_strategy save_steps save_on_each_node save_total_limit enable_jit_checkpoint
+    push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision
+    use_cpu local_rank ddp_backend ddp_timeout dataloader_num_workers dataloader_pin_memory
+    dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order
+    dataloader_drop_last dataset_num_proc
+"""
+MAY_CHANGE = frozenset(_MAY_CHANGE.split())
+_SECRET = re.compile(r"token$|password|secret|api_?key|credential", re.IGNORECASE)
+_SPECIAL_TOKENS = ("eos_token", "pad_token", "bos_token", "unk_token")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a field or key of this name holds what nobody else may read."""
+    return bool(_SECRET.search(name)) and name not in _SPECIAL_TOKENS
+
+
+def without_secrets(value: Any) -> Any:
+    """The value without entries of dictionaries that are secret."""
+    if isinstance(value, dict):
+        return {key: without_secrets(item) for key, item in value.items() if not is_secret(str(key))}
+    return [without_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+def is_place(value: Any) -> bool:
+    """Whether a value names something of this machine or network: a path, or a URL."""
+    return isinstance(value, str) and bool(
+        value.startswith(("/", ".", "~")) or "://" in value or (os.sep in value and os.path.exists(value))
+    )
+
+
+def may_change(item: Any) -> bool:
+    """Whether a field of an argument class may change when a run is resumed."""
+    return bool(item.metadata.get("resumable", item.name in MAY_CHANGE))
+
+
+def _recorded(value: Any) -> Any:
+    """A value as `run.json` keeps it: places by their last part and a hash, so that another one is noticed."""
+    if isinstance(value, dict):
+        return {key: _recorded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_recorded(item) for item in value]
+    if not is_place(value):
+        return value
+    name = "" if "://" in value else os.path.basename(os.path.normpath(value))
+    return f"{name}#{digest(value if '://' in value else os.path.normpath(value))}"
+
+
+def _settings(groups: Iterable[Any]) -> dict[str, str]:
+    """What shapes the training, as JSON texts by name."""
+    found = {}
+    for group in groups:
+        for item in fields(group):
+            if item.init and not may_change(item) and not is_secret(item.name):
+                value = getattr(group, item.name, None)
+                if isinstance(value, str | int | float | bool | list | dict | None):
+                    value = _recorded(without_secrets(value))
+                    found[item.name] = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return found
+
+
+def _read(output_dir: str) -> dict[str, Any]:
+    """`run.json`; empty if there is none. That of version 0.1 has the settings alone."""
+    try:
+        found = json.loads(Path(output_dir, RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return found if "settings" in found else {"settings": found}
 
 
 def last_checkpoint(output_dir: str) -> str | None:
@@ -26,86 +112,37 @@ def last_checkpoint(output_dir: str) -> str | None:
         (int(m.group(1)), path) for path in folder.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))
     ]
     for step, path in sorted(found, reverse=True):
-        try:
-            if json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["global_step"] == step:
-                return str(path)
-        except (OSError, ValueError, KeyError):
-            pass
+        if _step_of(path) == step:
+            return str(path)
         logger.warning("%s is incomplete (the run was killed while it saved); an earlier one is used.", path)
     return None
 
 
-# What may change when a run goes on: how long, what is logged, saved, evaluated and pushed, and where it runs.
-_FREE_PREFIXES = (
-    "logging_",
-    "eval_",
-    "save_",
-    "hub_",
-    "push_",
-    "dataloader_",
-    "per_device_eval",
-    "load_best",
-    "test_",
-)
-_FREE = {
-    "output_dir",
-    "max_steps",
-    "num_train_epochs",
-    "lr_scheduler_kwargs",
-    "metric_for_best_model",
-    "greater_is_better",
-    "max_drop",
-    "report_to",
-    "run_name",
-    "disable_tqdm",
-    "resume_from_checkpoint",
-    "use_cpu",
-    "local_rank",
-    "expected_world_size",
-    "ddp_backend",
-    "ddp_timeout",
-    "log_level",
-    "trackio_space_id",
-    "project",
-    "do_train",
-    "do_eval",
-    "do_predict",
-    "prediction_loss_only",
-    "bf16_full_eval",
-    "fp16_full_eval",
-    "batch_eval_metrics",
-    "include_for_metrics",
-}
-
-
-def _settings(groups: Iterable[Any]) -> dict[str, str]:
-    found = {}
-    for group in groups:
-        for item in fields(group):
-            if item.init and item.name not in _FREE and not item.name.startswith(_FREE_PREFIXES):
-                value = getattr(group, item.name, None)
-                if isinstance(value, str | int | float | bool | list | dict | None):
-                    found[item.name] = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-    return found
+def _step_of(folder: Path) -> int | None:
+    """The step at which a checkpoint or a trained model was saved."""
+    try:
+        return int(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def same_settings_or_refuse(args: Any, *groups: Any) -> None:
-    """Keep a run's settings in `run.json`, and refuse to go on with it under other ones.
+    """Keep a run's settings in `run.json`, and refuse to resume it under other ones.
 
     Args:
         args: The training arguments (for the output folder and the main process).
-        *groups: The dataclasses with all arguments of the recipe, the training arguments among them.
+        *groups: The dataclasses with all arguments of the command, the training arguments among them.
 
     Raises:
         ValueError: if the output folder holds a run whose settings differ in what shapes the training.
     """
-    path = Path(args.output_dir) / "run.json"
+    path = Path(args.output_dir) / RUN_FILE
     now = _settings(groups)
     with args.main_process_first(desc="reading the settings"):
         if path.is_file() and (last_checkpoint(args.output_dir) or is_finished(args.output_dir)):
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = _read(args.output_dir)["settings"]
             changed = [
-                f"{name}: {before.get(name)} -> {now.get(name)}"
+                f"{name}: {before[name]} -> {now[name]}"
                 for name in sorted(before.keys() & now.keys())
                 if before[name] != now[name]
             ]
@@ -115,38 +152,91 @@ def same_settings_or_refuse(args: Any, *groups: Any) -> None:
                     "output_dir, or remove this one to start anew."
                 )
         elif args.process_index == 0:
-            # A run that failed before its first checkpoint has nothing to keep, a tokenizer of its data least of all.
+            # A run that failed before its first checkpoint has nothing to keep, least of all a tokenizer of its data.
             if path.is_file():
                 shutil.rmtree(path.parent / "tokenizer", ignore_errors=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(now, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            write_json_atomically(path, {"settings": now})
 
 
 def is_finished(output_dir: str) -> bool:
-    """Whether a run was trained and evaluated to its end."""
-    return Path(output_dir, "evaluation", "evaluation.json").is_file()
+    """Whether a run was trained to its end, and evaluated if there are test records."""
+    if FINISHED in _read(output_dir):
+        return True
+    # a run of version 0.1, which wrote the settings alone
+    run = Path(output_dir, RUN_FILE)
+    old = run.is_file() and "settings" not in json.loads(run.read_text(encoding="utf-8"))
+    return (old or not run.is_file()) and Path(output_dir, "evaluation", "evaluation.json").is_file()
 
 
-def train_or_go_on(trainer: Any) -> None:
+def mark(output_dir: str, **values: Any) -> None:
+    """Note something about the run in `run.json`."""
+    write_json_atomically(Path(output_dir, RUN_FILE), {"settings": {}, **_read(output_dir), **values})
+
+
+def was_pushed(output_dir: str) -> bool:
+    """Whether a finished run has been pushed."""
+    return bool(_read(output_dir).get("pushed"))
+
+
+def refuse_more(args: Any) -> None:
+    """Refuse to train a finished run longer than it was trained.
+
+    Raises:
+        ValueError: if more steps or epochs are asked for than the run was finished with.
+    """
+    output, found = str(args.output_dir), _read(str(args.output_dir))
+    step = found.get(FINISHED, _step_of(Path(output)))
+    wanted = None
+    if step is not None and args.max_steps > max(step, found.get("max_steps", 0)):
+        wanted = str(args.max_steps)
+    elif args.max_steps <= 0 and args.num_train_epochs > found.get("num_train_epochs", float("inf")):
+        wanted = f"{args.num_train_epochs:g} epochs instead of {found['num_train_epochs']:g}"
+    if wanted:
+        raise ValueError(
+            f"{output} finished at step {step}, you asked for {wanted}. Remove the folder to train anew, or choose "
+            f"another output_dir with model_name_or_path {output} to train the finished model further."
+        )
+
+
+def mark_finished(args: Any, step: int) -> None:
+    """Note that the run is finished, and with which length."""
+    length = {"max_steps": args.max_steps} if args.max_steps > 0 else {"num_train_epochs": args.num_train_epochs}
+    mark(str(args.output_dir), **{FINISHED: step}, **length)
+
+
+def interrupted(output_dir: str) -> str:
+    """What Ctrl-C leaves of a run."""
+    checkpoint = last_checkpoint(output_dir)
+    if checkpoint is None:
+        return f"Interrupted. Nothing was saved yet in {output_dir}: the same command starts from the beginning."
+    return f"Interrupted. The same command resumes from {os.path.basename(checkpoint)} in {output_dir}."
+
+
+def train_or_resume(trainer: Any) -> None:
     """Train, from the last complete checkpoint if there is one.
 
-    A run that had reached `max_steps` when it was stopped only loads its weights: the Trainer would take a step more.
+    A run that had reached `max_steps` when it was stopped only loads its weights: the Trainer would train a step more.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, with what is left of the run as its text.
     """
     from transformers import TrainerState
 
     args = trainer.args
     checkpoint = args.resume_from_checkpoint or last_checkpoint(args.output_dir)
-    if checkpoint is None:
-        trainer.train()
-        return
-    if trainer.is_world_process_zero():
-        print(f"Going on from {checkpoint}")
-    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
-    if 0 < args.max_steps <= state.global_step:
-        trainer.state = state
-        best = state.best_model_checkpoint if args.load_best_model_at_end else None
-        trainer._load_from_checkpoint(best if best and Path(best).is_dir() else checkpoint)
-        return
-    trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        if checkpoint is None:
+            trainer.train()
+            return
+        if trainer.is_world_process_zero():
+            print(f"Resuming from {checkpoint}")
+        state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+        if 0 < args.max_steps <= state.global_step:
+            trainer.state = state
+            best = state.best_model_checkpoint if args.load_best_model_at_end else None
+            trainer._load_from_checkpoint(best if best and Path(best).is_dir() else checkpoint)
+            return
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(interrupted(str(args.output_dir))) from stop

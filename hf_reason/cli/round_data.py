@@ -1,23 +1,23 @@
 """The records of a round of continual learning: new and old ones, and what the round is measured on."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_reason.data import DataError, load_cot_sft_dataset
+from hf_reason.data import DataError
 
-from .datasets import DataArguments
+from .arguments import ContinualArguments, DataArguments
+from .datasets import load_records, places_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_reason.trainers import CoTSFTConfig
 
-NEW_DATA = "_new_data"  # the Trainer pushes no name that begins so: feedback is not the public's
+# Feedback is scarce: a tenth is tested on, and nothing is put aside for validation unless the run evaluates.
+_TEST_SIZE = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RoundData:
         old: For replay, of the old domains.
         new_test, old_test: To be measured on; a record is in one of them only, and the old ones do not train on it.
         old_domains: The domains of `old`, each with test records.
-        place: The prepared folder, or the Hub data set, of the new records.
+        places: The prepared folders and Hub data sets of the new records.
     """
 
     new: "Dataset"
@@ -37,61 +37,52 @@ class RoundData:
     new_test: "Dataset"
     old_test: "Dataset"
     old_domains: tuple[str, ...]
-    place: str
+    places: list[str]
 
 
-def load_round_data(
-    data: DataArguments, old_datasets: Sequence[str], old_domains: Sequence[str] | None, args: "CoTSFTConfig"
-) -> RoundData:
-    """Load new and old records; a raw file of new ones is prepared into the output folder first.
+def load_round_data(data: DataArguments, round_args: ContinualArguments, args: "CoTSFTConfig") -> RoundData:
+    """Load new and old records; raw ones are prepared first.
 
-    New records without a test split are trained on and not measured, which is said.
+    New records without a test split are trained on and not measured, which is reported.
 
     Args:
         data: Names the new records and their domain.
-        old_datasets: Prepared folders or Hub data sets of the rounds before.
-        old_domains: Domains of them; `None`: all.
-        args: For the output folder and the processes.
+        round_args: Names the old ones, and the domains of them that count.
+        args: For the processes.
 
     Raises:
         DataError: if data cannot be read, or an old domain has no record to train or to test on.
     """
-    assert data.dataset is not None
+    sizes = {"validation_size": 0.0 if args.eval_strategy == "no" else _TEST_SIZE / 2, "test_size": _TEST_SIZE}
     with args.main_process_first(desc="loading the records"):
-        place = _prepared(data.dataset, args)
-        new = load_cot_sft_dataset(data.domain, "train", place)
-        old, old_test = (_old_records(old_datasets, split, old_domains) for split in ("train", "test"))
+        places = places_of(data, args, sizes=sizes)
+        new = load_records(places, "train", data.domain)
+        old_places = places_of(data, args, round_args.old_dataset, domain="all")
+        old, old_test = (_old_records(old_places, split, round_args.old_domains) for split in ("train", "test"))
         domains = tuple(sorted(set(old["domain"])))
-        _check_domains(old_test, domains, f"{', '.join(old_datasets)}, split test")
+        _check_domains(old_test, domains, f"{', '.join(old_places)}, split test")
         try:
-            new_test = load_cot_sft_dataset(data.domain, "test", place)
+            new_test = load_records(places, "test", data.domain)
         except DataError:
             new_test = new.select([])
         taken = {name for records in (old, old_test) for name in records["id"]}
         new_test = new_test.select([row for row, name in enumerate(new_test["id"]) if name not in taken])
         if not len(new_test) and args.process_index == 0:
             print(
-                f"Note: {place} has no test record that the old data lack: the new records are learned without a test "
-                "of their own.",
+                f"Note: {', '.join(places)} has no test record that the old data lack: the new records are learned "
+                "without a test of their own.",
                 file=sys.stderr,
             )
-    return RoundData(new, old, new_test, old_test, domains, place)
+    return RoundData(new, old, new_test, old_test, domains, places)
 
 
 def _old_records(places: Sequence[str], split: str, domains: Sequence[str] | None) -> "Dataset":
     """The records of some domains from all places, each id once."""
-    from datasets import concatenate_datasets
-
-    found = concatenate_datasets([load_cot_sft_dataset("all", split, place) for place in places])
-    if domains is not None:
-        _check_domains(found, domains, f"{', '.join(places)}, split {split}")
-    seen: set[str] = set()
-    rows = []
-    for row, (name, domain) in enumerate(zip(found["id"], found["domain"], strict=True)):
-        if name not in seen and (domains is None or domain in domains):
-            seen.add(name)
-            rows.append(row)
-    return found.select(rows)
+    found = load_records(places, split)
+    if domains is None:
+        return found
+    _check_domains(found, domains, f"{', '.join(places)}, split {split}")
+    return found.select([row for row, domain in enumerate(found["domain"]) if domain in domains])
 
 
 def _check_domains(records: "Dataset", domains: Sequence[str], where: str) -> None:
@@ -103,29 +94,3 @@ def _check_domains(records: "Dataset", domains: Sequence[str], where: str) -> No
                 f"{where}: no record of the domain {domain!r}. There is: {there}. Name other old_domains, or add the "
                 "folder that holds it to old_dataset."
             )
-
-
-def first_of_each(records: "Dataset", limit: int | None) -> "Dataset":
-    """The first `limit` records of each domain."""
-    seen: Counter[str] = Counter()
-    rows = []
-    for row, domain in enumerate(records["domain"]):
-        seen[domain] += 1
-        if limit is None or seen[domain] <= limit:
-            rows.append(row)
-    return records.select(rows)
-
-
-def _prepared(dataset: str, args: "CoTSFTConfig") -> str:
-    """The new records as a prepared folder; a raw file (feedback, say) is prepared into the output folder."""
-    from hf_reason.data import prepare
-
-    if not os.path.isfile(dataset):
-        return dataset
-    folder = Path(str(args.output_dir), NEW_DATA)
-    if args.process_index == 0:
-        report = prepare([dataset], folder, validation_share=0.0, test_share=0.1, progress=False)
-        counts = report["counts"]
-        taken = ", ".join(f"{name} {count}" for name, count in counts["filters"].items() if count) or "nothing"
-        print(f"{dataset}: {counts['in']} records, {counts['out']} kept; left out: {taken} ({folder}/report.html)")
-    return str(folder)

@@ -1,102 +1,157 @@
-"""The frame of a training recipe: what comes before the trainer is built, and what follows after the training."""
+"""One runner for sft, distill, lora, loar and continual: what comes before the trainer is built, and what follows."""
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_reason.text import load_instructions
 
-from .datasets import DataArguments, as_trained, load_splits
-from .finish import EvaluationArguments, finish, generation_eval
-from .resume import is_finished, same_settings_or_refuse
+from .arguments import DataArguments, EvaluationArguments
+from .card_settings import card_settings
+from .datasets import Splits, as_trained, load_splits
+from .finish import finish, generation_eval, push_folder
+from .resume import is_finished, refuse_more, same_settings_or_refuse, train_or_resume, was_pushed
+from .start import check_dropped, start_line, warnings_about
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
+    from hf_reason.evaluation import EvaluationResult
     from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+
+_T = TypeVar("_T")
 
 
 @dataclass
 class TrainingRun:
-    """A run that is to be trained.
+    """A run that is to be trained: `begin` makes it, then come the model and the trainer, `train` and `finish`.
 
     Attributes:
-        data: The recipe's arguments about its data.
-        evaluation: Those about its evaluation.
-        args: The training arguments.
-        train, validation, test: Records; `validation` if the run evaluates, `test` if the data have them.
+        groups: All argument classes of the command.
+        splits: The records.
         instructions: Template of each domain.
     """
 
-    data: DataArguments
-    evaluation: EvaluationArguments
-    args: "CoTSFTConfig"
-    train: "Dataset"
-    validation: "Dataset | None"
-    test: "Dataset | None"
+    groups: tuple[Any, ...]
+    splits: Splits
     instructions: dict[str, str]
 
+    @property
+    def data(self) -> DataArguments:
+        """What the run reads."""
+        return group_of(self.groups, DataArguments)
+
+    @property
+    def evaluation(self) -> EvaluationArguments:
+        """How it evaluates."""
+        return group_of(self.groups, EvaluationArguments)
+
+    @property
+    def args(self) -> "CoTSFTConfig":
+        """How it trains."""
+        return training_args(self.groups)
+
     def inputs(self, tokenizer: Any) -> dict[str, Any]:
-        """What every trainer of the project is built from, its model aside."""
-        options = (tokenizer, self.evaluation, self.data.thinking, self.instructions)
+        """What every trainer of the project is built from, except its model."""
+        thinking, validation = self.data.thinking, self.splits.validation
         return {
             "args": self.args,
-            "train_dataset": as_trained(self.train, self.data.thinking),
-            "eval_dataset": as_trained(self.validation, self.data.thinking),
+            "train_dataset": as_trained(self.splits.train, thinking),
+            "eval_dataset": as_trained(validation, thinking),
             "processing_class": tokenizer,
             "instructions": self.instructions,
-            "generation_eval": None if self.validation is None else generation_eval(self.validation, *options),
+            "generation_eval": None
+            if validation is None
+            else generation_eval(validation, tokenizer, self.evaluation, thinking, self.instructions),
         }
+
+    def train(self, trainer: "CoTSFTTrainer") -> None:
+        """Say what is trained on what, and train, from the last checkpoint if there is one.
+
+        Raises:
+            ValueError: if `max_length` drops more of the records than `max_dropped_ratio` allows.
+        """
+        check_dropped(trainer, self.data.max_dropped_ratio)
+        if trainer.is_world_process_zero():
+            print(start_line(trainer, self.splits, self.instructions), flush=True)
+            for warning in warnings_about(trainer.processing_class, self.splits.train):
+                print(f"Warning: {warning}", file=sys.stderr)
+        train_or_resume(trainer)
+
+    def finish(self, trainer: "CoTSFTTrainer", base_model: str | None) -> "EvaluationResult | None":
+        """Save, evaluate on the test records, write report and card, push if asked to; see `cli.finish`."""
+        return finish(
+            trainer,
+            self.splits.test,
+            self.evaluation,
+            replace(self.data, dataset_name=self.splits.places),
+            settings=card_settings(self.groups, trainer),
+            base_model=base_model,
+        )
 
     def question(self) -> dict[str, Any] | None:
         """A test record to show what the model does: the first in the language of most training records."""
-        if self.test is None or not len(self.test):
+        test = self.splits.test
+        if test is None or not len(test):
             return None
-        language = Counter(self.train["language"]).most_common(1)[0][0]
-        return next((record for record in self.test if record["language"] == language), self.test[0])
-
-    def finish(self, trainer: "CoTSFTTrainer", template: str | Path, base_model: str | None) -> dict[str, Any]:
-        """Save, evaluate on the test records, write report and card, push if asked to; see `runs.finish`."""
-        report = self.data.report
-        return finish(
-            trainer,
-            self.test,
-            self.evaluation,
-            template=template,
-            data_report=report,
-            thinking=self.data.thinking,
-            base_model=base_model,
-            dataset_name=None if report else self.data.dataset,
-        )
+        language = Counter(self.splits.train["language"]).most_common(1)[0][0]
+        return next((record for record in test if record["language"] == language), test[0])
 
 
-def begin(groups: Sequence[Any]) -> TrainingRun | None:
+def group_of(groups: tuple[Any, ...], cls: type[_T]) -> _T:
+    """The instance of an argument class among those of a command."""
+    return next(group for group in groups if isinstance(group, cls))
+
+
+def training_args(groups: tuple[Any, ...]) -> "CoTSFTConfig":
+    """The training arguments among the classes of a command."""
+    from hf_reason.trainers import CoTSFTConfig
+
+    return group_of(groups, CoTSFTConfig)
+
+
+def begin(
+    groups: tuple[Any, ...],
+    load: Callable[..., Splits] = load_splits,
+    *,
+    instructions: Mapping[str, str] | None = None,
+    when_finished: Callable[[], None] | None = None,
+) -> TrainingRun | None:
     """Check the launch and the output folder, and load the records.
 
     Args:
-        groups: The recipe's parsed dataclasses: `DataArguments`, `EvaluationArguments`, the training arguments and
+        groups: The command's parsed dataclasses: `DataArguments`, `EvaluationArguments`, the training arguments and
             whatever else shapes the run.
+        load: Gives the records: `load(data, evaluation, args)`.
+        instructions: Templates to use if the arguments name none.
+        when_finished: Called if the run is finished already.
 
     Returns:
-        The run, or `None` if it is finished already (which is said).
+        The run, or `None` if it is finished already (which is reported).
 
     Raises:
         LaunchError: if fewer processes joined than were asked for.
-        ValueError: if the output folder holds a run with other settings, or the data cannot be used.
+        ValueError: if the output folder holds a run with other settings, or a finished one that is asked to train
+            longer, or the data cannot be used.
     """
-    from hf_reason.trainers import CoTSFTConfig
     from hf_reason.trainers.launch import check_world_size
 
-    data = next(group for group in groups if isinstance(group, DataArguments))
-    evaluation = next(group for group in groups if isinstance(group, EvaluationArguments))
-    args = next(group for group in groups if isinstance(group, CoTSFTConfig))
+    data, evaluation, args = (
+        group_of(groups, DataArguments),
+        group_of(groups, EvaluationArguments),
+        training_args(groups),
+    )
     check_world_size(data.expected_world_size)
     same_settings_or_refuse(args, *groups)
     output = str(args.output_dir)
     if is_finished(output):
-        print(f"{output} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
+        refuse_more(args)
+        if when_finished is not None:
+            when_finished()
+        elif args.push_to_hub and args.process_index == 0 and not was_pushed(output):
+            push_folder(args)
+        if args.process_index == 0:
+            print(f"{output} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
         return None
-    instructions = load_instructions(data.instructions)
-    return TrainingRun(data, evaluation, args, *load_splits(data, args, args.eval_strategy != "no"), instructions)
+    templates = load_instructions(data.instructions) if data.instructions else dict(instructions or {})
+    return TrainingRun(groups, load(data, evaluation, args), templates)

@@ -1,14 +1,14 @@
 """The student of a distillation: loaded by name, taken out of its teacher, or built from scratch."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_reason._options import parsed_option
 from hf_reason.teachers.cache_format import META, read_meta
 
-from .models import ScratchArguments, load_model_and_tokenizer
+from .arguments import ScratchArguments, StudentArguments
+from .models import load_model_and_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,20 +17,13 @@ if TYPE_CHECKING:
     from hf_reason.trainers import DistillKLConfig
 
 
-@dataclass
-class StudentArguments:
-    """A student that is a part of its teacher."""
-
-    student_layers: int | None = field(
-        default=None, metadata={"help": "Start from this many of the teacher's layers, taken evenly."}
-    )
-    student_config: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": 'Start from a narrower teacher, JSON: {"hidden_size": 256, "intermediate_size": 768, ...}.'},
-    )
-
-    def __post_init__(self) -> None:
-        self.student_config = parsed_option("student_config", self.student_config)
+def _model_of_teacher(args: "DistillKLConfig") -> tuple[str, str]:
+    """Names of the teacher's model and tokenizer; those that a cache was made with."""
+    source = args.teacher_model_name_or_path or ""
+    if source and Path(source, META).is_file():
+        meta = read_meta(Path(source))
+        return meta["teacher"], meta["tokenizer"]
+    return source, args.teacher_tokenizer_name_or_path or source
 
 
 def load_student(
@@ -45,14 +38,14 @@ def load_student(
     Raises:
         ValueError: if there is no student, more than one, or no teacher to take it from.
     """
-    source = args.teacher or ""
-    cache = Path(source) if source and Path(source, META).is_file() else None
-    teacher, tokenizer_name = source, args.teacher_tokenizer or source
-    if cache is not None:
-        meta = read_meta(cache)
-        teacher, tokenizer_name = meta["teacher"], meta["tokenizer"]
+    teacher, tokenizer_name = _model_of_teacher(args)
     part = student.student_layers is not None or student.student_config is not None
     if not part:
+        if model_args.model_name_or_path is None and not scratch.model_config:
+            raise ValueError(
+                "There is no student. Give model_name_or_path; or student_layers (so many of the teacher's layers) or "
+                "student_config (a narrower teacher); or model_config for a model from scratch."
+            )
         if model_args.model_name_or_path is None and scratch.tokenizer_name_or_path is None:
             scratch = replace(scratch, tokenizer_name_or_path=tokenizer_name or None)
         return load_model_and_tokenizer(model_args, scratch, args, records)
@@ -62,7 +55,10 @@ def load_student(
             "model_name_or_path and model_config out, or these."
         )
     if not teacher or teacher == "self" or teacher.startswith(("http://", "https://")):
-        raise ValueError(f"A student cannot be taken out of teacher={teacher!r}: it has to be a model at hand.")
+        raise ValueError(
+            f"A student cannot be taken out of teacher_model_name_or_path={teacher!r}: that must be a model's folder "
+            "or Hub name (or the cache of one)."
+        )
     from transformers import AutoTokenizer
 
     from hf_reason.models.student import student_from_teacher

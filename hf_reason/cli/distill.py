@@ -1,0 +1,37 @@
+"""`distill`: distil a teacher into a student on chains of thought; the rest is as in `sft`."""
+
+from collections.abc import Sequence
+
+from trl import ModelConfig, get_peft_config
+
+from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
+
+from .arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments, StudentArguments
+from .long_context import apply_long_context
+from .parser import parse
+from .runner import begin
+from .students import load_student
+
+CLASSES = (
+    DataArguments,
+    StudentArguments,
+    ScratchArguments,
+    LongContextArguments,
+    EvaluationArguments,
+    DistillKLConfig,
+    ModelConfig,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train; `argv` are the arguments after the command's name."""
+    groups = parse("distill", CLASSES, argv)
+    _, student, scratch, long_context, _, args, model_args = groups
+    run = begin(groups)
+    if run is None:
+        return
+    model, tokenizer = load_student(student, model_args, scratch, args, run.splits.train)
+    apply_long_context(long_context, model)
+    trainer = DistillKLTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    run.train(trainer)
+    run.finish(trainer, model_args.model_name_or_path)

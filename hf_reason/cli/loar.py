@@ -1,0 +1,50 @@
+"""`loar`: load a model, route its attention, train it on chains of thought, answer a question with a chain."""
+
+from collections.abc import Sequence
+
+from trl import ModelConfig, get_peft_config
+
+from hf_reason import generate_cot
+from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+
+from .arguments import DataArguments, EvaluationArguments, RoutingArguments, ScratchArguments
+from .models import load_model_and_tokenizer
+from .parser import parse
+from .routing import apply_routing, prepare_routing
+from .runner import TrainingRun, begin
+
+CLASSES = (RoutingArguments, DataArguments, EvaluationArguments, CoTSFTConfig, ModelConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train; `argv` are the arguments after the command's name."""
+    groups = parse("loar", CLASSES, argv)
+    routing, _, _, args, model_args = groups
+    if model_args.model_name_or_path is None:
+        raise ValueError("There is no model to route. Give model_name_or_path.")
+    run = begin(groups)
+    if run is None:
+        return
+    model, tokenizer = load_model_and_tokenizer(model_args, ScratchArguments(), args, run.splits.train)
+    fresh = apply_routing(routing, model, tokenizer)
+    trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    prepare_routing(trainer, run, routing, fresh)
+    run.train(trainer)
+    run.finish(trainer, model_args.model_name_or_path)
+    _show_answer(run, trainer)
+
+
+def _show_answer(run: TrainingRun, trainer: CoTSFTTrainer) -> None:
+    question = run.question()
+    if question is None:
+        return
+    (answer,) = generate_cot(
+        trainer.accelerator.unwrap_model(trainer.model),
+        trainer.processing_class,
+        question,
+        instructions=run.instructions,
+        max_answer_tokens=64,
+        max_thought_tokens=run.evaluation.max_thought_tokens or run.evaluation.eval_max_completion_length,
+    )
+    if trainer.is_world_process_zero():
+        print("Question:", question["context"], *answer.steps, f"Answer: {answer.answer}", sep="\n")

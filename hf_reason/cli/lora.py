@@ -1,0 +1,30 @@
+"""`lora`: a LoRA on the layers of a finished model that reason, and proof that nothing else moved."""
+
+from collections.abc import Sequence
+
+from trl import ModelConfig, get_peft_config
+
+from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
+
+from .arguments import DataArguments, EvaluationArguments, ScratchArguments
+from .models import load_model_and_tokenizer
+from .parser import parse
+from .runner import begin
+
+CLASSES = (DataArguments, EvaluationArguments, ReasonerLoRAConfig, ModelConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train; `argv` are the arguments after the command's name."""
+    groups = parse("lora", CLASSES, argv)
+    _, _, args, model_args = groups
+    if model_args.model_name_or_path is None:
+        raise ValueError("There is no model to adapt. Give model_name_or_path.")
+    model_args.use_peft = True
+    run = begin(groups)
+    if run is None:
+        return
+    model, tokenizer = load_model_and_tokenizer(model_args, ScratchArguments(), args, run.splits.train)
+    trainer = ReasonerLoRATrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    run.train(trainer)
+    run.finish(trainer, model_args.model_name_or_path)

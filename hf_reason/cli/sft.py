@@ -1,0 +1,29 @@
+"""`sft`: fine-tune a model on chains of thought, evaluate it on generated answers, write its card, push it."""
+
+from collections.abc import Sequence
+
+from trl import ModelConfig, get_peft_config
+
+from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+
+from .arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments
+from .long_context import apply_long_context
+from .models import load_model_and_tokenizer
+from .parser import parse
+from .runner import begin
+
+CLASSES = (DataArguments, ScratchArguments, LongContextArguments, EvaluationArguments, CoTSFTConfig, ModelConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train; `argv` are the arguments after the command's name."""
+    groups = parse("sft", CLASSES, argv)
+    _, scratch, long_context, _, args, model_args = groups
+    run = begin(groups)
+    if run is None:
+        return
+    model, tokenizer = load_model_and_tokenizer(model_args, scratch, args, run.splits.train)
+    apply_long_context(long_context, model)
+    trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    run.train(trainer)
+    run.finish(trainer, model_args.model_name_or_path)
