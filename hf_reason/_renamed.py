@@ -7,6 +7,10 @@ from typing import Any, TypeVar
 _T = TypeVar("_T", bound=Callable[..., Any])
 
 
+class RenamedArgumentError(TypeError):
+    """A call with an argument's old name; the message has the new one."""
+
+
 def renamed(**names: str) -> Callable[[_T], _T]:
     """Decorate a function or a class whose keyword arguments were renamed in version 0.2.
 
@@ -25,7 +29,7 @@ def renamed(**names: str) -> Callable[[_T], _T]:
         @functools.wraps(call)
         def checked(*args: Any, **kwargs: Any) -> Any:
             for old in kwargs.keys() & known.keys():
-                raise TypeError(
+                raise RenamedArgumentError(
                     f"{target.__name__}() got the argument {old!r}, which is called {known[old]!r} since version 0.2."
                 )
             return call(*args, **kwargs)

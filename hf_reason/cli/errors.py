@@ -1,37 +1,104 @@
-"""One clear line for the errors a user can mend; a traceback only for the others."""
+"""How a command ends: one clear line for an error that its user can fix, and an exit code that says what kind it was.
+
+| code | meaning |
+|---|---|
+| 0 | done, or nothing to do |
+| 2 | the command line, a file, the data or the launch cannot be used; the last line begins with `Error:` |
+| 3 | a guard refused the result: the model forgot more than `max_drop` allows |
+| 130 | Ctrl-C |
+| other | an error of the program, with its traceback |
+"""
 
 import atexit
+import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+DONE, UNUSABLE, REFUSED, INTERRUPTED = 0, 2, 3, 130
+# How long another process of a launch leaves the word to the first, which most often has the same to say.
+_PATIENCE = 3.0
+
+_interrupt_message: Callable[[], str] | None = None
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Print `ValueError`, `OSError` and launch errors as one line and exit with 2; Ctrl-C exits with 130.
+def on_interrupt(message: Callable[[], str] | None) -> None:
+    """What Ctrl-C prints from now on; called only when it happens."""
+    global _interrupt_message
+    _interrupt_message = message
 
-    A process of several that comes to its end runs the exit functions and leaves at once: while an interpreter is torn
-    down, gloo's threads may still let go of tensors, which aborts it (exit code -6) after all the work is done, and
-    the launcher calls the run failed. Leaving the process group is not enough, what holds on to it may live longer.
-    `HF_REASON_TRACEBACK=1` shows the whole traceback.
+
+def training_state(output_dir: str) -> str:
+    """What is left of a training run that was stopped now."""
+    from .resume import last_checkpoint
+
+    checkpoint = last_checkpoint(output_dir)
+    if checkpoint is None:
+        return "Nothing was saved yet: the same command starts anew."
+    return f"The same command resumes from {Path(checkpoint).name}."
+
+
+def run(work: Callable[[], int | None]) -> int:
+    """Do the work of a command.
+
+    `HF_REASON_TRACEBACK=1` raises errors instead of printing their line.
+
+    Returns:
+        The exit code.
     """
-    from hf_reason.trainers.launch import LaunchError
-
     try:
-        yield
+        code = work() or DONE
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, LaunchError) as error:
-        if os.environ.get("HF_REASON_TRACEBACK") == "1":
+        if _is_first():
+            message = _interrupt_message() if _interrupt_message is not None else ""
+            print(f"\nInterrupted. {message}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        if os.environ.get("HF_REASON_TRACEBACK") == "1" or not _is_of_the_user(error):
             raise
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
-    distributed = sys.modules.get("torch.distributed")  # not imported here: some recipes need no torch
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        if not _is_first():
+            time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        return REFUSED if type(error).__name__ == "ForgettingError" else UNUSABLE
+    finally:
+        on_interrupt(None)
+    return code
+
+
+def leave_together(code: int) -> None:
+    """End a process of several at once, after the exit functions; a single process returns.
+
+    While an interpreter is torn down, gloo's threads may still free tensors, which aborts it (exit code -6) after all
+    the work is done, and the launcher calls the run failed. Leaving the process group is not enough: what holds on to
+    it may live longer.
+    """
+    distributed = sys.modules.get("torch.distributed")  # not imported here: some commands need no torch
+    if code == DONE and distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
+
+
+def silence_import_noise() -> None:
+    """bitsandbytes warns at its import, which PEFT does, about a kernel that only 4-bit models on a CPU would use."""
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.addFilter(lambda record: "gemm_4bit_forward" not in record.getMessage())
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _is_of_the_user(error: Exception) -> bool:
+    from hf_reason._renamed import RenamedArgumentError
+
+    if isinstance(error, ValueError | OSError | RenamedArgumentError):
+        return True
+    return type(error).__name__ in ("LaunchError", "RunFailedError") and isinstance(error, RuntimeError)

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# Names of version 0.1 that were arguments of a command -> the names that they have now; the first that the command has.
+# Names of version 0.1 that were arguments of a command -> their names now; the first that the command has.
 _RENAMED: dict[str, tuple[str, ...]] = {
     "input": ("dataset_name",),
     "dataset": ("dataset_name",),
@@ -76,8 +76,8 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "max_tokens": ("max_completion_length", "max_answer_tokens"),
 }
 _NOTES = {
-    "num_votes": " (with --vote true)",
-    "votes": " (with --vote true)",
+    "num_votes": " (with vote: true)",
+    "votes": " (with vote: true)",
     "warmup_ratio": " (a number below 1 is a fraction)",
 }
 
@@ -87,21 +87,24 @@ def renamed_of(classes: Iterable[Any]) -> dict[str, str]:
     return {old: new for cls in classes for old, new in getattr(cls, "__renamed__", {}).items()}
 
 
-def explain_unknown(name: str, known: Sequence[str], renamed: Mapping[str, str] | None = None) -> str:
+def explain_unknown(
+    name: str, known: Sequence[str], renamed: Mapping[str, str] | None = None, dashes: str = "--"
+) -> str:
     """One line about an argument that the command does not have.
 
     Args:
         name: As it was given, without dashes in front.
         known: Names of the command's arguments (and of the launcher's, if it accepts them).
         renamed: Old name -> new name, of the command's classes.
+        dashes: What stands before a name; nothing in a YAML.
     """
     plain = name.replace("-", "_")
     new = (renamed or {}).get(plain) or next((n for n in _RENAMED.get(plain, ()) if n in known), None)
     if new is not None:
-        return f"--{name} was renamed to --{new}{_NOTES.get(plain, '')} in version 0.2."
+        return f"{dashes}{name} was renamed to {dashes}{new}{_NOTES.get(plain, '')} in version 0.2."
     near = next((n for n in _ELSEWHERE.get(plain, ()) if n in known), None)
     if near is None:
         near = next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.7)), None)
     if near is None:
-        return f"there is no argument --{name}. `--help` and `--help_all` list what there is."
-    return f"there is no argument --{name}: did you mean --{near}{_NOTES.get(plain, '')}?"
+        return f"there is no argument {dashes}{name}; --help and --help_all list what there is."
+    return f"there is no argument {dashes}{name}: did you mean {dashes}{near}{_NOTES.get(plain, '')}?"

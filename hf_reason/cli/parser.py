@@ -12,7 +12,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from trl.scripts.utils import TrlParser
 
+from .commands import COMMANDS
 from .config_file import ConfigError, read_config, typed
+from .errors import on_interrupt, training_state
+from .help import command_help
+from .launch_plan import launch_options
 from .names import explain_unknown, renamed_of
 
 # What a tracker of `--report_to` needs to be installed; the others have no extra of this project.
@@ -62,13 +66,13 @@ class CommandParser(TrlParser):
         words = (word.split("=", 1)[0] for word in argv if word.startswith("--"))
         return {self._option_string_actions[word].dest for word in words if word in self._option_string_actions}
 
-    def apply_config(self, path: str, renamed: Mapping[str, str], ignored: Iterable[str]) -> set[str]:
+    def apply_config(self, path: str, renamed: Mapping[str, str], launches: bool) -> set[str]:
         """Take the values of a YAML file as defaults, and its `env` into the environment.
 
         Args:
             path: The file.
             renamed: Old name -> new name.
-            ignored: Keys that belong to the launcher.
+            launches: Whether keys of the launcher may be there, too.
 
         Returns:
             The arguments that the file sets.
@@ -78,10 +82,12 @@ class CommandParser(TrlParser):
         if not isinstance(environment, dict):
             raise ConfigError(f"{path}: env must be a mapping of environment variables.")
         os.environ.update({str(name): str(value) for name, value in environment.items()})
-        settings = {name: value for name, value in settings.items() if name not in set(ignored)}
         unknown = [name for name in settings if name not in self.hints]
+        if unknown and launches:
+            unknown = [name for name in unknown if name not in launch_options()]
         if unknown:
-            raise ConfigError(f"{path}: {explain_unknown(unknown[0], self.names, renamed).replace('--', '')}")
+            raise ConfigError(f"{path}: {explain_unknown(unknown[0], self.names, renamed, dashes='')}")
+        settings = {name: value for name, value in settings.items() if name in self.hints}
         try:
             values = {
                 name: typed(name, self.hints[name], value, self.optional.get(name, False))
@@ -127,19 +133,25 @@ def parse(command: str, classes: Sequence[type], argv: Sequence[str] | None = No
         ValueError: (one line) if a file or argument cannot be used.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help", "--help_all"} & set(words):
+        print(command_help(COMMANDS[command], "--help_all" in words), end="")
+        raise SystemExit(0)
     parser = CommandParser(command, classes)
     path, words = _config_of(words)
     renamed = renamed_of(classes)
-    given = set() if path is None else parser.apply_config(path, renamed, ())
+    launches = command in COMMANDS and COMMANDS[command].launches
+    given = set() if path is None else parser.apply_config(path, renamed, launches)
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
-        raise UsageError(_about(unknown, parser.names, renamed))
+        raise UsageError(_about(unknown, [*parser.names, *(("num_processes",) if launches else ())], renamed))
     given |= parser.names_in(words)
     values = vars(namespace)
     _imply_peft(command, given, values)
     _check_trackers(values.get("report_to"))
     if "per_device_train_batch_size" in values and not values.get("output_dir"):
         raise UsageError("there is no output_dir. Give --output_dir: the folder of the trained model and its report.")
+    if "per_device_train_batch_size" in values:
+        on_interrupt(lambda: training_state(values["output_dir"]))
     return tuple(
         cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.init}) for cls in classes
     )
@@ -165,7 +177,7 @@ def _about(unknown: Sequence[str], known: Sequence[str], renamed: Mapping[str, s
 
 
 def _imply_peft(command: str, given: set[str], values: dict[str, Any]) -> None:
-    """Any option of LoRA switches LoRA on; the commands that decide it themselves say so when they are contradicted."""
+    """Any option of LoRA switches LoRA on; the commands that decide it themselves say when they are contradicted."""
     if "use_peft" not in values:
         return
     if command in ("lora", "continual"):

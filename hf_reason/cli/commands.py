@@ -1,0 +1,173 @@
+"""The commands of `hf-reason`: what each is for, and where its arguments are."""
+
+from dataclasses import dataclass
+
+from .fields import FieldView, fields_of
+from .library_arguments import LORA, MODEL, TRAINING
+
+_OURS = "hf_reason.cli.arguments:"
+_SFT = "hf_reason.trainers.cot_sft_config:CoTSFTConfig"
+_DISTILL = "hf_reason.trainers.distill_kl_config:DistillKLConfig"
+_LORA = "hf_reason.trainers.reasoner_lora_config:ReasonerLoRAConfig"
+_MODEL = "trl.trainer.model_config:ModelConfig"
+
+# The project's own arguments by section, under the class that states them.
+_TITLES = {
+    f"{_OURS}DataArguments": "data",
+    f"{_OURS}ContinualArguments": "rounds",
+    f"{_OURS}CacheArguments": "cache",
+    f"{_OURS}StudentArguments": "student",
+    f"{_OURS}ScratchArguments": "model",
+    f"{_OURS}LongContextArguments": "model",
+    f"{_OURS}RoutingArguments": "routing",
+    _SFT: "loss and order",
+    _DISTILL: "teacher",
+    _LORA: "LoRA",
+    f"{_OURS}GenerationArguments": "evaluation",
+    f"{_OURS}EvaluationArguments": "evaluation",
+    "hf_reason.cli.prepare:PrepareArguments": "data",
+    "hf_reason.data.prepare.settings:PrepareConfig": "records",
+    "hf_reason.data.clean.filters:FilterConfig": "filters",
+    "hf_reason.cli.evaluate:EvaluateArguments": "evaluation",
+    "hf_reason.cli.ask:AskArguments": "question",
+    "hf_reason.cli.demo:DemoArguments": "demo",
+}
+_ORDER = ("data", "rounds", "cache", "student", "teacher", "routing", "model", "loss and order", "records", "filters")
+_SHOWN = {"model": MODEL, "LoRA": LORA, "training": TRAINING}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        name: As typed.
+        summary: One line for `hf-reason --help`.
+        module: Its module, with `main(argv)`.
+        classes: Its argument classes, `module:Class`.
+        launches: Whether it can run in several processes.
+        trains: Whether it trains a model (its arguments are TRL's and transformers', too).
+        example: A line that works.
+    """
+
+    name: str
+    summary: str
+    module: str
+    classes: tuple[str, ...]
+    launches: bool = False
+    trains: bool = False
+    example: str = ""
+
+    def fields(self) -> dict[str, FieldView]:
+        """Name -> argument."""
+        return {name: view for cls in self.classes for name, view in fields_of(cls).items()}
+
+    def sections(self) -> dict[str, list[FieldView]]:
+        """Title -> the arguments that `--help` shows: the project's own, and the usual ones of the libraries."""
+        fields, found = self.fields(), {}
+        for name, view in fields.items():
+            if view.owner in _TITLES:
+                found.setdefault(_TITLES[view.owner], {})[name] = view
+        for title, names in _SHOWN.items() if self.trains else ():
+            own = {name for section in found.values() for name in section}
+            # an argument that a class of the project states anew, for its default, stays with its kind
+            anew = [name for name in names if name in own and fields[name].owner in (_SFT, _DISTILL, _LORA)]
+            for name in anew:
+                for section in found.values():
+                    section.pop(name, None)
+            known = {name: fields[name] for name in names if name in fields and (name not in own or name in anew)}
+            found[title] = known | found.get(title, {}) if title == "model" else found.get(title, {}) | known
+        order = [*_ORDER, *(title for title in found if title not in _ORDER)]
+        return {title: list(found[title].values()) for title in order if title in found}
+
+
+def _training(name: str, summary: str, classes: tuple[str, ...], example: str) -> Command:
+    ours = tuple(cls if ":" in cls else _OURS + cls for cls in classes)
+    return Command(name, summary, f"hf_reason.cli.{name}", (*ours, _MODEL), True, True, example)
+
+
+_COMMANDS = (
+    _training(
+        "sft",
+        "fine-tune a model on chains of thought, or train one from scratch",
+        ("DataArguments", "ScratchArguments", "LongContextArguments", "EvaluationArguments", _SFT),
+        "hf-reason sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name data/mine --output_dir out/mine",
+    ),
+    _training(
+        "distill",
+        "train a student on the distributions of a teacher",
+        (
+            "DataArguments",
+            "StudentArguments",
+            "ScratchArguments",
+            "LongContextArguments",
+            "EvaluationArguments",
+            _DISTILL,
+        ),
+        "hf-reason distill --teacher_model_name_or_path Qwen/Qwen2.5-7B-Instruct --model_name_or_path "
+        "Qwen/Qwen2.5-0.5B-Instruct --dataset_name data/mine --output_dir out/mine",
+    ),
+    _training(
+        "lora",
+        "train a LoRA on the layers that reason, with proof that nothing else moved",
+        ("DataArguments", "EvaluationArguments", _LORA),
+        "hf-reason lora --model_name_or_path out/mine --reasoner_layers 8-15 --dataset_name data/new "
+        "--output_dir out/new",
+    ),
+    _training(
+        "loar",
+        "route the attention of a model, so that it computes and caches less",
+        ("RoutingArguments", "DataArguments", "EvaluationArguments", _SFT),
+        "hf-reason loar --model_name_or_path out/mine --budget 0.5 --dataset_name data/mine --output_dir out/routed",
+    ),
+    _training(
+        "continual",
+        "train a finished model further, and measure what it forgets",
+        ("ContinualArguments", "DataArguments", "EvaluationArguments", _SFT),
+        "hf-reason continual --model_name_or_path out/round1 --dataset_name feedback.jsonl --old_dataset data/mine "
+        "--output_dir out/round2",
+    ),
+    Command(
+        "cache-teacher",
+        "write a teacher's distributions to disk, so that `distill` runs without the teacher",
+        "hf_reason.cli.cache_teacher",
+        (f"{_OURS}CacheArguments",),
+        launches=True,
+        example="hf-reason cache-teacher --dataset_name data/mine "
+        "--teacher_model_name_or_path Qwen/Qwen2.5-7B-Instruct",
+    ),
+    Command(
+        "prepare",
+        "turn raw traces into clean records, with a report",
+        "hf_reason.cli.prepare",
+        (
+            "hf_reason.cli.prepare:PrepareArguments",
+            "hf_reason.data.prepare.settings:PrepareConfig",
+            "hf_reason.data.clean.filters:FilterConfig",
+        ),
+        example="hf-reason prepare --dataset_name traces.jsonl more/ --output_dir data/mine",
+    ),
+    Command(
+        "evaluate",
+        "measure answers and steps of one or several models on held-out problems",
+        "hf_reason.cli.evaluate",
+        ("hf_reason.cli.evaluate:EvaluateArguments",),
+        launches=True,
+        example="hf-reason evaluate --model_name_or_path out/mine --dataset_name data/mine --output_dir report",
+    ),
+    Command(
+        "ask",
+        "ask a model one question and see its steps",
+        "hf_reason.cli.ask",
+        ("hf_reason.cli.ask:AskArguments",),
+        example='hf-reason ask --model_name_or_path out/mine --question "1+1=?"',
+    ),
+    Command(
+        "demo",
+        "the whole way in minutes, on built-in data and without downloads",
+        "hf_reason.cli.demo",
+        ("hf_reason.cli.demo:DemoArguments",),
+        example="hf-reason demo",
+    ),
+)
+COMMANDS: dict[str, Command] = {command.name: command for command in _COMMANDS}

@@ -1,0 +1,77 @@
+"""`hf-reason <command>`: finds the command, its help, or the launcher that it wants to run under.
+
+Nothing of torch or transformers is imported before the command is known to need it.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from . import errors
+from .commands import COMMANDS, Command
+from .help import command_help, overview
+
+# What people type who know the recipes of version 0.1, or other tools.
+_KNOWN_AS = {
+    "sft-cot": "sft",
+    "train": "sft",
+    "distill-kl": "distill",
+    "lora-reasoner": "lora",
+    "prepare-data": "prepare",
+    "eval": "evaluate",
+    "chat": "ask",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The command and its arguments; default: those of this process.
+
+    Returns:
+        The exit code; see `hf_reason.cli.errors`.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return errors.DONE
+    if words[0] in ("--version", "version"):
+        from hf_reason.version import __version__
+
+        print(f"hf_reason {__version__}")
+        return errors.DONE
+    command = COMMANDS.get(words[0].replace("_", "-"))
+    if command is None:
+        print(f"Error: {_unknown(words[0])}", file=sys.stderr)
+        return errors.UNUSABLE
+    words = words[1:]
+    if {"-h", "--help", "--help_all", "--help-all"} & set(words):
+        everything = bool({"--help_all", "--help-all"} & set(words))
+        errors.run(lambda: print(command_help(command, everything), end=""))
+        return errors.DONE
+    errors.silence_import_noise()
+    code = errors.run(lambda: _start(command, words))
+    errors.leave_together(code)
+    return code
+
+
+def _unknown(name: str) -> str:
+    plain = name.replace("_", "-")
+    near = _KNOWN_AS.get(plain) or next(iter(difflib.get_close_matches(plain, COMMANDS, n=1)), None)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(COMMANDS)}."
+    return f"there is no command {name!r}: {hint}"
+
+
+def _start(command: Command, words: list[str]) -> int | None:
+    """Run a command in this process, or start its processes."""
+    if command.launches:
+        from .launch_plan import plan
+
+        wanted = plan(command, words)
+        if wanted is not None:
+            from .launcher import launch
+
+            return launch(wanted)
+    return importlib.import_module(command.module).main(words)
