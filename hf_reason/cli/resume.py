@@ -205,38 +205,24 @@ def mark_finished(args: Any, step: int) -> None:
     mark(str(args.output_dir), **{FINISHED: step}, **length)
 
 
-def interrupted(output_dir: str) -> str:
-    """What Ctrl-C leaves of a run."""
-    checkpoint = last_checkpoint(output_dir)
-    if checkpoint is None:
-        return f"Interrupted. Nothing was saved yet in {output_dir}: the same command starts from the beginning."
-    return f"Interrupted. The same command resumes from {os.path.basename(checkpoint)} in {output_dir}."
-
-
 def train_or_resume(trainer: Any) -> None:
     """Train, from the last complete checkpoint if there is one.
 
     A run that had reached `max_steps` when it was stopped only loads its weights: the Trainer would train a step more.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C, with what is left of the run as its text.
     """
     from transformers import TrainerState
 
     args = trainer.args
     checkpoint = args.resume_from_checkpoint or last_checkpoint(args.output_dir)
-    try:
-        if checkpoint is None:
-            trainer.train()
-            return
-        if trainer.is_world_process_zero():
-            print(f"Resuming from {checkpoint}")
-        state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
-        if 0 < args.max_steps <= state.global_step:
-            trainer.state = state
-            best = state.best_model_checkpoint if args.load_best_model_at_end else None
-            trainer._load_from_checkpoint(best if best and Path(best).is_dir() else checkpoint)
-            return
-        trainer.train(resume_from_checkpoint=checkpoint)
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(interrupted(str(args.output_dir))) from stop
+    if checkpoint is None:
+        trainer.train()
+        return
+    if trainer.is_world_process_zero():
+        print(f"Resuming from {checkpoint}")
+    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    if 0 < args.max_steps <= state.global_step:
+        trainer.state = state
+        best = state.best_model_checkpoint if args.load_best_model_at_end else None
+        trainer._load_from_checkpoint(best if best and Path(best).is_dir() else checkpoint)
+        return
+    trainer.train(resume_from_checkpoint=checkpoint)

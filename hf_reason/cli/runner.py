@@ -11,6 +11,7 @@ from hf_reason.text import load_instructions
 from .arguments import DataArguments, EvaluationArguments
 from .card_settings import card_settings
 from .datasets import Splits, as_trained, load_splits
+from .errors import on_interrupt, training_state
 from .finish import finish, generation_eval, push_folder
 from .resume import is_finished, refuse_more, same_settings_or_refuse, train_or_resume, was_pushed
 from .start import check_dropped, start_line, warnings_about
@@ -142,6 +143,7 @@ def begin(
         training_args(groups),
     )
     check_world_size(data.expected_world_size)
+    on_interrupt(lambda: training_state(str(args.output_dir)))
     same_settings_or_refuse(args, *groups)
     output = str(args.output_dir)
     if is_finished(output):
