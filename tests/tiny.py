@@ -22,44 +22,27 @@ ON_TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_
 
 # Models
 
+_WIDTHS = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "max_position_embeddings": 512}
+# a decoder-only model of two layers, and a StepReasoner of one layer a stack
+TINY_SIZES = {**_WIDTHS, "num_hidden_layers": 2}
+TINY_STEP_SIZES = {**_WIDTHS, "num_encoder_layers": 1, "num_reasoner_layers": 1, "num_decoder_layers": 1}
 
-def tiny_sizes(tokenizer: Any, **overrides: Any) -> dict[str, Any]:
-    """Config fields of a decoder-only model of two layers and width 16 for this tokenizer; keywords override."""
-    sizes = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
+
+def tiny_qwen2(tokenizer: Any, seed: int = 0, **overrides: Any) -> Any:
+    """A Qwen2ForCausalLM of `TINY_SIZES` for this tokenizer, with random weights; keywords override config fields."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    fields = {
+        **TINY_SIZES,
         "num_key_value_heads": 1,
-        "max_position_embeddings": 512,
+        "vocab_size": len(tokenizer),
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    return {**sizes, **overrides}
-
-
-def tiny_qwen2(tokenizer: Any, seed: int = 0, **overrides: Any) -> Any:
-    """A Qwen2ForCausalLM of `tiny_sizes` with random weights."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
     torch.manual_seed(seed)
-    return Qwen2ForCausalLM(Qwen2Config(**tiny_sizes(tokenizer, **overrides)))
-
-
-def tiny_step_sizes(**overrides: Any) -> dict[str, Any]:
-    """Sizes of a StepReasoner of one encoder, one reasoner and one decoder layer; keywords override."""
-    sizes = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_encoder_layers": 1,
-        "num_reasoner_layers": 1,
-        "num_decoder_layers": 1,
-        "num_attention_heads": 2,
-    }
-    return {**sizes, **overrides}
+    return Qwen2ForCausalLM(Qwen2Config(**{**fields, **overrides}))
 
 
 def save_model(folder: Path, model: Any, tokenizer: Any) -> str:

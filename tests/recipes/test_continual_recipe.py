@@ -1,17 +1,22 @@
 """`recipes/continual.py`: three rounds, the guard, resume, two processes, adapters, and its errors."""
 
 import json
-import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
 from datasets import Dataset, DatasetDict
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from tiny import (
+    ON_TWO_PROCESSES,
+    RECIPES,
+    interrupt_at,
+    logged_curve,
+    recipe_arguments,
+    run_recipe,
+    save_model,
+    tiny_qwen2,
+)
 from trl import ModelConfig, TrlParser
 
 from hf_reason.cli import ContinualArguments, DataArguments, EvaluationArguments
@@ -20,24 +25,13 @@ from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.evaluation.forgetting import load_history
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-RECIPE = str(Path(__file__).parents[2] / "recipes" / "continual.py")
+RECIPE = str(RECIPES / "continual.py")
 SETTINGS = {
     "max_steps": 2,
-    "per_device_train_batch_size": 4,
-    "learning_rate": 1e-2,
-    "max_length": 512,
-    "use_cpu": True,
-    "gradient_checkpointing": False,
-    "bf16": False,
-    "disable_tqdm": True,
-    "report_to": "none",
-    "logging_steps": 1,
-    "save_strategy": "steps",
     "save_steps": 1,
     "test_records": 2,
     "eval_max_new_tokens": 4,
     "lora_dropout": 0.0,
-    "dataloader_pin_memory": False,
     "eval_distractors": False,
     "lora_target_modules": ["q_proj", "v_proj"],
     "train_sampling_strategy": "sequential",
@@ -66,30 +60,13 @@ def data(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, _session_tokenizer) -> str:
     """A finished model of two layers."""
-    folder = tmp_path_factory.mktemp("finished")
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(_session_tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        bos_token_id=None,
-        eos_token_id=_session_tokenizer.eos_token_id,
-        pad_token_id=_session_tokenizer.pad_token_id,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    _session_tokenizer.save_pretrained(folder)
-    return str(folder)
+    model = tiny_qwen2(_session_tokenizer)
+    return save_model(tmp_path_factory.mktemp("finished"), model, _session_tokenizer)
 
 
 def _arguments(tmp_path, model, old, new, output, *extra, **settings) -> list[str]:
-    config = tmp_path / "config.yaml"
-    values = {**SETTINGS, "model_name_or_path": str(model), "old_dataset": old, "dataset": new, **settings}
-    config.write_text(yaml.safe_dump(values, allow_unicode=True))
-    return ["--config", str(config), "--output_dir", str(output), *extra]
+    settings = {**SETTINGS, "model_name_or_path": str(model), "old_dataset": old, "dataset": new, **settings}
+    return recipe_arguments(tmp_path, output, *extra, **settings)
 
 
 def _run(monkeypatch, arguments) -> int:
@@ -100,11 +77,6 @@ def _run(monkeypatch, arguments) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
-
-
-def _curve(output: Path) -> dict[int, float]:
-    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
-    return {row["step"]: row["loss"] for row in history if "loss" in row}
 
 
 def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsys):
@@ -215,22 +187,15 @@ def test_a_model_that_forgot_too_much_is_not_pushed(tmp_path, data, model, monke
 def test_interrupted_round_goes_on_and_measures_before_once(tmp_path, data, model, monkeypatch, capsys):
     whole = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "whole", max_steps=4)
     assert _run(monkeypatch, whole) == 0
-    step = CoTSFTTrainer.training_step
-
-    def interrupt(self, *args, **kwargs):
-        if self.state.global_step == 2:
-            raise KeyboardInterrupt
-        return step(self, *args, **kwargs)
-
     stopped = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "stopped", max_steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(CoTSFTTrainer, "training_step", interrupt)
+        interrupt_at(patch, CoTSFTTrainer, step=2)
         assert _run(patch, stopped) == 130
     made = (tmp_path / "stopped" / "before.json").stat().st_mtime_ns
     assert _run(monkeypatch, stopped) == 0
     assert "Going on from" in capsys.readouterr().out
     assert (tmp_path / "stopped" / "before.json").stat().st_mtime_ns == made
-    assert _curve(tmp_path / "stopped") == pytest.approx(_curve(tmp_path / "whole"), abs=1e-6)
+    assert logged_curve(tmp_path / "stopped") == pytest.approx(logged_curve(tmp_path / "whole"), abs=1e-6)
 
 
 def test_two_processes_are_one_round(tmp_path, data, model, monkeypatch):
@@ -238,11 +203,10 @@ def test_two_processes_are_one_round(tmp_path, data, model, monkeypatch):
         tmp_path, model, data["math"], data["finance"], tmp_path / "one", per_device_train_batch_size=8, seed=3
     )
     assert _run(monkeypatch, one) == 0
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", RECIPE]
     two = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "two", seed=3, expected_world_size=2)
-    done = subprocess.run([*launcher, *two], capture_output=True, text=True, env=dict(os.environ), timeout=200)
+    done = run_recipe("continual.py", *two, launcher=ON_TWO_PROCESSES)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert _curve(tmp_path / "two") == pytest.approx(_curve(tmp_path / "one"), abs=1e-4)
+    assert logged_curve(tmp_path / "two") == pytest.approx(logged_curve(tmp_path / "one"), abs=1e-4)
     assert load_history(tmp_path / "two")[-1].accuracy == load_history(tmp_path / "one")[-1].accuracy
 
 
@@ -264,7 +228,7 @@ def test_errors_are_one_line_with_the_mend(tmp_path, data, model, monkeypatch, c
     assert "Traceback" not in error and message in error.strip().splitlines()[-1]
 
 
-def test_nothing_new_and_an_adapter_of_another_base(tmp_path, data, model, monkeypatch, capsys):
+def test_nothing_new_and_an_adapter_of_another_base(tmp_path, data, model, monkeypatch, capsys, _session_tokenizer):
     assert _run(monkeypatch, _arguments(tmp_path, model, data["math"], data["math"], tmp_path / "same")) == 2
     assert "nothing new to learn" in capsys.readouterr().err
     assert _run(monkeypatch, _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "one")) == 0
@@ -276,7 +240,7 @@ def test_nothing_new_and_an_adapter_of_another_base(tmp_path, data, model, monke
     assert "belongs to another base model" in capsys.readouterr().err
     fingerprint.unlink()  # an adapter that another tool made: the shapes still tell
     wide = tmp_path / "wide"
-    Qwen2ForCausalLM(Qwen2Config.from_pretrained(model, hidden_size=32)).save_pretrained(wide)
+    tiny_qwen2(_session_tokenizer, hidden_size=32).save_pretrained(wide)
     _base_is(tmp_path / "one", str(wide))
     assert _run(monkeypatch, two) == 2
     assert f"does not fit {wide}, which it names as its base" in capsys.readouterr().err
