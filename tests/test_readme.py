@@ -106,16 +106,14 @@ CONFIGS = {
 @pytest.mark.parametrize("words", command_lines())
 def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of README and docs goes through its command's own parser."""
+    from hf_reason.cli.launch_plan import split_arguments
     from hf_reason.cli.parser import parse
 
     monkeypatch.chdir(ROOT)
     command, arguments = words[0], list(words[1:])
     arguments = [f"recipes/configs/{CONFIGS[command]}" if word == "FILE.yaml" else word for word in arguments]
-    for option in ("--num_processes", "--config_file", "--accelerate_config"):
-        if option in arguments:
-            assert COMMANDS[command].launches
-            at = arguments.index(option)
-            del arguments[at : at + 2]
+    launch, arguments = split_arguments(COMMANDS[command], arguments)
+    assert not launch or COMMANDS[command].launches
     monkeypatch.setattr("importlib.util.find_spec", found_or_installed())
     parse(command, argument_classes(command), arguments)
 
