@@ -9,7 +9,8 @@ import torch
 from hf_reason.losses import LiveTargets, TopKTargets
 
 # The columns of a batch that only the teacher or the loss reads, never the model.
-TEACHER_ROWS = "teacher_rows"
+# For each token that is a target: the row of the cache, and its place among the row's targets; -1 elsewhere.
+TEACHER_ROWS, TEACHER_PLACES = TEACHER_COLUMNS = ("teacher_rows", "teacher_places")
 # In the order of the fields of `TopKTargets`; the last two are there if the cache holds samples of the rest.
 CACHED_COLUMNS = ("teacher_ids", "teacher_log_probs", "teacher_log_tail", "teacher_tail_ids", "teacher_tail_log_prob")
 CACHED_SIMILARITIES = "teacher_similarities"
@@ -20,7 +21,7 @@ class TeacherTargets(NamedTuple):
 
     `divergence` is over the scored positions (those whose next token has a label), in the order of
     `states[:, :-1][labels[:, 1:] != -100]`. `similarities` is `(chains, steps, steps)`, in the order of
-    `losses.step_vectors`; `None` where no path was asked for.
+    `losses.step_vectors`; `None` where they were not asked for.
     """
 
     divergence: LiveTargets | TopKTargets
@@ -32,12 +33,14 @@ class Teacher(Protocol):
 
     vocab_size: int
 
-    def targets(self, batch: Mapping[str, torch.Tensor], *, path: bool) -> AbstractContextManager[TeacherTargets]:
+    def targets(
+        self, batch: Mapping[str, torch.Tensor], *, path_consistency: bool
+    ) -> AbstractContextManager[TeacherTargets]:
         """The targets of a batch, good while the context lasts.
 
         Args:
             batch: `input_ids`, `labels`, `step_ids` and what the collator added for the model.
-            path: Whether the similarities between steps are wanted.
+            path_consistency: Whether the similarities between steps are wanted.
         """
         ...
 

@@ -6,21 +6,21 @@ the mean of their log-probabilities; and, with a path, the similarities between 
 as planes of bytes (all low bytes, then all high bytes), which zstd packs much better: the high bytes hardly vary.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hf_reason._files import digest, write_atomically
+
 from .errors import TeacherError
 
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 2
+FORMAT = 3  # 2: the settings had other names
 META, SETTINGS = "cache.json", "settings.json"
 _ID_BYTES = 3  # up to 16.7 million ids
 
@@ -43,7 +43,7 @@ class CachedRow(NamedTuple):
 def tokens_hash(input_ids: Sequence[int], labels: Sequence[int]) -> bytes:
     """16 bytes that stand for a record's tokens and for which of them are scored."""
     both = np.asarray([input_ids, labels], dtype="<i4")
-    return hashlib.blake2b(both.tobytes(), digest_size=16).digest()
+    return bytes.fromhex(digest(both.tobytes(), size=16))
 
 
 def _planes(values: np.ndarray, size: int) -> bytes:
@@ -77,7 +77,7 @@ def pack_row(row: CachedRow) -> dict[str, Any]:
     }
 
 
-def unpack_row(stored: Mapping[str, Any], k: int, samples: int) -> CachedRow:
+def unpack_row(stored: Mapping[str, Any], top_k: int, samples: int) -> CachedRow:
     """The inverse of `pack_row`."""
     n, steps = stored["tokens"], stored["steps"]
     similarities = None
@@ -87,8 +87,8 @@ def unpack_row(stored: Mapping[str, Any], k: int, samples: int) -> CachedRow:
         similarities[below] = _from_planes(stored["similarities"], 2, "<f2", len(below[0]))
         similarities = np.tril(similarities) + np.tril(similarities, -1).T
     return CachedRow(
-        _from_planes(stored["ids"], _ID_BYTES, "<i4", n * k).reshape(n, k).astype(np.int64),
-        _from_planes(stored["log_probs"], 2, "<f2", n * k).reshape(n, k),
+        _from_planes(stored["ids"], _ID_BYTES, "<i4", n * top_k).reshape(n, top_k).astype(np.int64),
+        _from_planes(stored["log_probs"], 2, "<f2", n * top_k).reshape(n, top_k),
         _from_planes(stored["log_tail"], 2, "<f2", n),
         _from_planes(stored["tail_ids"], _ID_BYTES, "<i4", n * samples).reshape(n, samples).astype(np.int64),
         _from_planes(stored["tail_log_prob"], 2, "<f2", n),
@@ -124,17 +124,32 @@ def write_shard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    partial = path.with_suffix(".partial")
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema())
-    pq.write_table(table, partial, compression="zstd", compression_level=9, use_dictionary=False)
-    os.replace(partial, path)
+    write_atomically(
+        path, lambda place: pq.write_table(table, place, compression="zstd", compression_level=9, use_dictionary=False)
+    )
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write under a temporary name, then rename."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+def is_cache(folder: str | Path) -> bool:
+    """Whether a folder holds a cache, finished or not."""
+    return any(Path(folder, name).is_file() for name in (META, SETTINGS))
+
+
+def check_format(meta: Mapping[str, Any], path: Path) -> None:
+    """Refuse a cache that another version wrote.
+
+    Raises:
+        TeacherError: with the command that rebuilds it.
+    """
+    if meta.get("format") == FORMAT:
+        return
+    # format 2 called the teacher "teacher"
+    teacher = meta.get("teacher_model_name_or_path") or meta.get("teacher") or "TEACHER"
+    raise TeacherError(
+        f"{path} has the format {meta.get('format')}, this version reads {FORMAT}. Remove {path.parent} and make the "
+        f"cache again: hf-reason cache-teacher --dataset_name DATASET --teacher_model_name_or_path {teacher} "
+        f"--output_dir {path.parent}"
+    )
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -146,14 +161,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
     path = folder / META
     if not path.is_file():
         if (folder / SETTINGS).is_file():
-            raise TeacherError(f"The teacher cache {folder} is unfinished: run its recipes/cache_teacher.py again.")
-        raise TeacherError(f"{folder} is no teacher cache (it has no {META}). Make one with recipes/cache_teacher.py.")
+            raise TeacherError(f"The teacher cache {folder} is unfinished. Run its hf-reason cache-teacher again.")
+        raise TeacherError(f"{folder} is no teacher cache: it has no {META}. Make one with hf-reason cache-teacher.")
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TeacherError(
-            f"{path} is damaged ({error}). Make the cache anew with recipes/cache_teacher.py."
+            f"{path} is damaged ({error}). Make the cache again with hf-reason cache-teacher."
         ) from None
-    if meta.get("format") != FORMAT:
-        raise TeacherError(f"{path} has the format {meta.get('format')}, this version reads {FORMAT}. Make it anew.")
+    check_format(meta, path)
     return meta

@@ -39,7 +39,7 @@ class LiveTeacher:
         self._causal = causal_model(getattr(model, "module", model))
 
     @contextmanager
-    def targets(self, batch: Mapping[str, torch.Tensor], *, path: bool) -> Iterator[TeacherTargets]:
+    def targets(self, batch: Mapping[str, torch.Tensor], *, path_consistency: bool) -> Iterator[TeacherTargets]:
         """See `Teacher.targets`.
 
         Raises:
@@ -51,7 +51,7 @@ class LiveTeacher:
             mask = scored(batch["labels"])
             chosen = states[:, :-1][mask.to(states.device)]
             similarities = None
-            if path:
+            if path_consistency:
                 vectors, _ = step_vectors(states, batch["step_ids"].to(states.device))
                 similarities = step_similarities(vectors).to(mask.device)
         del states

@@ -8,7 +8,7 @@ import torch
 from trl.models.utils import unwrap_model_for_generation
 
 from hf_reason.models.lm_head import causal_model
-from hf_reason.teachers.base import CACHED_COLUMNS, CACHED_SIMILARITIES, TEACHER_ROWS, Teacher, scored
+from hf_reason.teachers.base import CACHED_COLUMNS, CACHED_SIMILARITIES, TEACHER_COLUMNS, Teacher, scored
 from hf_reason.teachers.cache import CacheCollator, TopKCache
 from hf_reason.teachers.cache_format import META, SETTINGS
 from hf_reason.teachers.errors import TeacherError
@@ -71,8 +71,8 @@ class DistillKLTrainer(CoTSFTTrainer):
             raise ValueError("compute_metrics needs logits, which are never built. Use generation_eval.")
         self._cache = None
         if isinstance(source, str) and any(Path(source, name).is_file() for name in (META, SETTINGS)):
-            self._cache = TopKCache(source, temperature=args.temperature, path=args.path_weight > 0)
-            self._added_columns = (TEACHER_ROWS,)
+            self._cache = TopKCache(source, temperature=args.temperature, path_consistency=args.path_weight > 0)
+            self._added_columns = TEACHER_COLUMNS
             if args.on_policy_share > 0:
                 raise ValueError(
                     "on_policy_share needs a teacher that reads new text; a cache holds the records only."
@@ -118,7 +118,7 @@ class DistillKLTrainer(CoTSFTTrainer):
             return_position_ids=plain.return_position_ids,
             pad_to_multiple_of=plain.pad_to_multiple_of,
             cache=cache,
-            path=self.args.path_weight > 0,
+            path_consistency=self.args.path_weight > 0,
         )
 
     def _make_teacher(self, source: Any, student: Any, tokenizer: "PreTrainedTokenizerBase | None") -> Teacher:
@@ -271,7 +271,7 @@ class DistillKLTrainer(CoTSFTTrainer):
         if importance is not None:
             unit = unit * importance
         device = weights.device
-        with self.teacher.targets(inputs, path=path) as targets:
+        with self.teacher.targets(inputs, path_consistency=path) as targets:
             comparison = Comparison(
                 targets=targets,
                 labels=inputs["labels"],

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.teachers.errors import TeacherError
 from hf_reason.teachers.live import LiveTeacher
 from hf_reason.teachers.loading import load_teacher_model, place_teacher_model
-from hf_reason.teachers.served import ServedTeacher
-from hf_reason.teachers.served_targets import ServedTargets
+from hf_reason.teachers.served import ServedTargets, ServedTeacher
 from hf_reason.text.vocabulary import shared_vocabulary
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def connect(url: str, trainer: "DistillKLTrainer", tokenizer: "PreTrainedTokeniz
         )
     tokenizer = tokenizer or trainer.load_teacher_tokenizer(args.teacher_probe)
     size = shared_vocabulary(student, tokenizer)
-    server = ServedTeacher(url, k=args.teacher_top_k, model=args.teacher_served_model, vocab_size=size)
+    server = ServedTeacher(url, top_k=args.teacher_top_k, model=args.teacher_served_model, vocab_size=size)
     rows: Any = trainer.train_dataset
     found = []
     for row in rows:

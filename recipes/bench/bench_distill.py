@@ -123,7 +123,7 @@ def tokenizer() -> Any:
 def make_cache(args: argparse.Namespace) -> None:
     from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher
 
-    settings = CacheSettings("teacher", "tokenizer", k=args.k, vocab_size=args.vocab_size)
+    settings = CacheSettings("teacher", "tokenizer", top_k=args.k, vocab_size=args.vocab_size)
     teacher = LiveTeacher(build(args.teacher, args, 1).eval(), args.vocab_size)
     builder = CacheBuilder(args.cache, {"train": rows(args)}, teacher, tokenizer(), settings, batch_size=args.batch)
     builder.start()

@@ -10,10 +10,10 @@ import torch
 from datasets import Dataset
 
 from hf_reason.losses import step_similarities, step_vectors
-from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, TeacherError, TopKCache
+from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, TeacherError, TeacherSource, TopKCache
 from hf_reason.teachers.cache import CacheCollator
-from hf_reason.teachers.cache_builder import _systematic
 from hf_reason.teachers.cache_format import CachedRow, pack_row, tokens_hash, unpack_row, write_shard
+from hf_reason.teachers.top_k import systematic
 from hf_reason.text import encode
 
 K = 8
@@ -32,7 +32,8 @@ def _splits(records, tokenizer):
 
 
 def _settings(tokenizer, **changes):
-    values = {"teacher": "t", "tokenizer": "t", "k": K, "path": True, "vocab_size": len(tokenizer)}
+    values = {"teacher_model_name_or_path": "t", "tokenizer_name_or_path": "t", "top_k": K, "path_consistency": True}
+    values["vocab_size"] = len(tokenizer)
     return CacheSettings(**{**values, "rows_per_shard": 5, **changes})
 
 
@@ -79,7 +80,7 @@ def test_row_survives_its_bytes():
 
 def test_cache_holds_the_teachers_distributions(builder, teacher, tokenizer, records):
     meta = _build(builder())
-    cache = TopKCache(builder().folder, path=True)
+    cache = TopKCache(builder().folder, path_consistency=True)
     assert len(cache) == 16 and len(meta["shards"]) == 4
     for record in records[:16]:
         row = encode(record, tokenizer)
@@ -120,12 +121,12 @@ def test_tail_is_sampled_in_proportion_to_its_probability():
     log_probs = torch.tensor([[0.5, 0.0, 0.125, 0.375], [0.0, 1.0, 0.0, 0.0]]).log()
     starts, met = torch.rand(4000, generator=torch.Generator().manual_seed(0)).double(), torch.zeros(2, 4)
     for start in starts.split(1):
-        for row, ids in enumerate(_systematic(log_probs, start.expand(2), 3)):
+        for row, ids in enumerate(systematic(log_probs, start.expand(2), 3)):
             met[row] += torch.bincount(ids, minlength=4)
     assert met[0, 1] == 0 and met[1].tolist() == [0, 12000, 0, 0]
     assert torch.allclose(met / 12000, log_probs.exp(), atol=0.01)
     # with as many points, every token of at least a point's share is met
-    assert set(_systematic(log_probs, torch.tensor([0.3, 0.3]), 8)[0].tolist()) == {0, 2, 3}
+    assert set(systematic(log_probs, torch.tensor([0.3, 0.3]), 8)[0].tolist()) == {0, 2, 3}
 
 
 def test_samples_do_not_hang_on_the_batch(builder, tmp_path):
@@ -143,14 +144,14 @@ def test_samples_do_not_hang_on_the_batch(builder, tmp_path):
 
 
 def test_error_of_the_kl_is_reported(builder, teacher):
-    made = builder(path=False)
+    made = builder(path_consistency=False)
     error = made.error()
     other = LiveTeacher(copy.deepcopy(teacher.model), teacher.vocab_size)
     assert error["kl_cache"] > 0 and 0 < error["mass"] < 1 and error["records"] == 12
     # the rest as one event is a lower bound, and samples of it mend that
-    bare = builder(path=False, tail_samples=0).error()
+    bare = builder(path_consistency=False, tail_samples=0).error()
     assert bare["kl_cache"] < bare["kl"] and error["relative_error"] < bare["relative_error"] / 5
-    assert builder(path=False, k=teacher.vocab_size).error()["relative_error"] < 2e-3
+    assert builder(path_consistency=False, top_k=teacher.vocab_size).error()["relative_error"] < 2e-3
     same = made.error(other)
     assert same["kl"] == pytest.approx(0, abs=1e-6)
 
@@ -194,7 +195,10 @@ def test_stopped_caching_goes_on_where_it_was(builder, monkeypatch):
     assert len(TopKCache(made.folder)) == 16
 
 
-@pytest.mark.parametrize("change", [{"k": 4}, {"temperature": 2.0}, {"teacher": "another"}, {"path": False}])
+@pytest.mark.parametrize(
+    "change",
+    [{"top_k": 4}, {"temperature": 2.0}, {"teacher_model_name_or_path": "another"}, {"path_consistency": False}],
+)
 def test_a_cache_made_otherwise_is_not_mixed(builder, change):
     _build(builder())
     with pytest.raises(TeacherError, match=next(iter(change))):
@@ -236,12 +240,35 @@ def test_damage_is_named(builder):
         TopKCache(folder.parent)
 
 
+def test_a_cache_of_an_older_format_is_refused_with_the_command_that_rebuilds_it(tmp_path, builder):
+    """Format 2, of version 0.1, had other names; so does a stopped run of it."""
+    (tmp_path / "cache").mkdir()
+    command = (
+        "format 2, this version reads 3.*cache-teacher --dataset_name DATASET --teacher_model_name_or_path big/one"
+    )
+    old = json.dumps({"format": 2, "teacher": "big/one", "k": 8, "shards": {}})
+    (tmp_path / "cache" / "settings.json").write_text(old)
+    with pytest.raises(TeacherError, match=command):
+        builder().start()
+    (tmp_path / "cache" / "cache.json").write_text(old)
+    with pytest.raises(TeacherError, match=command):
+        TopKCache(tmp_path / "cache")
+    with pytest.raises(TeacherError, match=command):
+        TeacherSource.parse(tmp_path / "cache")
+
+
+def test_old_names_of_the_settings_say_the_new_ones():
+    for old, new in (("k", "top_k"), ("path", "path_consistency"), ("teacher", "teacher_model_name_or_path")):
+        with pytest.raises(TypeError, match=f"'{old}', which is called '{new}'"):
+            CacheSettings(**{"vocab_size": 9, old: 1})
+
+
 def test_what_does_not_belong_to_the_training_is_refused(builder):
-    _build(builder(path=False))
+    _build(builder(path_consistency=False))
     with pytest.raises(TeacherError, match="temperature 1.0.*uses 2.0"):
         TopKCache(builder().folder, temperature=2.0)
-    with pytest.raises(TeacherError, match="--path true"):
-        TopKCache(builder().folder, path=True)
+    with pytest.raises(TeacherError, match="--path_consistency true"):
+        TopKCache(builder().folder, path_consistency=True)
 
 
 def test_records_are_linked_by_id_and_tokens(builder, tokenizer, records):
@@ -252,11 +279,12 @@ def test_records_are_linked_by_id_and_tokens(builder, tokenizer, records):
     names = [record["id"] for record in records[:16]]
     linked = cache.link(rows, names, "train", None)
     for row, record in zip(linked, records, strict=False):
-        places = np.asarray(row["teacher_rows"])
+        numbers, places = np.asarray(row["teacher_rows"]), np.asarray(row["teacher_places"])
         target = np.asarray(row["labels"]) != -100
-        assert (places[~target] == -1).all()
-        assert (places[target] % 2**32 == np.arange(target.sum())).all()
-        key = cache._rows[int(places[target][0] // 2**32)]
+        assert (numbers[~target] == -1).all() and (places[~target] == -1).all()
+        assert (places[target] == np.arange(target.sum())).all()
+        (number,) = set(numbers[target].tolist())
+        key = cache._rows[number]
         assert key["id"] == record["id"] and key["tokens_hash"] == tokens_hash(row["input_ids"], row["labels"])
     with pytest.raises(
         TeacherError, match=r"1 of 17 records of the train data set are not in it \(the first is row 16"
@@ -290,9 +318,11 @@ def test_collator_puts_every_target_at_its_token(builder, tokenizer, records, pa
     rows = cache.link(
         Dataset.from_list([encode(record, tokenizer) for record in chosen]), [r["id"] for r in chosen], "train", None
     )
-    collator = CacheCollator(pad_token_id=tokenizer.pad_token_id, padding_free=padding_free, cache=cache, path=True)
+    collator = CacheCollator(
+        pad_token_id=tokenizer.pad_token_id, padding_free=padding_free, cache=cache, path_consistency=True
+    )
     batch = collator([dict(row) for row in rows])
-    with cache.targets(batch, path=True) as targets:
+    with cache.targets(batch, path_consistency=True) as targets:
         expected = [
             cache.row(cache.find(r["id"], e["input_ids"], e["labels"])) for r, e in zip(chosen, rows, strict=True)
         ]

@@ -54,10 +54,10 @@ def _trainer(tmp_path, model, tokenizer, records, teacher, eval_records=None, tr
 
 
 def _cache(tmp_path, teacher, tokenizer, records, **changes):
-    """A cache of records 0 to 39, with the whole vocabulary unless `k` says otherwise; its folder."""
+    """A cache of records 0 to 39, with the whole vocabulary unless `top_k` says otherwise; its folder."""
     rows = [{**encode(record, tokenizer), "id": record["id"]} for record in records[:40]]
-    settings = {"teacher": "t", "tokenizer": "t", "vocab_size": len(tokenizer), "k": len(tokenizer), "path": True}
-    settings = CacheSettings(**{**settings, **changes})
+    settings = {"vocab_size": len(tokenizer), "top_k": len(tokenizer), "path_consistency": True}
+    settings = CacheSettings("t", "t", **{**settings, **changes})
     live = LiveTeacher(teacher, len(tokenizer))
     builder = CacheBuilder(tmp_path / "cache", {"train": Dataset.from_list(rows)}, live, tokenizer, settings)
     builder.start()
@@ -183,7 +183,7 @@ def test_cache_of_the_whole_vocabulary_is_the_live_teacher(tmp_path, tiny_model,
 
 def test_top_k_cache_never_reports_more_than_the_whole_divergence(tmp_path, tiny_model, tokenizer, records, teacher):
     live = _trainer(tmp_path, tiny_model, tokenizer, records[:8], teacher, records[:8]).evaluate()["eval_kl"]
-    folder = _cache(tmp_path, teacher, tokenizer, records, k=16)
+    folder = _cache(tmp_path, teacher, tokenizer, records, top_k=16)
     cached = _trainer(tmp_path, tiny_model, tokenizer, records[:8], folder, records[:8]).evaluate()["eval_kl"]
     assert 0.5 * live < cached < live
 
@@ -512,7 +512,7 @@ def test_nan_teacher(tmp_path, tiny_model, tokenizer, records, teacher):
 
 def test_cache_of_other_data_and_of_another_tokenizer(tmp_path, tiny_model, tokenizer, records, teacher):
     """Pain 11, through the trainer."""
-    folder = _cache(tmp_path, teacher, tokenizer, records, k=8)
+    folder = _cache(tmp_path, teacher, tokenizer, records, top_k=8)
     with pytest.raises(TeacherError, match="20 of 20 records of the train .*not in it.*made from other data"):
         _trainer(tmp_path, tiny_model, tokenizer, records[40:], folder)
     with pytest.raises(TeacherError, match="of the eval data set are not in it"):
@@ -564,7 +564,7 @@ def test_options_that_exclude_each_other(tmp_path, options, message):
 
 
 def test_what_a_cache_cannot_do(tmp_path, tiny_model, tokenizer, records, teacher):
-    folder = _cache(tmp_path, teacher, tokenizer, records, k=8)
+    folder = _cache(tmp_path, teacher, tokenizer, records, top_k=8)
     for options, message in (
         ({"on_policy_share": 0.5}, "reads new text"),
         ({"path_weight": 1.0, "overlong": "truncate"}, "cuts steps"),

@@ -1,0 +1,69 @@
+"""What a teacher is given as: one of five things."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .cache_format import is_cache, read_meta
+from .client import checked_url
+from .errors import TeacherError
+
+Kind = Literal["object", "model", "cache", "server", "self"]
+_WHAT = "a model's name or folder, the folder of a top-k cache, the URL of a server, or 'self'"
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """A teacher that has been recognised, not loaded.
+
+    Attributes:
+        kind: `"object"`: a model or a `Teacher` in memory; `"model"`: a model's folder or its name on the Hub;
+            `"cache"`: the folder of a finished top-k cache; `"server"`: the URL of an OpenAI-compatible server;
+            `"self"`: the student without its adapters.
+        value: The object, the folder or name, the URL without a slash at its end, or `"self"`.
+    """
+
+    kind: Kind
+    value: Any
+
+    @classmethod
+    def parse(cls, teacher: Any) -> "TeacherSource":
+        """Tell which of the five a teacher is.
+
+        Args:
+            teacher: A model, a `Teacher`, or what `teacher_model_name_or_path` accepts.
+
+        Raises:
+            TeacherError: if there is none, a folder does not exist or holds neither a model nor a cache, a cache is
+                unfinished or of another format, or a URL is none.
+        """
+        if isinstance(teacher, TeacherSource):
+            return teacher
+        if teacher is None or teacher == "":
+            raise TeacherError(f"There is no teacher. Give teacher_model_name_or_path: {_WHAT}.")
+        if not isinstance(teacher, str | os.PathLike):
+            return cls("object", teacher)
+        name = os.fspath(teacher)
+        if name == "self":
+            return cls("self", name)
+        if "://" in name:
+            return cls("server", checked_url(name))
+        if os.path.isdir(name):
+            return cls(_kind_of_folder(name), name)
+        if name.count("/") > 1 or name.startswith((".", "/", "~")):
+            raise TeacherError(f"The teacher {name}: there is no such folder. Give {_WHAT}.")
+        if ":" in name:
+            raise TeacherError(f"{name!r} is no teacher. Give {_WHAT}; a URL begins with http:// or https://.")
+        return cls("model", name)
+
+
+def _kind_of_folder(name: str) -> Kind:
+    if is_cache(name):
+        read_meta(Path(name))
+        return "cache"
+    if not any(Path(name, file).is_file() for file in ("config.json", "adapter_config.json")):
+        raise TeacherError(
+            f"The teacher {name}: the folder holds neither a model (config.json) nor a teacher cache (cache.json)."
+        )
+    return "model"
