@@ -151,7 +151,8 @@ def test_options_of_a_page_are_those_of_its_command(command: str) -> None:
         elif line.startswith("| option |"):
             inside = True
         elif inside:
-            for span in re.findall(r"`([^`]+)`", line.split("|")[1]):
+            column = re.sub(r"\([^)]*\)", "", line.split("|")[1])  # in brackets: other values
+            for span in re.findall(r"`([^`]+)`", column):
                 name = re.match(r"-{0,2}(\w+)", span)
                 assert name and name.group(1) in names, f"{page_id(page)}: {span} is no argument of {command}"
 

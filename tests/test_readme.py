@@ -111,9 +111,18 @@ def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.chdir(ROOT)
     command, arguments = words[0], list(words[1:])
-    arguments = [f"recipes/configs/{CONFIGS[command]}" if word == "FILE.yaml" else word for word in arguments]
+    config = f"recipes/configs/{CONFIGS.get(command)}"
+    arguments = [config if word in ("FILE.yaml", "X.yaml") else word for word in arguments]
     launch, arguments = split_arguments(COMMANDS[command], arguments)
     assert not launch or COMMANDS[command].launches
+    if "--config" not in arguments:
+        # in a running text a command names the options that the sentence is about
+        fields = COMMANDS[command].fields()
+        for name in ("dataset_name", "model_name_or_path", "output_dir", "old_dataset"):
+            if name in fields and f"--{name}" not in arguments:
+                arguments += [f"--{name}", "tiny"]
+    if COMMANDS[command].trains:
+        arguments += ["--use_cpu", "true", "--bf16", "false"]  # a config for GPUs
     monkeypatch.setattr("importlib.util.find_spec", found_or_installed())
     parse(command, argument_classes(command), arguments)
 
