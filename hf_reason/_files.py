@@ -51,3 +51,13 @@ def digest(*parts: str | bytes, size: int = 8) -> str:
     for part in parts:
         hashed.update(part.encode("utf-8") if isinstance(part, str) else part)
     return hashed.hexdigest()
+
+
+def file_digest(*paths: str | os.PathLike[str], size: int = 8, prefix: str = "") -> str:
+    """`digest` of `prefix` and the content of the files in order, read in blocks."""
+    hashed = hashlib.blake2b(prefix.encode("utf-8"), digest_size=size)
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                hashed.update(block)
+    return hashed.hexdigest()

@@ -1,25 +1,28 @@
-"""`load_cot_sft_dataset`: records of one domain, or of all, as a `datasets.Dataset`."""
+"""Records to work with: `load_cot_sft_dataset` for prepared data, `read_evaluation_records` for raw test files."""
 
-import hashlib
 import os
 import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_reason._files import digest
 from hf_reason.version import __version__
 
-from .record import DOMAINS, RECORD_FIELDS, DataError
+from .record import DOMAINS, RECORD_FIELDS, DataError, Record
 
 if TYPE_CHECKING:
     import datasets
 
+    from .read.rows import OnBroken
+
 _SAMPLE = Path(__file__).with_name("sample")
 _RAW_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 # The sample is small: with the usual 5% some domains would have nothing to test on.
-_SAMPLE_SHARE = 0.1
+_SAMPLE_SIZE = 0.1
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -29,9 +32,9 @@ def load_cot_sft_dataset(
     """Load prepared records.
 
     Args:
-        domain: one of `DOMAINS`, or `"all"`.
+        domain: One of `DOMAINS`, or `"all"`.
         split: `"train"`, `"validation"` or `"test"`, if the data set has it.
-        data_dir: a folder that `prepare` wrote, the name of such a data set on the Hub, or `None` for the built-in
+        data_dir: A folder that `prepare` wrote, the name of such a data set on the Hub, or `None` for the built-in
             sample (prepared on first use into the Hugging Face cache).
 
     Returns:
@@ -52,8 +55,7 @@ def load_cot_sft_dataset(
     if missing:
         raise DataError(
             f"{name} is not a prepared data set: it lacks {', '.join(missing)} (its columns: "
-            f"{', '.join(data.column_names)}). Prepare it first: python recipes/prepare_data.py --input {name} "
-            "--output_dir prepared"
+            f"{', '.join(data.column_names)}). {_how_to_prepare(name)}"
         )
     data = data.select_columns(list(RECORD_FIELDS))
     return data if domain == "all" else _of_domain(data, domain, f"{name}, split {split}")
@@ -81,8 +83,7 @@ def _open(place: str) -> "datasets.DatasetDict":
         return load_from_disk(str(path))
     if path.exists():
         raise DataError(
-            f"{place} is a file, not a prepared folder. Prepare it first: python recipes/prepare_data.py "
-            f"--input {place} --output_dir prepared"
+            f"{place} is a file, not a prepared folder. {_how_to_prepare(place)}"
         )
     if not _HUB_NAME.fullmatch(place):
         raise DataError(f"{place}: there is no such folder.")
@@ -91,21 +92,73 @@ def _open(place: str) -> "datasets.DatasetDict":
     except Exception as error:  # offline, not found, no permission, not a data set: one message for the user
         reason = str(error).strip().split("\n")[0]
         raise DataError(
-            f"{place} is neither a folder here nor a data set that the Hub gives ({type(error).__name__}: {reason})."
+            f"{place} is neither a folder nor a data set that can be loaded from the Hub ({type(error).__name__}: "
+            f"{reason})."
         ) from error
 
 
 def _why_not_prepared(path: Path) -> str:
     if (path / ".work").exists():
-        return f"{path} holds an unfinished preparation. Run prepare_data with the same arguments again to finish it."
+        return f"{path} holds an unfinished preparation. Run the same `hf-reason prepare` again to finish it."
     if (path / "state.json").exists():
         return f"{path} is one split of a data set. Give its parent folder: {path.parent}."
     names = sorted(entry.name for entry in path.iterdir())
     there = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
     return (
-        f"{path} is not a prepared data set: it holds {there}. Prepare it first: python recipes/prepare_data.py "
-        f"--input {path} --output_dir prepared"
+        f"{path} is not a prepared data set: it holds {there}. {_how_to_prepare(path)}"
     )
+
+
+def _how_to_prepare(source: str | Path) -> str:
+    return f"Prepare it first: hf-reason prepare --dataset_name {source} --output_dir prepared"
+
+
+def read_evaluation_records(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    schema: str | None = None,
+    *,
+    history: str = "drop",
+    domain: str | None = None,
+    domain_rules: str | os.PathLike[str] | None = None,
+    skip_broken: bool = False,
+    on_broken: "OnBroken | None" = None,
+) -> list[Record]:
+    """Read raw files as records for `evaluate_model`, in every layout, with or without chains.
+
+    Nothing is filtered and no duplicate is removed. `answer` is the known correct answer where the source has one;
+    `steps` is empty where it has no chain; options (columns A, B, C, ...) are part of the context.
+
+    Args:
+        sources: File(s), folder(s) or Hub data set name(s) with problems and answers.
+        schema: Name of the layout; `None` detects it from the columns.
+        history: What happens to earlier turns of a dialogue, see `read_traces`.
+        domain: Domain of every record; `None` takes the source's own name for it, or finds it by keyword rules.
+        domain_rules: YAML file with keyword rules that replace the built-in ones.
+        skip_broken: Skip rows that cannot be read or have no answer, instead of stopping at the first one.
+        on_broken: Called with each `BrokenRow` that is skipped.
+
+    Raises:
+        DataError: an unknown domain, a source that cannot be read, a row without a problem or an answer, or no row.
+    """
+    from .clean.domains import DomainTagger
+    from .read.evaluation import read_evaluation_traces
+    from .read.sources import trace_to_record
+
+    if domain is not None and domain not in DOMAINS:
+        raise DataError(f"Unknown domain {domain!r}. Choose one of: {', '.join(DOMAINS)}.")
+    tagger = DomainTagger(domain_rules) if domain is None else None
+    records = []
+    for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
+        before = len(records)
+        for trace in read_evaluation_traces(source, schema, history, skip_broken, on_broken):
+            record = trace_to_record(trace)
+            problem = f"{record['context']}\n{record['task']}".strip()
+            chain = "\n".join([*record["steps"], record["answer"]])
+            record["domain"] = domain or (tagger.tag(problem, trace.domain, chain) if tagger else "general")
+            records.append(record)
+        if len(records) == before:
+            raise DataError(f"{source}: there is no row to evaluate on.")
+    return records
 
 
 def sample_files() -> list[Path]:
@@ -117,7 +170,7 @@ def sample_folder() -> Path:
     """The prepared built-in sample; prepared now if the cache does not hold this version of it yet."""
     from huggingface_hub.constants import HF_HOME
 
-    from hf_reason.data.prepare.pipeline import prepare
+    from hf_reason.data import prepare
 
     sources = sample_files()
     target = Path(HF_HOME) / "hf_reason" / f"sample-{_sample_version(sources)}"
@@ -127,7 +180,7 @@ def sample_folder() -> Path:
     # Prepared beside it and renamed, so that another process sees all of it or nothing.
     building = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
     try:
-        prepare(sources, building, validation_share=_SAMPLE_SHARE, test_share=_SAMPLE_SHARE, progress=False)
+        prepare(sources, building, validation_size=_SAMPLE_SIZE, test_size=_SAMPLE_SIZE, progress=False)
         os.rename(building, target)
     except OSError:
         if not (target / "report.json").exists():  # else another process was faster
@@ -142,7 +195,5 @@ def _sample_version(sources: list[Path]) -> str:
     package = Path(__file__).parents[1]
     files = [path for part in ("answers", "data") for path in (package / part).rglob("*.*")]
     code = [path for path in files if path.suffix in (".py", ".yaml")]
-    digest = hashlib.blake2b(f"{__version__} {_SAMPLE_SHARE}".encode(), digest_size=8)
-    for path in sorted(code) + sources:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+    parts = [path.name.encode() + b"\0" + path.read_bytes() for path in sorted(code) + sources]
+    return digest(f"{__version__} {_SAMPLE_SIZE}", *parts)

@@ -1,32 +1,59 @@
 """The record: one reasoning example, whatever file it came from, and the raw trace it is made of."""
 
-import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
+
+from hf_reason._files import digest
 
 if TYPE_CHECKING:
     import datasets
 
 DOMAINS = ("finance", "medical", "legal", "science", "math", "code", "humanities", "general")
 LANGUAGES = ("zh", "en", "mixed")
-RECORD_FIELDS = ("id", "context", "task", "steps", "answer", "domain", "language", "source")
 
-# A text counts as one language when the other one's share of its letters stays below this.
-_MIXED_SHARE = 0.3
+# A text is of one language when the other makes up at most this fraction of its words.
+_MIXED_RATIO = 0.3
 # Whole runs, so that a long text costs few matches.
 _CHINESE = re.compile(r"[\u4e00-\u9fff\u3400-\u4dbf]+")
 _LATIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
 class DataError(ValueError):
-    """Input data that cannot be used. The message says what is wrong, where, and the mend."""
+    """Input data that cannot be used. The message says what is wrong, where, and how to fix it."""
+
+
+class Record(TypedDict):
+    """One reasoning example. Every prepared file has exactly these columns.
+
+    Keys:
+        id: Stable hash of context, task and answer (`record_id`).
+        context: The problem with its background.
+        task: What is asked of the reasoner; may be empty.
+        steps: The chain, one step an item, without numbering; empty for a question without a chain.
+        answer: The final answer.
+        domain: One of `DOMAINS`.
+        language: One of `LANGUAGES`.
+        source: `"<file or data set>#<row>"`, rows counted from 1; empty if unknown.
+    """
+
+    id: str
+    context: str
+    task: str
+    steps: list[str]
+    answer: str
+    domain: str
+    language: str
+    source: str
+
+
+RECORD_FIELDS = tuple(Record.__annotations__)
 
 
 @dataclass
 class RawTrace:
-    """A distilled trace as an adapter found it, before segmentation and filters.
+    """A distilled trace as it was read, before segmentation and filters.
 
     Attributes:
         context: The problem with its background.
@@ -51,12 +78,12 @@ class RawTrace:
     closed: bool = True
 
 
-def cjk_share(text: str) -> float:
-    """Share of Chinese among the words of `text`, in [0, 1].
+def cjk_ratio(text: str) -> float:
+    """Fraction of Chinese among the words of `text`, in [0, 1].
 
     A Chinese character counts as one word and so does a run of Latin letters, so that a few English
     terms inside Chinese prose do not outweigh it. Formulas (LaTeX commands and single letters) are not
-    words. A text with neither (only numbers, say) has share 1, since nothing in it is foreign.
+    words. A text with neither (only numbers, say) scores 1, since nothing in it is foreign.
     """
     chinese = sum(map(len, _CHINESE.findall(text)))
     latin = len(_LATIN_WORD.findall(text))
@@ -64,11 +91,11 @@ def cjk_share(text: str) -> float:
 
 
 def detect_language(text: str) -> str:
-    """`"zh"`, `"en"` or `"mixed"`, by `cjk_share`."""
-    share = cjk_share(text)
-    if share >= 1 - _MIXED_SHARE:
+    """`"zh"`, `"en"` or `"mixed"`, by `cjk_ratio`."""
+    ratio = cjk_ratio(text)
+    if ratio >= 1 - _MIXED_RATIO:
         return "zh"
-    return "en" if share <= _MIXED_SHARE else "mixed"
+    return "en" if ratio <= _MIXED_RATIO else "mixed"
 
 
 def clean_text(text: str) -> str:
@@ -78,8 +105,7 @@ def clean_text(text: str) -> str:
 
 def record_id(context: str, task: str, answer: str) -> str:
     """A stable hash (16 hex digits) of what makes an example the same example."""
-    payload = "\x1f".join((context, task, answer)).encode()
-    return hashlib.blake2b(payload, digest_size=8).hexdigest()
+    return digest("\x1f".join((context, task, answer)))
 
 
 def make_record(
@@ -91,7 +117,7 @@ def make_record(
     domain: str = "general",
     language: str | None = None,
     source: str = "",
-) -> dict[str, Any]:
+) -> Record:
     """Build a record: texts cleaned, empty steps dropped, id and language filled in.
 
     Raises:

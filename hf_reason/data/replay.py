@@ -1,8 +1,11 @@
-"""Records for a further round of training: new ones that are really new, and a share of the old ones."""
+"""Records for a further round of training: new ones that are not known yet, and some of the old ones."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from hf_reason._numbers import largest_remainders
+from hf_reason._renamed import renamed
 
 from .record import DataError
 
@@ -17,7 +20,7 @@ class ReplayMix:
     Attributes:
         records: New and replayed ones, shuffled.
         new, replayed: How many of each domain.
-        known: New records that the old data hold already, or that came twice; left out.
+        known: New records that are in the old data already, or occur twice; left out.
         leaked: New and replayed records that are in a test split; left out.
     """
 
@@ -38,28 +41,29 @@ class ReplayMix:
         )
 
 
+@renamed(share="replay_ratio", replay_share="replay_ratio")
 def mix_replay(
-    new: "Dataset", old: "Dataset", share: float, *, tests: "tuple[Dataset, ...]" = (), seed: int = 0
+    new: "Dataset", old: "Dataset", replay_ratio: float, *, tests: "tuple[Dataset, ...]" = (), seed: int = 0
 ) -> ReplayMix:
-    """New records with old ones among them, so that the old is not forgotten (experience replay).
+    """Mix old records into new ones, so that what was learned from the old is not forgotten (experience replay).
 
-    The replayed ones are drawn without replacement, each domain in proportion to what the old data hold of it. If the
-    old data have fewer than the share asks for, all of them are taken.
+    The replayed records are drawn without replacement, each domain in proportion to its size in the old data. If the
+    old data have fewer records than the ratio needs, all of them are used.
 
     Args:
         new: Records of this round.
         old: Training records of the rounds before.
-        share: Share of replayed records among all, in [0, 1).
-        tests: Splits that are evaluated on; what they hold is not trained on.
-        seed: Of the draw and of the order.
+        replay_ratio: Fraction of replayed records among all, in [0, 1).
+        tests: Splits used for evaluation; their records are left out.
+        seed: Seed of the draw and of the order.
 
     Raises:
-        DataError: if the share is out of range, or no new record is left.
+        DataError: if the ratio is out of range, or no new record is left.
     """
     from datasets import concatenate_datasets
 
-    if not 0 <= share < 1:
-        raise DataError(f"replay_share must be at least 0 and below 1, got {share}.")
+    if not 0 <= replay_ratio < 1:
+        raise DataError(f"replay_ratio must be at least 0 and below 1, got {replay_ratio}.")
     tested = {name for split in tests for name in split["id"]}
     before = set(old["id"])
     kept = [row for row, name in enumerate(old["id"]) if name not in tested]
@@ -74,12 +78,12 @@ def mix_replay(
             fresh.append(row)
     if not fresh:
         raise DataError(
-            f"There is nothing new to learn: of {len(new)} new records the old data hold {known} already, and "
-            f"{leaked} are in a test split. Give other records."
+            f"There is nothing new to learn: of {len(new)} new records {known} are in the old data "
+            f"already and {leaked} are in a test split. Give other records."
         )
     leaked += len(old) - len(kept)
     chosen, old = new.select(fresh), old.select(kept)
-    wanted = min(round(len(fresh) * share / (1 - share)), len(old))
+    wanted = min(round(len(fresh) * replay_ratio / (1 - replay_ratio)), len(old))
     replayed = old.select(_even_draw(list(old["domain"]), wanted, seed))
     records = concatenate_datasets([chosen, replayed]).shuffle(seed=seed)
     return ReplayMix(records, _counted(chosen), _counted(replayed), known, leaked)
@@ -96,10 +100,8 @@ def _even_draw(domains: list[str], count: int, seed: int) -> list[int]:
     rows: dict[str, list[int]] = {}
     for row, domain in enumerate(domains):
         rows.setdefault(domain, []).append(row)
-    exact = {domain: count * len(found) / max(len(domains), 1) for domain, found in sorted(rows.items())}
-    counts = {domain: int(value) for domain, value in exact.items()}
-    order = sorted(exact, key=lambda domain: (counts[domain] - exact[domain], domain))
-    for domain in order[: count - sum(counts.values())]:
-        counts[domain] += 1
+    domains_in_order = sorted(rows)
+    counts = largest_remainders(count, [len(rows[domain]) for domain in domains_in_order]) if rows else []
     rng = random.Random(seed)
-    return sorted(row for domain, found in sorted(rows.items()) for row in rng.sample(found, counts[domain]))
+    drawn = (rng.sample(rows[domain], wanted) for domain, wanted in zip(domains_in_order, counts, strict=True))
+    return sorted(row for sample in drawn for row in sample)

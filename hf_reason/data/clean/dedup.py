@@ -1,26 +1,18 @@
 """Exact and near duplicates among records, on normalised text and MinHash signatures."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decontaminate import Decontaminator
-from .text_keys import normalise, numbers_of
+from .text_keys import hash64, normalise, numbers_of
 
 if TYPE_CHECKING:
     import rensa
 
-__all__ = ["Decontaminator", "Deduplicator", "normalise", "numbers_of"]
-
 _SEED = 42
-# Up to this many records with the same numbers are compared one by one; beyond it an index pays.
+# Up to this many records with the same numbers are compared one by one; above it an index is faster.
 _DIRECT = 64
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def _bands(threshold: float, num_perm: int) -> int:
@@ -36,7 +28,7 @@ def _bands(threshold: float, num_perm: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What the search needs of a record; can be made in another process than the one that searches.
+    """What the search needs of a record; may be made in another process than the one that searches.
 
     Attributes:
         exact: 64-bit hash of the normalised text.
@@ -52,7 +44,7 @@ class Sketch:
 class _Group:
     """Records whose contexts name the same numbers.
 
-    The first are compared one by one; those that come when they are many, through an LSH index.
+    The first `_DIRECT` are compared one by one, later ones through an LSH index.
     """
 
     __slots__ = ("_signatures", "_index")
@@ -94,13 +86,13 @@ class Deduplicator:
     *Exact*: context and steps are equal after `normalise`. *Near*: the estimated Jaccard similarity of
     their character n-grams (context and steps together) is at least `threshold` **and** the contexts
     name the same numbers in the same order. A word problem with other numbers is another problem, however
-    alike its words are.
+    similar its words are.
 
     The result depends only on the order of the calls: adding the kept records of an earlier run again
-    rebuilds the state. A record takes about 600 bytes.
+    rebuilds the state. It needs about 600 bytes per record.
 
     Args:
-        threshold: Least Jaccard similarity of a near duplicate, in (0, 1].
+        threshold: Minimum Jaccard similarity of a near duplicate, in (0, 1].
         ngram: Characters of an n-gram.
         num_perm: Length of a MinHash signature; the estimate's standard error is about
             sqrt(t(1-t)/num_perm), 0.035 at the defaults.
@@ -120,16 +112,16 @@ class Deduplicator:
         self._groups: dict[int, _Group] = {}
 
     def sketch(self, context: str, steps: str | list[str]) -> Sketch:
-        """Reduce a record to what the search needs. Most of the time goes here, and no state is touched."""
+        """Reduce a record to what the search needs. This takes most of the time and changes no state."""
         from rensa import RMinHash
 
         text = normalise(context) + "\x1f" + normalise(steps if isinstance(steps, str) else "\n".join(steps))
         minhash = RMinHash(self.num_perm, _SEED)
         minhash.update([text[at : at + self.ngram] for at in range(max(1, len(text) - self.ngram + 1))])
-        return Sketch(_digest(text), _digest("|".join(numbers_of(context))), minhash)
+        return Sketch(hash64(text), hash64("|".join(numbers_of(context))), minhash)
 
     def add(self, context: str, steps: str | list[str]) -> str | None:
-        """Take a record in and say whether it is a duplicate; duplicates are not remembered.
+        """Add a record and say whether it is a duplicate; duplicates are not remembered.
 
         Returns:
             `"exact"`, `"near"` or `None` for a record that is new.

@@ -14,7 +14,7 @@ _BUILT_IN = Path(__file__).with_name("domains.yaml")
 _LATIN = re.compile(r"[a-z][a-z0-9+#'-]*")
 _MAX_COUNT = 3
 _MAX_PHRASE = 4
-# Enough to tell; a long text does not make a domain clearer.
+# Enough to decide; a longer text does not make a domain clearer.
 _MAX_TEXT = 4000
 _CHAIN_FACTOR = 4
 _TOP_KEYS = ("domains", "aliases", "min_score")
@@ -25,7 +25,7 @@ class DomainTagger:
     """Says which domain a text belongs to.
 
     Each word of the rules found in the text adds its weight to its domain (up to three times), each pattern
-    once. The highest score wins, ties go to the domain that stands first in `DOMAINS`; below `min_score`
+    once. The highest score wins, ties go to the domain that comes first in `DOMAINS`; below `min_score`
     the text is general.
 
     Args:
@@ -54,10 +54,6 @@ class DomainTagger:
             self._chinese[key] = dict(sorted(words.items(), key=lambda word: -len(word[0])))
         firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
         self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
-        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
-        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
-        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
-        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
         for domain, names in self._section(data, "aliases").items():
             for name in self._strings(f"aliases.{domain}", names):
                 self._aliases[_plain(name)] = domain
@@ -69,8 +65,8 @@ class DomainTagger:
             text: The problem; its first 4,000 characters are read.
             hint: The source's own name for the domain. Decides alone if it is a known name, or has exactly one
                 known name in it (`"Math/Algebra"`); else it is ignored.
-            chain: The steps and the answer. Read along with a problem that says nothing by itself, and then the
-                score must reach four times `min_score`, since a chain touches on many things.
+            chain: The steps and the answer. Used with a problem that says nothing by itself; the score must then
+                reach four times `min_score`, since a chain touches on many subjects.
         """
         named = self._from_hint(hint) if hint else None
         if named is not None:
@@ -149,7 +145,7 @@ class DomainTagger:
                 try:
                     self._patterns.append((re.compile(pattern), domain, weight))
                 except re.error as error:
-                    raise self._error(f"{where}.patterns", f"{pattern!r} is no regular expression: {error}") from error
+                    raise self._error(f"{where}.patterns", f"{pattern!r} is not a regular expression: {error}") from error
 
     def _load(self) -> dict[str, Any]:
         try:
@@ -162,7 +158,7 @@ class DomainTagger:
             raise self._error("domains", "is missing; it maps each domain to its words")
         unknown = sorted(map(str, set(data) - set(_TOP_KEYS)))
         if unknown:
-            raise self._error(unknown[0], f"is no key of the rules; known are {', '.join(_TOP_KEYS)}")
+            raise self._error(unknown[0], f"is not a key of the rules; they have {', '.join(_TOP_KEYS)}")
         return data
 
     def _section(self, data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -171,7 +167,7 @@ class DomainTagger:
             raise self._error(name, "must map domains to entries")
         for domain in section:
             if domain not in DOMAINS:
-                raise self._error(f"{name}.{domain}", f"is no domain; the domains are {', '.join(DOMAINS)}")
+                raise self._error(f"{name}.{domain}", f"is not a domain; the domains are {', '.join(DOMAINS)}")
         return section
 
     def _weighted(self, where: str, groups: Any) -> list[tuple[float, list[str]]]:

@@ -1,38 +1,45 @@
-"""Filters: which traces are not fit to learn from, and why."""
+"""Filters: which traces are not fit to train on, and why."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from hf_reason._options import option
+from hf_reason._renamed import renamed
 from hf_reason.answers.verify import answers_match
-from hf_reason.data.record import LANGUAGES, RawTrace, cjk_share, detect_language
+from hf_reason.data.record import LANGUAGES, RawTrace, Record, cjk_ratio, detect_language
 
-# Characters of a window of `repetition`, and how far the next one starts.
+# Characters in a window of `repetition`, and the distance between the starts of two windows.
 _WINDOW = 1000
 _STRIDE = 500
-# A third of a thought is judged for its language only when it has this many characters.
+# The language of a third of a chain is checked only when it has this many characters.
 _MIN_PART = 60
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CHAT_TOKEN = re.compile(
     r"<\|[A-Za-z_▁][\w▁ -]{0,40}\|>|<｜[^<>｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
 _STRAY_TAG = re.compile(r"</?(?:think|thought|answer)>", re.IGNORECASE)
+FILTER_NAMES = (
+    *("empty_context", "empty_thought", "unclosed_thought", "missing_answer", "wrong_answer", "few_steps"),
+    *("repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
+)
 
 
+@renamed(min_cjk_share="min_cjk_ratio")
 @dataclass(frozen=True)
 class FilterConfig:
-    """Thresholds of the filters. A trace is taken by the first filter (in the order of `FILTER_NAMES`) that it fails.
+    """Thresholds of the filters. A trace is dropped by the first filter, in the order of `FILTER_NAMES`, that it fails.
 
     Attributes:
-        min_steps: A chain needs as many steps.
+        min_steps: Minimum number of steps in a chain.
         max_repetition: Upper bound, in [0, 1], of `repetition` and of `repeated_steps`. Measured on real
             traces (R1, Marco-o1, GSM8K solutions; Chinese and English) the largest `repetition` is 0.50 and
             the median 0.05, while a window that is all loop scores above 0.9.
-        min_chars: Least number of characters of the chain. The default keeps three short equations.
-        max_chars: Most characters of chain and answer together. 60,000 is about what fits into 32k tokens.
-        languages: Languages of the chain that stay, out of zh, en and mixed.
-        min_cjk_share: Where the problem is Chinese, the least share of Chinese words (`cjk_share`) in the
+        min_chars: Minimum number of characters in the chain. The default keeps three short equations.
+        max_chars: Maximum number of characters in chain and answer together. 60,000 is about what fits into
+            32k tokens.
+        languages: Languages of the chain that are kept, out of zh, en and mixed.
+        min_cjk_ratio: For a Chinese problem, the minimum fraction of Chinese words (`cjk_ratio`) in the
             chain and in each third of it; code blocks do not count.
         skip: Names of filters that are switched off.
 
@@ -40,23 +47,25 @@ class FilterConfig:
         ValueError: a value out of range, an unknown language or an unknown filter name.
     """
 
-    min_steps: int = field(default=3, metadata={"help": "Least number of steps."})
-    max_repetition: float = field(default=0.7, metadata={"help": "Most repetition, in [0, 1]."})
-    min_chars: int = field(default=10, metadata={"help": "Least number of characters of the chain."})
-    max_chars: int = field(default=60_000, metadata={"help": "Most characters of chain and answer together."})
-    languages: tuple[str, ...] = field(default=LANGUAGES, metadata={"help": "Languages of the chain that stay."})
-    min_cjk_share: float = field(
-        default=0.4, metadata={"help": "Least share of Chinese in the chain where the problem is Chinese."}
+    min_steps: int = option(3, "Minimum number of steps in a chain.", card=False)
+    max_repetition: float = option(0.7, "Maximum repetition in a chain, in [0, 1].", card=False)
+    min_chars: int = option(10, "Minimum number of characters in a chain.", card=False)
+    max_chars: int = option(60_000, "Maximum number of characters in chain and answer together.", card=False)
+    languages: tuple[str, ...] = option(
+        LANGUAGES, "Languages of the chain that are kept.", choices=LANGUAGES, card=False
     )
-    skip: tuple[str, ...] = field(default=(), metadata={"help": "Names of filters that are switched off."})
+    min_cjk_ratio: float = option(
+        0.4, "Minimum fraction of Chinese words in the chain of a Chinese problem, in [0, 1].", card=False
+    )
+    skip: tuple[str, ...] = option((), "Filters to switch off.", choices=FILTER_NAMES, card=False)
 
     def __post_init__(self) -> None:
-        for name in ("max_repetition", "min_cjk_share"):
+        for name in ("max_repetition", "min_cjk_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
         if self.min_steps < 0 or not 0 <= self.min_chars <= self.max_chars:
             raise ValueError(
-                "min_steps must not be negative and min_chars must lie between 0 and max_chars; got "
+                "min_steps must not be negative and min_chars must be between 0 and max_chars; got "
                 f"min_steps={self.min_steps}, min_chars={self.min_chars}, max_chars={self.max_chars}."
             )
         # A YAML gives lists; tuples keep the config hashable.
@@ -64,17 +73,17 @@ class FilterConfig:
             values = tuple(getattr(self, name))
             unknown = sorted(set(values) - set(known))
             if unknown:
-                raise ValueError(f"{name}: {', '.join(unknown)} is unknown. Known are {', '.join(known)}.")
+                raise ValueError(f"{name}: {', '.join(unknown)} is unknown. Choose from {', '.join(known)}.")
             object.__setattr__(self, name, values)
 
 
 def repetition(text: str, n: int = 10) -> float:
-    """How much of a text is said again: 1 - distinct / all character n-grams, in the worst window.
+    """How much of a text repeats: 1 - distinct / all character n-grams, in the worst window.
 
     The measure is rep-n of Welleck et al. 2020 (Neural Text Generation with Unlikelihood Training,
     section 3), on characters without white space, so that it needs no word boundaries. Distinct n-grams grow
-    slower than a text does, so long honest texts would score higher than short ones; therefore it is
-    taken over windows of 1,000 characters (every 500, and the last 1,000) and the largest counts.
+    more slowly than a text does, so a long text would score higher than a short one; therefore it is
+    computed over windows of 1,000 characters (every 500, and the last 1,000), and the largest value counts.
 
     Args:
         text: Any text.
@@ -97,13 +106,13 @@ def repetition(text: str, n: int = 10) -> float:
 
 
 def repeated_steps(steps: list[str]) -> float:
-    """Share of the steps that were said before, white space aside, in [0, 1]: 1 - distinct / all."""
+    """Fraction of the steps that repeat an earlier one, ignoring white space, in [0, 1]: 1 - distinct / all."""
     if not steps:
         return 0.0
     return 1 - len({"".join(step.split()) for step in steps}) / len(steps)
 
 
-def _drifts(trace: RawTrace, record: dict[str, Any], config: FilterConfig) -> bool:
+def _drifts(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     """A Chinese problem whose chain, or a third of it, is not in Chinese."""
     problem = record["context"] + record["task"]
     if not any("\u4e00" <= char <= "\u9fff" for char in problem) or detect_language(problem) != "zh":
@@ -113,31 +122,31 @@ def _drifts(trace: RawTrace, record: dict[str, Any], config: FilterConfig) -> bo
     parts = [thought]
     if third >= _MIN_PART:
         parts += [thought[:third], thought[third : 2 * third], thought[2 * third :]]
-    return any(cjk_share(part) < config.min_cjk_share for part in parts)
+    return any(cjk_ratio(part) < config.min_cjk_ratio for part in parts)
 
 
-def _repeats(trace: RawTrace, record: dict[str, Any], config: FilterConfig) -> bool:
+def _repeats(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     steps = record["steps"]
     return repeated_steps(steps) > config.max_repetition or repetition("\n".join(steps)) > config.max_repetition
 
 
-def _chain_length(record: dict[str, Any]) -> int:
+def _chain_length(record: Record) -> int:
     return sum(map(len, record["steps"]))
 
 
-def _has_control_tokens(trace: RawTrace, record: dict[str, Any], config: FilterConfig) -> bool:
+def _has_control_tokens(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     written = "\n".join((*record["steps"], record["answer"]))
     if _STRAY_TAG.search(written) or _CHAT_TOKEN.search(written):
         return True
     return bool(_CHAT_TOKEN.search(record["context"]) or _CHAT_TOKEN.search(record["task"]))
 
 
-def _wrong(trace: RawTrace, record: dict[str, Any], config: FilterConfig) -> bool:
+def _wrong(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     return bool(trace.reference) and answers_match(record["answer"], str(trace.reference)) is False
 
 
-_Filter = Callable[[RawTrace, dict[str, Any], FilterConfig], bool]
-_FILTERS: dict[str, _Filter] = {
+# Each says whether a trace fails it; the keys are `FILTER_NAMES`, in the order in which they are tried.
+_FILTERS: dict[str, Callable[[RawTrace, Record, FilterConfig], bool]] = {
     "empty_context": lambda trace, record, config: not (record["context"] or record["task"]),
     "empty_thought": lambda trace, record, config: not record["steps"],
     "unclosed_thought": lambda trace, record, config: not trace.closed,
@@ -151,18 +160,18 @@ _FILTERS: dict[str, _Filter] = {
     "language_drift": _drifts,
     "control_tokens": _has_control_tokens,
 }
-FILTER_NAMES = tuple(_FILTERS)
+assert tuple(_FILTERS) == FILTER_NAMES
 
 
-def judge(trace: RawTrace, record: dict[str, Any], config: FilterConfig) -> str | None:
-    """The name of the first filter that takes a trace, or `None` if it stays.
+def failed_filter(trace: RawTrace, record: Record, config: FilterConfig) -> str | None:
+    """The name of the first filter that a trace fails, or `None` if it passes all.
 
     Args:
         trace: The trace as read; says whether the thought was closed and what the reference answer is.
         record: The record made of it.
         config: The thresholds.
     """
-    for name, takes in _FILTERS.items():
-        if name not in config.skip and takes(trace, record, config):
+    for name, fails in _FILTERS.items():
+        if name not in config.skip and fails(trace, record, config):
             return name
     return None

@@ -1,26 +1,26 @@
-"""Train, validation and test: chosen by the context's family, so that a near-copy never crosses.
+"""Train, validation and test: chosen by the context's family, so that no near-copy is in two splits.
 
 Near-duplicate removal looks at context and steps together, so two records with nearly the same context and
 different chains both stay. Were they split by a hash of their own text, one could be trained on and the
 other tested on. Contexts are therefore joined to families first, and the family decides:
 
-1. Contexts whose character 3-grams have a Jaccard similarity of at least 0.7 (estimated with MinHash) are one
-   family; so are contexts joined by a chain of such pairs.
+1. Contexts whose character 3-grams have a Jaccard similarity of at least 0.7 (estimated with MinHash) form one
+   family; so do contexts joined by a chain of such pairs.
 2. A family of more than 1% of the records (and more than 8) is a template, such as the same sentence with
    other numbers a thousand times; as a whole it would empty or flood a split. Inside of it a pair must also
    state the same numbers.
 3. What is still larger than that is joined only where the normalised contexts are equal.
 
-The split is a hash of the family's smallest context hash: it depends neither on the order of the records nor
-on chance, and a family keeps its split when the data set grows around it. (A new near-copy with a smaller
+The split depends on a hash of the family's smallest context hash: neither on the order of the records nor on
+chance, and a family keeps its split when the data set grows around it. (A new near-copy with a smaller
 hash moves its family as a whole.)
 """
 
-import hashlib
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .text_keys import hash64, letters_and_digits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,18 +31,18 @@ SIGNATURE_LENGTH = 64
 _NGRAM = 3
 _SEED = 42
 _SIMILARITY = 0.7
-# 16 bands of 4 rows: a pair at similarity 0.8 shares a band with probability 0.9998, at 0.7 with 0.99.
+# 16 bands of 4 rows: a pair at similarity 0.8 has a band in common with probability 0.9998, at 0.7 with 0.99.
 _BAND_ROWS = 4
 # A record is compared with the first of its bucket and with this many neighbours before it.
 _NEIGHBOURS = 3
-_TEMPLATE_SHARE = 0.01
+_TEMPLATE_RATIO = 0.01
 _TEMPLATE_MINIMUM = 8
 _BLOCK = 65536
 
 
 @dataclass(frozen=True)
 class ContextKey:
-    """What is kept of a context for the split (272 bytes a record).
+    """What is kept of a context for the split (272 bytes per record).
 
     Attributes:
         signature: MinHash of the normalised context: `SIGNATURE_LENGTH` little-endian uint32.
@@ -55,32 +55,23 @@ class ContextKey:
     exact: int
 
 
-def normalise_context(text: str) -> str:
-    """Compatibility forms unified, lower case, letters and digits only; `text` itself if nothing is left."""
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).lower())) or text
-
-
-def _hash64(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
 def context_key(context: str) -> ContextKey:
     """The `ContextKey` of a context; equal for contexts that differ only in case, space and punctuation."""
     import numpy as np
     from rensa import RMinHash
 
-    text = normalise_context(context)
+    text = letters_and_digits(context)
     sketch = RMinHash(num_perm=SIGNATURE_LENGTH, seed=_SEED)
     sketch.update([text[i : i + _NGRAM] for i in range(max(1, len(text) - _NGRAM + 1))])
     return ContextKey(
         signature=np.asarray(sketch.digest(), dtype="<u4").tobytes(),
-        numbers=_hash64(" ".join(sorted(re.findall(r"\d+", text)))),
-        exact=_hash64(text),
+        numbers=hash64(" ".join(sorted(re.findall(r"\d+", text)))),
+        exact=hash64(text),
     )
 
 
 def assign_splits(
-    signatures: "np.ndarray", numbers: "np.ndarray", exact: "np.ndarray", validation_share: float, test_share: float
+    signatures: "np.ndarray", numbers: "np.ndarray", exact: "np.ndarray", validation_size: float, test_size: float
 ) -> "np.ndarray":
     """The split of every record, as an index into `SPLITS`.
 
@@ -88,8 +79,8 @@ def assign_splits(
         signatures: uint32, [records, SIGNATURE_LENGTH].
         numbers: uint64, [records].
         exact: uint64, [records].
-        validation_share: expected share of families in validation, in [0, 1).
-        test_share: the same for test.
+        validation_size: Expected fraction of the families in validation, in [0, 1].
+        test_size: The same for test; the two sum to at most 1.
 
     Returns:
         uint8, [records].
@@ -102,10 +93,13 @@ def assign_splits(
     smallest = np.full(int(families.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(smallest, families, exact)
     # Hashed once more: the smallest of many hashes is not evenly spread.
-    position = np.array([_hash64(str(value)) / 2**64 for value in smallest.tolist()])
-    split = np.zeros(len(smallest), dtype=np.uint8)
-    split[position < validation_share + test_share] = SPLITS.index("validation")
-    split[position < test_share] = SPLITS.index("test")
+    position = np.array([hash64(str(value)) / 2**64 for value in smallest.tolist()])
+    split = np.full(len(smallest), SPLITS.index("train"), dtype=np.uint8)
+    # A position may round up to 1, so sizes that leave nothing for a split are compared by themselves.
+    split[(position < validation_size + test_size) | (validation_size + test_size > 1 - 1e-9)] = SPLITS.index(
+        "validation"
+    )
+    split[(position < test_size) | (test_size == 1)] = SPLITS.index("test")
     return split[families]
 
 
@@ -113,7 +107,7 @@ def context_families(signatures: "np.ndarray", numbers: "np.ndarray", exact: "np
     """The family of every record (int64, [records], labels without gaps); shapes as in `assign_splits`."""
     import numpy as np
 
-    limit = max(_TEMPLATE_MINIMUM, int(len(exact) * _TEMPLATE_SHARE))
+    limit = max(_TEMPLATE_MINIMUM, int(len(exact) * _TEMPLATE_RATIO))
     families = _components(signatures, np.zeros_like(numbers))
     for stricter in ("numbers", "exact"):
         rows = np.flatnonzero(np.bincount(families)[families] > limit)

@@ -1,23 +1,22 @@
-"""The `.work` folder of a preparation: finished chunks on disk, so that a killed run goes on where it was.
+"""The `.work` folder of a preparation: finished chunks on disk, so that a killed run can resume.
 
-Every finished chunk is three files, written under a temporary name and renamed: the records (Arrow stream), the
-context keys (raw numpy), and last the tally (JSON), whose presence says that the chunk is finished.
+Every finished chunk is three files: the records (Arrow stream), the context keys (raw numpy), and last the counts
+(JSON), whose presence says that the chunk is finished.
 `settings.json` says which sources and settings the chunks were made with.
 """
 
 import json
-import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from hf_reason._files import write_atomically, write_json_atomically
 from hf_reason.data.clean.splits import SIGNATURE_LENGTH, ContextKey
-from hf_reason.data.record import DataError, record_features
+from hf_reason.data.record import DataError, Record, record_features
 
-from .counts import Tally
+from .counts import Counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,20 +24,6 @@ if TYPE_CHECKING:
 WORK = ".work"
 # What a preparation writes; `overwrite` removes these and nothing else.
 OUTPUTS = ("train", "validation", "test", "dataset_dict.json", "report.json", "report.html", "report.png")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name, then rename: the file is there as a whole or not at all."""
-    _replace(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -60,7 +45,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def key_type() -> "np.dtype":
-    """How a `ContextKey` lies on disk."""
+    """How a `ContextKey` is stored on disk."""
     import numpy as np
 
     return np.dtype([("signature", "<u4", SIGNATURE_LENGTH), ("numbers", "<u8"), ("exact", "<u8")])
@@ -70,12 +55,12 @@ class WorkFolder:
     """The `.work` folder of `output_dir`, held by one process at a time (a context manager).
 
     Args:
-        output_dir: the folder that will hold the data set.
+        output_dir: The folder that will hold the data set.
         settings: JSON-able description of everything that decides the result.
-        chunk_size: traces a chunk, for a new run; one that goes on keeps the size it began with.
+        chunk_size: Traces in a chunk, for a new run; a resumed one keeps the size it began with.
 
     Raises:
-        DataError: if the folder holds work with other settings, or another process is at work in it.
+        DataError: if the folder holds work with other settings, or another process is working in it.
     """
 
     def __init__(self, output_dir: Path, settings: dict[str, Any], chunk_size: int):
@@ -87,7 +72,7 @@ class WorkFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise DataError(f"{output_dir}: another run is preparing data here. Wait for it to end.") from None
+            raise DataError(f"{output_dir}: another run is preparing data here. Wait until it ends.") from None
         try:
             self.chunk_size = self._settle(output_dir, settings, chunk_size)
         except BaseException:
@@ -100,18 +85,18 @@ class WorkFolder:
             for stale in self.path.glob("chunk-*"):  # left by a run that was killed while it cleaned up
                 stale.unlink()
             (self.path / "all_read").unlink(missing_ok=True)
-            write_json(path, {"settings": settings, "chunk_size": chunk_size})
+            write_json_atomically(path, {"settings": settings, "chunk_size": chunk_size})
             return chunk_size
         state = json.loads(path.read_text(encoding="utf-8"))
         if state["settings"] != settings and not self.finished_chunks():
-            # A run that failed at its first rows has nothing worth keeping: the mended call may start at once.
+            # A run that failed at its first rows has nothing worth keeping: the corrected call may start at once.
             path.unlink()
             return self._settle(output_dir, settings, chunk_size)
         if state["settings"] != settings:
             raise DataError(
                 f"{output_dir} holds an unfinished run with other sources or settings "
-                f"({differences(state['settings'], settings)}). Call it as before to go on, or choose another "
-                "output_dir, or pass overwrite (--overwrite) to start anew."
+                f"({differences(state['settings'], settings)}). Run it with the same arguments as before to resume "
+                "it, choose another output_dir, or pass overwrite=True (--overwrite) to start again."
             )
         return state["chunk_size"]
 
@@ -130,7 +115,7 @@ class WorkFolder:
             count += 1
         return count
 
-    def add_chunk(self, index: int, records: list[dict[str, Any]], keys: list[ContextKey], tally: Tally) -> None:
+    def add_chunk(self, index: int, records: list[Record], keys: list[ContextKey], counts: Counts) -> None:
         """Store a finished chunk."""
         import numpy as np
         import pyarrow as pa
@@ -139,27 +124,29 @@ class WorkFolder:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema) as writer:
             writer.write_table(pa.Table.from_pylist(records, schema=schema))
-        _replace(self._file(index, "arrow"), sink.getvalue())
+        write_atomically(self._file(index, "arrow"), sink.getvalue().to_pybytes())
         rows = np.zeros(len(keys), dtype=key_type())
         for row, key in zip(rows, keys, strict=True):
             row["signature"] = np.frombuffer(key.signature, dtype="<u4")
             row["numbers"], row["exact"] = key.numbers, key.exact
-        _replace(self._file(index, "keys"), rows.tobytes())
-        write_json(self._file(index, "json"), vars(tally))
+        write_atomically(self._file(index, "keys"), rows.tobytes())
+        write_json_atomically(self._file(index, "json"), counts.to_dict())
 
-    def tally(self, index: int) -> Tally:
-        """The tally of a finished chunk."""
-        stored = json.loads(self._file(index, "json").read_text(encoding="utf-8"))
-        return Tally(**stored | {"taken": Counter(stored["taken"])})
+    def counts(self) -> Counts:
+        """The counts of all finished chunks together."""
+        merged = Counts()
+        for index in range(self.finished_chunks()):
+            merged.merge(Counts.from_dict(json.loads(self._file(index, "json").read_text(encoding="utf-8"))))
+        return merged
 
-    def records(self, index: int) -> list[dict[str, Any]]:
+    def records(self, index: int) -> list[Record]:
         """The records of a finished chunk. Read through a stream, not a memory map, so that pages are given back."""
         import pyarrow as pa
 
         with pa.OSFile(str(self._file(index, "arrow"))) as file, pa.ipc.open_stream(file) as reader:
             return reader.read_all().to_pylist()
 
-    def all_records(self) -> Iterator[dict[str, Any]]:
+    def all_records(self) -> Iterator[Record]:
         """Every stored record, in order."""
         for index in range(self.finished_chunks()):
             yield from self.records(index)
@@ -177,7 +164,7 @@ class WorkFolder:
         return (self.path / "all_read").exists()
 
     def mark_all_read(self) -> None:
-        _replace(self.path / "all_read", b"")
+        write_atomically(self.path / "all_read", b"")
 
     def _file(self, index: int, kind: str) -> Path:
         return self.path / f"chunk-{index:06d}.{kind}"

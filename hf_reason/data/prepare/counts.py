@@ -1,14 +1,15 @@
-"""The account of a preparation: how many traces came in, stayed, and were taken by which filter."""
+"""The counts of a preparation: how many traces were read, kept and dropped, by reason and by file."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from hf_reason.data.clean.filters import FILTER_NAMES
-from hf_reason.data.record import RawTrace
+from hf_reason.data.record import RawTrace, Record
 
-# Every way out of the pipeline, in the order in which a trace meets them.
-TAKEN_BY = ("unreadable", *FILTER_NAMES, "contaminated", "exact_duplicate", "near_duplicate")
+# Every reason to drop a trace, in the order in which the pipeline checks them.
+DROP_REASONS = ("unreadable", *FILTER_NAMES, "contaminated", "exact_duplicate", "near_duplicate")
+SUSPICIOUS = "suspicious"
 EXAMPLES_EACH = 3
 
 
@@ -19,12 +20,12 @@ def excerpt(text: str, head: int = 120, tail: int = 60) -> str:
 
 
 def trace_example(trace: RawTrace, note: str = "") -> dict[str, str]:
-    """What the report shows of a trace that was taken."""
+    """What the report shows of a trace that was dropped."""
     chain = trace.thought if trace.thought is not None else "\n".join(trace.steps or [])
     return _example(trace.source, trace.context, chain, trace.answer, note)
 
 
-def record_example(record: dict[str, Any], note: str = "") -> dict[str, str]:
+def record_example(record: Record, note: str = "") -> dict[str, str]:
     """The same for a record."""
     return _example(record["source"], record["context"], "\n".join(record["steps"]), record["answer"], note)
 
@@ -34,61 +35,101 @@ def _example(source: str, context: str, chain: str, answer: str, note: str) -> d
     return shown | ({"note": note} if note else {})
 
 
+def file_of(source: str) -> str:
+    """The file or data set of a trace's `source`, which is `"<file>#<row>"`."""
+    return source.rpartition("#")[0] or source
+
+
 @dataclass
-class Tally:
+class FileCounts:
+    """Counts of one source file or data set: rows read, records kept, and rows dropped by reason."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Counts:
     """Counts of one chunk, or, merged, of a whole run.
 
     Attributes:
-        traces: traces read (rows that could not be read are not traces).
-        kept: records that stayed.
-        taken: traces or rows that each of `TAKEN_BY` took.
-        examples: up to `EXAMPLES_EACH` of them each, the first ones.
-        sources: traces read and records kept of each source file or data set.
+        files: Counts of each source file or data set, in the order of reading.
+        suspicious: Records that were kept although their answer contradicts their chain.
+        examples: Up to `EXAMPLES_EACH` examples of each drop reason and of `"suspicious"`, the first ones.
     """
 
-    traces: int = 0
-    kept: int = 0
-    taken: Counter[str] = field(default_factory=Counter)
+    files: dict[str, FileCounts] = field(default_factory=dict)
+    suspicious: int = 0
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    sources: dict[str, list[int]] = field(default_factory=dict)
 
     @property
-    def came_in(self) -> int:
+    def read(self) -> int:
         """Traces and unreadable rows together."""
-        return self.traces + self.taken["unreadable"]
+        return sum(found.read for found in self.files.values())
 
-    def read(self, trace: RawTrace) -> None:
-        self.traces += 1
-        self._source(trace.source)[0] += 1
+    @property
+    def kept(self) -> int:
+        return sum(found.kept for found in self.files.values())
 
-    def keep(self, record: dict[str, Any]) -> None:
-        self.kept += 1
-        self._source(record["source"])[1] += 1
+    @property
+    def dropped(self) -> Counter[str]:
+        """Traces and rows dropped for each of `DROP_REASONS`."""
+        return sum((found.dropped for found in self.files.values()), Counter())
 
-    def take(self, name: str, example: dict[str, str]) -> None:
-        self.taken[name] += 1
-        shown = self.examples.setdefault(name, [])
-        if len(shown) < EXAMPLES_EACH:
-            shown.append(example)
+    def add_read(self, source: str) -> None:
+        """Count a trace or an unreadable row of `source`."""
+        self._file(source).read += 1
 
-    def merge(self, other: "Tally") -> None:
-        """Add a later chunk's tally."""
-        self.traces += other.traces
-        self.kept += other.kept
-        self.taken.update(other.taken)
-        for name, examples in other.examples.items():
-            mine = self.examples.setdefault(name, [])
-            mine.extend(examples[: EXAMPLES_EACH - len(mine)])
-        for source, (came, stayed) in other.sources.items():
-            mine_here = self.sources.setdefault(source, [0, 0])
-            mine_here[0] += came
-            mine_here[1] += stayed
+    def keep(self, record: Record, suspicious: bool = False) -> None:
+        self._file(record["source"]).kept += 1
+        if suspicious:
+            self.suspicious += 1
+            self._show(SUSPICIOUS, record_example(record))
 
-    def _source(self, source: str) -> list[int]:
-        return self.sources.setdefault(source.rpartition("#")[0] or source, [0, 0])
+    def drop(self, reason: str, source: str, example: dict[str, str]) -> None:
+        """Count a trace or row that was read before and is dropped."""
+        self._file(source).dropped[reason] += 1
+        self._show(reason, example)
+
+    def merge(self, other: "Counts") -> None:
+        """Add the counts of a later chunk."""
+        for name, found in other.files.items():
+            mine = self.files.setdefault(name, FileCounts())
+            mine.read += found.read
+            mine.kept += found.kept
+            mine.dropped.update(found.dropped)
+        self.suspicious += other.suspicious
+        for reason, examples in other.examples.items():
+            for example in examples:
+                self._show(reason, example)
 
     def check(self) -> None:
-        """Raise `AssertionError` unless in = out + taken: a record lost on the way is a bug."""
-        gone = sum(self.taken.values())
-        if self.came_in != self.kept + gone:
-            raise AssertionError(f"{self.came_in} came in, but {self.kept} stayed and {gone} were taken.")
+        """Raise `AssertionError` unless read = kept + dropped in every file: a record lost on the way is a bug."""
+        for name, found in self.files.items():
+            gone = found.dropped.total()
+            if found.read != found.kept + gone:
+                raise AssertionError(f"{name}: {found.read} read, but {found.kept} kept and {gone} dropped.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON; `from_dict` reads it back."""
+        return {"files": {name: vars(found) for name, found in self.files.items()}} | {
+            "suspicious": self.suspicious,
+            "examples": self.examples,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Counts":
+        files = {
+            name: FileCounts(found["read"], found["kept"], Counter(found["dropped"]))
+            for name, found in stored["files"].items()
+        }
+        return cls(files, stored["suspicious"], stored["examples"])
+
+    def _file(self, source: str) -> FileCounts:
+        return self.files.setdefault(file_of(source), FileCounts())
+
+    def _show(self, reason: str, example: dict[str, str]) -> None:
+        shown = self.examples.setdefault(reason, [])
+        if len(shown) < EXAMPLES_EACH:
+            shown.append(example)

@@ -1,122 +1,68 @@
-"""`prepare`: from raw traces to a `datasets` folder with train, validation and test, and a report.
+"""The preparation's main loop: from raw traces to a `datasets` folder with train, validation and test, and a report.
 
-The way of a trace: read -> record -> filters -> decontamination -> domain (chunks.py, in parallel), then duplicates
-(here, in order), then the chunk is stored (workdir.py). When all chunks are stored: splits (splits.py), the final
-folder (output.py) and the report (report.py). Of the records, only a chunk per process is in memory; what grows with
-the data are the signatures of the duplicate search and 288 bytes a record for splits and statistics.
+The path of a trace: read -> record -> filters -> decontamination -> domain (workers.py, in parallel), then duplicates
+(here, in order), then the chunk is stored (checkpoint.py). When all chunks are stored: splits (clean/splits.py), the
+final folder (writer.py) and the report (report.py). Only a chunk of records per process is in memory; what grows with
+the data are the signatures of the duplicate search and 288 bytes per record for splits and statistics.
 """
 
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from hf_reason.data.clean.dedup import Deduplicator
-from hf_reason.data.clean.filters import FilterConfig
 from hf_reason.data.clean.splits import SPLITS, assign_splits
+from hf_reason.data.read.rows import BrokenRow
 from hf_reason.data.read.sources import read_traces
 from hf_reason.data.record import DataError, RawTrace
 
 from .checkpoint import OUTPUTS, WORK, WorkFolder, differences, remove_outputs
-from .counts import Tally, record_example
+from .counts import record_example
 from .report import FORMAT, RecordStats, build_report, write_report
-from .settings import describe_settings, fingerprint
-from .workers import Candidates, Chunk, ChunkJudge, JudgeOptions, judge_chunks
+from .settings import PrepareConfig, describe_settings, fingerprint
+from .workers import Chunk, ChunkProcessor, ProcessedChunk, process_chunks
 from .writer import open_splits
 
-CHUNK_SIZE = 512
 
-
-def prepare(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+def run(
+    sources: list[str],
     output_dir: str | os.PathLike[str],
+    config: PrepareConfig,
     *,
-    schema: str | None = None,
-    history: str = "drop",
-    filters: FilterConfig | None = None,
-    domain_rules: str | os.PathLike[str] | None = None,
-    decontaminate: Sequence[str | os.PathLike[str]] = (),
-    duplicate_threshold: float = 0.8,
-    validation_share: float = 0.05,
-    test_share: float = 0.05,
-    num_proc: int = 1,
-    skip_broken: bool = False,
-    chunk_size: int = CHUNK_SIZE,
-    overwrite: bool = False,
-    progress: bool = True,
+    num_proc: int,
+    chunk_size: int,
+    overwrite: bool,
+    progress: bool,
 ) -> dict[str, Any]:
-    """Prepare raw traces for training.
-
-    The same sources and settings give the same files, byte for byte, whatever `num_proc` and `chunk_size` are and
-    however often the run was killed on the way: called again, it goes on at the first chunk that is not finished.
-    A finished `output_dir` with the same sources and settings is left alone and its report returned.
-
-    Args:
-        sources: file(s), folder(s) or Hub data set name(s), see `read_traces`.
-        output_dir: folder for the data set; `datasets.load_from_disk` and `load_cot_sft_dataset` read it.
-        schema: name of the layout, `None` to tell it by its columns.
-        history: what happens to earlier turns of a dialogue, see `read_traces`.
-        filters: thresholds of the filters; `None` for the defaults.
-        domain_rules: YAML file with domain rules, `None` for the built-in ones.
-        decontaminate: evaluation files; a record whose problem occurs in one of them is taken out.
-        duplicate_threshold: similarity, in (0, 1], from which records are near duplicates, see `Deduplicator`.
-        validation_share: share of the contexts that goes to validation, in [0, 1); 0: no such split.
-        test_share: the same for test.
-        num_proc: number of processes. With more than one, call `prepare` under `if __name__ == "__main__":`.
-        skip_broken: count rows that cannot be read and go on, instead of stopping at the first.
-        chunk_size: traces a chunk; smaller loses less when killed and needs less memory.
-        overwrite: remove an earlier result or unfinished run with other settings from `output_dir` first.
-        progress: show a progress bar on stderr.
-
-    Returns:
-        The report, as in `report.json`.
-
-    Raises:
-        DataError: sources that cannot be used, an `output_dir` with other content, or nothing left after the filters.
-    """
+    """Prepare `sources`; `hf_reason.data.prepare.prepare` documents the arguments, the report and the errors."""
     if num_proc < 1 or chunk_size < 1:
         raise DataError(f"num_proc {num_proc} and chunk_size {chunk_size} must be at least 1.")
-    names = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     output = Path(output_dir)
-    _check_places(names, output)
-    options = JudgeOptions(
-        filters=filters or FilterConfig(),
-        domain_rules=os.fspath(domain_rules) if domain_rules is not None else None,
-        decontaminate=tuple(os.fspath(path) for path in decontaminate),
-        duplicate_threshold=duplicate_threshold,
-        skip_broken=skip_broken,
-    )
-    traces = _Traces(names, schema=schema, history=history, skip_broken=skip_broken)
-    settings = describe_settings(
-        names,
-        schema=schema,
-        history=history,
-        skip_broken=skip_broken,
-        filters=options.filters,
-        domain_rules=options.domain_rules,
-        decontaminate=options.decontaminate,
-        duplicate_threshold=duplicate_threshold,
-        validation_share=validation_share,
-        test_share=test_share,
-    )
+    _check_places(sources, output)
+    traces = _Traces(sources, config)
+    settings = describe_settings(sources, config)
     if overwrite and _is_ours(output):
         remove_outputs(output)
     report = _finished(output, settings)
     if report is not None:
         return report
-    ChunkJudge(options)  # Bad domain rules or evaluation files show here, not in a worker.
+    ChunkProcessor(config)  # Bad domain rules or evaluation files show here, not in a worker.
     with WorkFolder(output, settings, chunk_size) as work:
         try:
             if not work.all_read:
-                _run_chunks(work, traces, options, num_proc, progress)
-            report = _finish(work, output, settings)
+                _run_chunks(work, traces, config, num_proc, progress)
+            report = _finish(work, output, settings, config)
         except KeyboardInterrupt:
-            done = _merged(work).came_in
-            print(f"\nInterrupted; {done} traces are done and kept. Run the same again to go on.", file=sys.stderr)
+            print(
+                f"\nInterrupted after {work.counts().read} traces, which are kept. Run the same command again to "
+                "resume.",
+                file=sys.stderr,
+            )
             raise
     shutil.rmtree(output / WORK, ignore_errors=True)
     if not report["counts"]["out"]:
@@ -126,14 +72,14 @@ def prepare(
 
 def _check_places(sources: list[str], output: Path) -> None:
     if not sources:
-        raise DataError("No sources given: name a file, a folder or a Hub data set.")
+        raise DataError("No sources given. Name a file, a folder or a Hub data set.")
     if output.exists() and not output.is_dir():
         raise DataError(f"{output} is a file. Choose a folder as output_dir.")
     for source in map(Path, sources):
         if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
             raise DataError(
-                f"output_dir {output} lies inside the source folder {source}, so that its files would be read as "
-                "traces. Choose another one."
+                f"output_dir {output} is inside the source folder {source}, so its files would be read as traces. "
+                "Choose another one."
             )
 
 
@@ -167,8 +113,8 @@ def _finished(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
             return None
         raise DataError(
             f"{output} holds a data set made from other sources or with other settings "
-            f"({differences(report['settings'], settings)}). Choose another output_dir, or pass overwrite "
-            "(--overwrite) to replace it."
+            f"({differences(report['settings'], settings)}). Choose another output_dir, or pass "
+            "overwrite=True (--overwrite) to replace it."
         )
     if not report["counts"]["out"]:
         raise _nothing_left(output, report)
@@ -179,30 +125,31 @@ def _finished(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def _nothing_left(output: Path, report: dict[str, Any]) -> DataError:
     counts = report["counts"]
-    taken = sorted(((count, name) for name, count in counts["filters"].items() if count), reverse=True)
-    most = ", ".join(f"{name} {count}" for count, name in taken[:3])
+    dropped = sorted(((count, name) for name, count in counts["filters"].items() if count), reverse=True)
+    most = ", ".join(f"{name} {count}" for count, name in dropped[:3])
     return DataError(
-        f"Nothing is left of {counts['in']} traces (taken by {most}). See the examples in {output / 'report.html'} "
-        "and relax the filter that is wrong for this data."
+        f"Nothing is left of {counts['in']} traces (dropped: {most}). See the examples in {output / 'report.html'} "
+        "and relax the filter that does not fit this data."
     )
 
 
 class _Traces:
     """Reads the sources one after the other and cuts them into chunks."""
 
-    def __init__(self, sources: list[str], **how: Any):
-        self._sources, self._how = sources, how
-        self._unreadable: list[str] = []
+    def __init__(self, sources: list[str], config: PrepareConfig):
+        self._sources, self._config = sources, config
+        self._unreadable: list[BrokenRow] = []
         self._rows = 0
         for source in sources:  # a name that does not exist is an error now, not after hours
             self._read(source)
 
     def _read(self, source: str) -> Iterator[RawTrace]:
-        return read_traces(source, on_broken=self._note, **self._how)
+        config = self._config
+        return read_traces(source, config.schema, config.history, config.skip_broken, on_broken=self._note)
 
-    def _note(self, message: str) -> None:
+    def _note(self, row: BrokenRow) -> None:
         self._rows += 1
-        self._unreadable.append(message)
+        self._unreadable.append(row)
 
     def chunks(self, size: int, skip: int) -> Iterator[Chunk]:
         """Chunks of `size` traces (the last may be smaller), without the first `skip` chunks."""
@@ -218,7 +165,7 @@ class _Traces:
                     self._unreadable.clear()
                     index, chunk = index + 1, Chunk()
             if not self._rows:
-                raise DataError(f"{source}: there is nothing in it. Remove it from the sources.")
+                raise DataError(f"{source}: it holds no rows. Remove it from the sources.")
         if (chunk.traces or self._unreadable) and index >= skip:
             yield self._closed(chunk)
 
@@ -227,67 +174,59 @@ class _Traces:
         return chunk
 
 
-def _run_chunks(work: WorkFolder, traces: _Traces, options: JudgeOptions, num_proc: int, progress: bool) -> None:
-    """Judge, deduplicate and store every chunk that is not finished."""
+def _run_chunks(work: WorkFolder, traces: _Traces, config: PrepareConfig, num_proc: int, progress: bool) -> None:
+    """Process, deduplicate and store every chunk that is not finished."""
     from tqdm import tqdm
 
     done = work.finished_chunks()
-    duplicates = Deduplicator(options.duplicate_threshold)
+    duplicates = Deduplicator(config.duplicate_threshold)
     for record in work.all_records():
         duplicates.add(record["context"], record["steps"])
-    earlier = _merged(work)
+    earlier = work.counts()
     with (
-        closing(judge_chunks(traces.chunks(work.chunk_size, done), options, num_proc)) as judged,
-        tqdm(initial=earlier.came_in, unit=" traces", disable=not progress, desc="Preparing") as bar,
+        closing(process_chunks(traces.chunks(work.chunk_size, done), config, num_proc)) as processed,
+        tqdm(initial=earlier.read, unit=" traces", disable=not progress, desc="Preparing") as bar,
     ):
         kept = earlier.kept
-        for index, candidates in enumerate(judged, done):
-            _drop_duplicates(candidates, duplicates)
-            work.add_chunk(index, candidates.records, candidates.keys, candidates.tally)
-            kept += candidates.tally.kept
+        for index, chunk in enumerate(processed, done):
+            _drop_duplicates(chunk, duplicates)
+            records = [candidate.record for candidate in chunk.candidates]
+            work.add_chunk(index, records, [candidate.key for candidate in chunk.candidates], chunk.counts)
+            kept += chunk.counts.kept
             bar.set_postfix(kept=kept, refresh=False)
-            bar.update(candidates.tally.came_in)
+            bar.update(chunk.counts.read)
     work.mark_all_read()
 
 
-def _drop_duplicates(candidates: Candidates, duplicates: Deduplicator) -> None:
-    found = list(zip(candidates.records, candidates.keys, candidates.sketches, strict=True))
-    candidates.records, candidates.keys = [], []
-    for record, key, sketch in found:
-        kind = duplicates.add_sketch(sketch)
+def _drop_duplicates(chunk: ProcessedChunk, duplicates: Deduplicator) -> None:
+    found, chunk.candidates = chunk.candidates, []
+    for candidate in found:
+        record = candidate.record
+        kind = duplicates.add_sketch(candidate.sketch)
         if kind is not None:
-            candidates.tally.take(f"{kind}_duplicate", record_example(record))
+            chunk.counts.drop(f"{kind}_duplicate", record["source"], record_example(record))
             continue
-        candidates.tally.keep(record)
-        candidates.records.append(record)
-        candidates.keys.append(key)
+        chunk.counts.keep(record, candidate.suspicious)
+        chunk.candidates.append(candidate)
 
 
-def _merged(work: WorkFolder) -> Tally:
-    tally = Tally()
-    for index in range(work.finished_chunks()):
-        tally.merge(work.tally(index))
-    return tally
-
-
-def _finish(work: WorkFolder, output: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _finish(work: WorkFolder, output: Path, settings: dict[str, Any], config: PrepareConfig) -> dict[str, Any]:
     """Write the result in `.work/final`, then move it out, the report last. Can be repeated when killed."""
     final = work.path / "final"
     shutil.rmtree(final, ignore_errors=True)
     final.mkdir()
-    shares = settings["validation_share"], settings["test_share"]
-    tally, stats = _merged(work), RecordStats()
-    writers = open_splits(final, *shares)
+    counts, stats = work.counts(), RecordStats()
+    writers = open_splits(final, config.split_sizes)
     keys = work.all_keys()
-    splits = assign_splits(keys["signature"], keys["numbers"], keys["exact"], *shares)
+    splits = assign_splits(keys["signature"], keys["numbers"], keys["exact"], config.validation_size, config.test_size)
     for record, split in zip(work.all_records(), splits, strict=True):
         writers[SPLITS[split]].add(record)
         stats.add(record, SPLITS[split])
     for writer in writers.values():
         writer.close()
-    report = build_report(tally, stats.summary(list(writers)), settings, fingerprint(settings))
+    report = build_report(counts, stats.summary(list(writers)), settings, fingerprint(settings))
     write_report(report, final)
-    if not tally.kept:
+    if not counts.kept:
         for name in ("dataset_dict.json", *writers):
             path = final / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -9,15 +9,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from hf_reason._files import write_atomically, write_json_atomically
 from hf_reason.data.clean.splits import SPLITS
-from hf_reason.data.record import DOMAINS, LANGUAGES
+from hf_reason.data.record import DOMAINS, LANGUAGES, Record
 
-from .checkpoint import write_json
-from .counts import TAKEN_BY, Tally
+from .counts import DROP_REASONS, SUSPICIOUS, Counts
 
-FORMAT = "hf_reason.prepare/1"
+FORMAT = "hf_reason.prepare/2"
 
-# Lengths in characters, `steps` in steps; 4 bytes a record and measure are kept.
+# Lengths in characters, `steps` in steps; 4 bytes per record and measure are kept.
 MEASURES = ("context", "chain", "answer", "steps")
 _PERCENTILES = (5, 25, 50, 75, 95, 99)
 _BINS = 30
@@ -28,11 +28,12 @@ LABELS = {
     "contaminated": "occurs in an evaluation file",
     "exact_duplicate": "exact duplicate",
     "near_duplicate": "near duplicate",
+    SUSPICIOUS: "suspicious: the answer contradicts its chain (kept)",
 }
 
 
 class RecordStats:
-    """Collects what the report says about the records that stayed."""
+    """Collects what the report says about the records that were kept."""
 
     def __init__(self) -> None:
         self._values = {name: array("I") for name in MEASURES}
@@ -40,7 +41,7 @@ class RecordStats:
         self._languages: Counter[str] = Counter()
         self._splits: Counter[str] = Counter()
 
-    def add(self, record: dict[str, Any], split: str) -> None:
+    def add(self, record: Record, split: str) -> None:
         steps = record["steps"]
         sizes = (len(record["context"]), sum(map(len, steps)), len(record["answer"]), len(steps))
         for name, size in zip(MEASURES, sizes, strict=True):
@@ -50,7 +51,7 @@ class RecordStats:
         self._splits[split] += 1
 
     def summary(self, splits: list[str]) -> dict[str, Any]:
-        """JSON-able: records a split, domain (and split) and language; percentiles and histograms."""
+        """JSON-able: records per split, domain (and split) and language; percentiles and histograms."""
         return {
             "splits": {split: self._splits[split] for split in splits},
             "domains": {
@@ -66,7 +67,7 @@ def describe(values: "array[int]") -> dict[str, Any]:
     """Mean, extremes, percentiles and a histogram of whole numbers; `{}` for none.
 
     The histogram's bins are equally wide (1, 2 or 5 times a power of ten) and reach up to the 99th percentile;
-    `over` counts what lies beyond, so that a single huge value does not flatten the rest.
+    `over` counts the values beyond, so that a single huge value does not flatten the rest.
     """
     import numpy as np
 
@@ -94,27 +95,44 @@ def _nice_width(least: float) -> int:
     return width
 
 
-def build_report(tally: Tally, summary: dict[str, Any], settings: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+def build_report(
+    counts: Counts, summary: dict[str, Any], settings: dict[str, Any], fingerprint: str
+) -> dict[str, Any]:
     """Put the report together.
 
     Args:
-        tally: the merged account of all chunks.
+        counts: The merged counts of all chunks.
         summary: `RecordStats.summary`.
-        settings: what the run was called with, as in `.work/settings.json`.
-        fingerprint: hash of the settings; the same fingerprint means the same data set.
+        settings: What the run was called with, as in `.work/settings.json`.
+        fingerprint: Hash of the settings; the same fingerprint means the same data set.
 
     Raises:
-        AssertionError: if in != out + taken.
+        AssertionError: if in != out + dropped, in all or in one of the files.
     """
-    tally.check()
-    kept_of = {name: {"in": came, "out": stayed} for name, (came, stayed) in tally.sources.items()}
+    counts.check()
+    dropped = counts.dropped
     report = {
         "format": FORMAT,
         "fingerprint": fingerprint,
-        "counts": {"in": tally.came_in, "out": tally.kept, "filters": {name: tally.taken[name] for name in TAKEN_BY}},
-        "files": kept_of,
+        "counts": {
+            "in": counts.read,
+            "out": counts.kept,
+            "filters": {reason: dropped[reason] for reason in DROP_REASONS},
+            SUSPICIOUS: counts.suspicious,
+        },
+        # Sorted: which file comes first must not depend on where the chunks were cut.
+        "files": {
+            name: {
+                "in": found.read,
+                "out": found.kept,
+                "filters": {reason: found.dropped[reason] for reason in DROP_REASONS if found.dropped[reason]},
+            }
+            for name, found in sorted(counts.files.items())
+        },
         **summary,
-        "examples": {name: tally.examples[name] for name in TAKEN_BY if name in tally.examples},
+        "examples": {
+            reason: counts.examples[reason] for reason in (*DROP_REASONS, SUSPICIOUS) if reason in counts.examples
+        },
         "settings": settings,
     }
     report["warnings"] = _warnings(report)
@@ -122,14 +140,23 @@ def build_report(tally: Tally, summary: dict[str, Any], settings: dict[str, Any]
 
 
 def _warnings(report: dict[str, Any]) -> list[str]:
+    counts = report["counts"]
     found = [
         f"The {split} split has only {rows} records; scores on it will be noisy."
         for split, rows in report["splits"].items()
-        if split != "train" and rows < _SMALL_SPLIT and report["counts"]["out"]
+        if split != "train" and rows < _SMALL_SPLIT and counts["out"]
     ]
-    for name, taken in report["counts"]["filters"].items():
-        if taken > report["counts"]["in"] / 2:
-            found.append(f"{name} took {taken} of {report['counts']['in']}: look at its examples before you go on.")
+    for reason, dropped in counts["filters"].items():
+        if dropped > counts["in"] / 2:
+            found.append(f"{reason} dropped {dropped} of {counts['in']} traces. Look at its examples first.")
+    for name, file in report["files"].items():
+        if not file["out"] and len(report["files"]) > 1:
+            found.append(f"{name}: none of its {file['in']} rows was kept.")
+    if counts[SUSPICIOUS]:
+        found.append(
+            f"{counts[SUSPICIOUS]} of {counts['out']} records are suspicious: their answer contradicts their chain. They "
+            "were kept. Look at the examples."
+        )
     return found
 
 
@@ -138,9 +165,9 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
     from .report_plot import draw_report
 
     picture = draw_report(report)
-    (folder / "report.png").write_bytes(picture)
-    (folder / "report.html").write_text(report_html(report, picture), encoding="utf-8")
-    write_json(folder / "report.json", report)
+    write_atomically(folder / "report.png", picture)
+    write_atomically(folder / "report.html", report_html(report, picture))
+    write_json_atomically(folder / "report.json", report)
 
 
 def report_html(report: dict[str, Any], picture: bytes) -> str:
@@ -149,16 +176,17 @@ def report_html(report: dict[str, Any], picture: bytes) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
-    flow = [(name, label(name), count) for name, count in report["counts"]["filters"].items()]
+    dropped = [(reason, label(reason), count) for reason, count in report["counts"]["filters"].items()]
     return environment.from_string(source).render(
         report=report,
-        flow=flow,
+        dropped=dropped,
+        suspicious=SUSPICIOUS,
         label=label,
         splits=[name for name in SPLITS if name in report["splits"]],
         picture=base64.b64encode(picture).decode(),
     )
 
 
-def label(name: str) -> str:
-    """A filter's name in words."""
-    return LABELS.get(name, name.replace("_", " "))
+def label(reason: str) -> str:
+    """A drop reason in words."""
+    return LABELS.get(reason, reason.replace("_", " "))

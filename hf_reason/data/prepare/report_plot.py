@@ -30,8 +30,8 @@ def draw_report(report: dict[str, Any]) -> bytes:
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 3)
         counts = report["counts"]
-        figure.suptitle(f"{counts['in']:,} traces in, {counts['out']:,} records out", fontsize=13, fontweight="bold")
-        _draw_flow(axes[0, 0], counts)
+        figure.suptitle(f"{counts['in']:,} traces read, {counts['out']:,} records kept", fontsize=13, fontweight="bold")
+        _draw_counts(axes[0, 0], counts)
         _draw_histogram(axes[0, 1], report, "steps", "Steps per chain", "steps")
         _draw_histogram(axes[0, 2], report, "chain", "Length of the chain", "characters")
         _draw_domains(axes[1, 0], report)
@@ -44,7 +44,7 @@ def draw_report(report: dict[str, Any]) -> bytes:
 
 
 def _bars(axis: "Axes", names: list[str], parts: list[tuple[str, list[int], Any]], legend: bool = False) -> None:
-    """Stacked horizontal bars, first name on top, each with its total and share behind it."""
+    """Stacked horizontal bars, the first name on top, each with its total and its percentage of all."""
     totals = [sum(values) for values in zip(*(values for _, values, _ in parts), strict=True)]
     left = [0] * len(names)
     for name, values, colour in parts:
@@ -63,11 +63,11 @@ def _bars(axis: "Axes", names: list[str], parts: list[tuple[str, list[int], Any]
         axis.legend(loc="lower right", frameon=False, fontsize=8)
 
 
-def _draw_flow(axis: "Axes", counts: dict[str, Any]) -> None:
-    axis.set_title("Where the traces went")
-    taken = {name: count for name, count in counts["filters"].items() if count}
-    names = ["kept", *(name.replace("_", " ") for name in taken)]
-    _bars(axis, names, [("", [counts["out"], *taken.values()], [_GREEN, *([_GREY] * len(taken))])])
+def _draw_counts(axis: "Axes", counts: dict[str, Any]) -> None:
+    axis.set_title("Traces kept and dropped")
+    dropped = {reason: count for reason, count in counts["filters"].items() if count}
+    names = ["kept", *(reason.replace("_", " ") for reason in dropped)]
+    _bars(axis, names, [("", [counts["out"], *dropped.values()], [_GREEN, *([_GREY] * len(dropped))])])
 
 
 def _draw_domains(axis: "Axes", report: dict[str, Any]) -> None:

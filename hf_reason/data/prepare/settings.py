@@ -1,60 +1,165 @@
-"""What a preparation was called with, as plain JSON.
+"""The settings of a preparation: `PrepareConfig`, and their description as plain JSON.
 
-It decides whether a killed run may go on and whether a finished result is up to date.
+The description decides whether a killed run may be resumed and whether a finished result is up to date.
 """
 
-import hashlib
+import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hf_reason._files import digest, file_digest
+from hf_reason._options import option
+from hf_reason._renamed import renamed
 from hf_reason.data.clean.filters import FilterConfig
-from hf_reason.data.record import DataError
+from hf_reason.data.read.dialogues import HISTORIES
+from hf_reason.data.read.layouts import LAYOUTS
+from hf_reason.data.record import DOMAINS, DataError
 from hf_reason.version import __version__
 
-# Libraries whose version can change which records stay.
+# Libraries whose version can change which records are kept.
 _LIBRARIES = ("rensa", "math-verify")
+# So that 0.7 and 0.3 leave nothing to train on, whatever the last digit of their sum.
+_ROUNDING = 1e-9
 
 
-def describe_settings(
-    sources: Sequence[str],
-    *,
-    schema: str | None,
-    history: str,
-    skip_broken: bool,
-    filters: FilterConfig,
-    domain_rules: str | None,
-    decontaminate: Sequence[str],
-    duplicate_threshold: float,
-    validation_share: float,
-    test_share: float,
-) -> dict[str, Any]:
+@renamed(validation_share="validation_size", test_share="test_size")
+@dataclass(kw_only=True)
+class PrepareConfig:
+    """Everything besides the sources that decides the result of `prepare`.
+
+    Parameters that control how the sources are read:
+        schema: Name of the layout of every source (see `hf_reason.data.read.layouts`); `None` detects it from the
+            columns of each row.
+        history: What happens to earlier turns of a dialogue. `"drop"`: the last assistant turn becomes the record,
+            earlier turns stay in its context without their thoughts; `"keep"`: their thoughts stay too; `"split"`:
+            each assistant turn with a thought becomes a record.
+        skip_broken: Count rows that cannot be read instead of stopping at the first one. A file in which no row has
+            a known layout is an error all the same.
+
+    Parameters that control which records are kept:
+        filters: Thresholds of the filters.
+        decontaminate: Evaluation files; a record that contains a problem of one of them is dropped.
+        duplicate_threshold: Similarity, in (0, 1], from which two records are near duplicates (see `Deduplicator`).
+
+    Parameters that control the domain of a record:
+        domain: Domain of every record. `None` takes the source's own name for it, or finds it by keyword rules.
+        domain_rules: YAML file with keyword rules that replace the built-in ones.
+
+    Parameters that control the splits:
+        validation_size: Fraction of the contexts that goes to validation, in [0, 1]; 0 makes no such split.
+        test_size: The same for test. The rest is the train split. A size of 1 puts everything into that one split.
+
+    Raises:
+        DataError: a value out of range or an unknown name; the message names the choices.
+    """
+
+    schema: str | None = option(
+        None, "Layout of the sources; detected from the columns by default.", choices=LAYOUTS, card=False
+    )
+    history: str = option("drop", "What happens to earlier turns of a dialogue.", choices=HISTORIES, card=False)
+    skip_broken: bool = option(False, "Count rows that cannot be read instead of stopping at the first.", card=False)
+    filters: FilterConfig = field(default_factory=FilterConfig, metadata={"help": "Thresholds of the filters."})
+    decontaminate: list[str] = option(
+        default_factory=list, help="Evaluation files; records that contain one of their problems are dropped.", card=False
+    )
+    duplicate_threshold: float = option(0.8, "Similarity from which records are near duplicates.", card=False)
+    domain: str | None = option(None, "Domain of every record, instead of keyword rules.", choices=DOMAINS, card=False)
+    domain_rules: str | None = option(None, "YAML file with your own domain rules.", card=False)
+    validation_size: float = option(0.05, "Fraction of the contexts for the validation split.", card=False)
+    test_size: float = option(0.05, "Fraction of the contexts for the test split; 1 makes a test set.", card=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.filters, FilterConfig):
+            raise DataError(f"filters must be a FilterConfig, got {type(self.filters).__name__}.")
+        self.decontaminate = _paths("decontaminate", self.decontaminate)
+        if self.domain_rules is not None:
+            self.domain_rules = str(self.domain_rules)
+        for name, value, known in (
+            ("schema", self.schema, LAYOUTS),
+            ("history", self.history, HISTORIES),
+            ("domain", self.domain, DOMAINS),
+        ):
+            if value is not None and value not in known:
+                raise DataError(f"Unknown {name} {value!r}.{nearest(value, known)} Choose from {', '.join(known)}.")
+        if self.domain is not None and self.domain_rules is not None:
+            raise DataError("domain tags every record, so domain_rules would have no effect. Give one of the two.")
+        if not 0 < self.duplicate_threshold <= 1:
+            raise DataError(f"duplicate_threshold {self.duplicate_threshold} must be above 0 and at most 1.")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        sizes = {"validation_size": self.validation_size, "test_size": self.test_size}
+        if list(sizes.values()).count(1) == 1:
+            # All of the records go to one split; the other one's default is not a wish.
+            sizes = {name: float(size == 1) for name, size in sizes.items()}
+        if min(sizes.values()) < 0 or sum(sizes.values()) > 1 + _ROUNDING:
+            raise DataError(
+                f"validation_size {self.validation_size} and test_size {self.test_size} must not be negative, and "
+                "their sum must be at most 1."
+            )
+        self.validation_size, self.test_size = sizes["validation_size"], sizes["test_size"]
+
+    @property
+    def split_sizes(self) -> dict[str, float]:
+        """The fraction of each split, in the order train, validation, test; they sum to 1."""
+        train = 1 - self.validation_size - self.test_size
+        return {
+            "train": train if train > _ROUNDING else 0.0,
+            "validation": self.validation_size,
+            "test": self.test_size,
+        }
+
+    @classmethod
+    def of(cls, config: "PrepareConfig | None", options: dict[str, Any]) -> "PrepareConfig":
+        """`config` (default: all defaults) with `options` set, as `prepare(config=..., **options)` takes them.
+
+        Raises:
+            TypeError: an option that does not exist; the message gives the nearest one.
+        """
+        known = [each.name for each in fields(PrepareConfig)]
+        for name in options:
+            if name in {each.name for each in fields(FilterConfig)}:
+                raise TypeError(f"prepare() got {name!r}, a threshold of the filters: filters=FilterConfig({name}=...).")
+            if name not in known and name not in PrepareConfig.__renamed__:  # type: ignore[attr-defined]
+                raise TypeError(
+                    f"prepare() has no argument {name!r}.{nearest(name, known)} Its options are {', '.join(known)}."
+                )
+        given = {name: getattr(config, name) for name in known} if config is not None else {}
+        return PrepareConfig(**given | options)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """` Did you mean 'x'?`, or nothing."""
+    found = difflib.get_close_matches(str(name), known, 1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def _paths(name: str, value: Any) -> list[str]:
+    if isinstance(value, str | Path):
+        return [str(value)]
+    if value is None or not all(isinstance(path, str | Path) for path in value):
+        raise DataError(f"{name} must be a list of paths, got {value!r}.")
+    return [str(path) for path in value]
+
+
+def describe_settings(sources: Sequence[str], config: PrepareConfig) -> dict[str, Any]:
     """Everything that decides the result. Files are named by their last component and known by their content.
 
     Raises:
-        DataError: if a file cannot be read, or a share or threshold is out of range.
+        DataError: if a file cannot be read.
     """
-    if not 0 < duplicate_threshold <= 1:
-        raise DataError(f"duplicate_threshold {duplicate_threshold} must be above 0 and at most 1.")
-    if validation_share < 0 or test_share < 0 or validation_share + test_share >= 1:
-        raise DataError(
-            f"validation_share {validation_share} and test_share {test_share}: they must not be negative, and "
-            "together they must leave something to train on (less than 1)."
-        )
+    described = {each.name: getattr(config, each.name) for each in fields(PrepareConfig)} | {
+        "filters": asdict(config.filters),
+        "domain_rules": _describe_file(Path(config.domain_rules)) if config.domain_rules else None,
+        "decontaminate": [entry for path in config.decontaminate for entry in _describe_source(path)],
+    }
     settings = {
         "sources": [entry for source in sources for entry in _describe_source(source)],
-        "schema": schema,
-        "history": history,
-        "skip_broken": skip_broken,
-        "filters": asdict(filters),
-        "domain_rules": _describe_file(Path(domain_rules)) if domain_rules else None,
-        "decontaminate": [_describe_file(Path(path)) for path in decontaminate],
-        "duplicate_threshold": duplicate_threshold,
-        "validation_share": validation_share,
-        "test_share": test_share,
+        **described,
         "versions": {"hf_reason": __version__} | {name: version(name) for name in _LIBRARIES},
     }
     return json.loads(json.dumps(settings))
@@ -62,8 +167,7 @@ def describe_settings(
 
 def fingerprint(settings: dict[str, Any]) -> str:
     """A hash (16 hex digits) of the settings."""
-    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return digest(json.dumps(settings, sort_keys=True, ensure_ascii=False))
 
 
 def _describe_source(source: str) -> list[dict[str, Any]]:
@@ -81,15 +185,10 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _describe_file(path: Path, name: str | None = None) -> dict[str, Any]:
-    digest = hashlib.blake2b(digest_size=16)
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        size = path.stat().st_size
+        return {"name": name or path.name, "bytes": path.stat().st_size, "blake2b": file_digest(path, size=16)}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    return {"name": name or path.name, "bytes": size, "blake2b": digest.hexdigest()}
 
 
 def _hub_revision(name: str) -> str | None:

@@ -1,18 +1,17 @@
-"""Writing the final `datasets` folder, row by row and byte for byte the same.
+"""Write the final `datasets` folder, row by row and byte for byte the same.
 
 The folder is what `DatasetDict.save_to_disk` writes and `datasets.load_from_disk` reads. It is written here because
 `save_to_disk` needs the whole split as a table first and stamps it with a random fingerprint.
 """
 
-import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_reason._files import file_digest, write_atomically, write_json_atomically
 from hf_reason.data.clean.splits import SPLITS
-from hf_reason.data.record import record_features
-
-from .checkpoint import write_json
+from hf_reason.data.record import Record, record_features
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +30,7 @@ class SplitWriter:
     def __init__(self, folder: Path, split: str):
         self._folder, self._split = folder, split
         self._schema = record_features().arrow_schema
-        self._buffer: list[dict[str, Any]] = []
+        self._buffer: list[Record] = []
         self._writer: pa.RecordBatchStreamWriter | None = None
         self._files: list[Path] = []
         self._bytes = 0
@@ -39,7 +38,7 @@ class SplitWriter:
         folder.mkdir(parents=True)
         self._open()
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Record) -> None:
         self._buffer.append(record)
         self.rows += 1
         if len(self._buffer) == _BATCH:
@@ -51,24 +50,21 @@ class SplitWriter:
 
         self._flush()
         self._shut()
-        digest = hashlib.blake2b(self._split.encode(), digest_size=8)
+        fingerprint = file_digest(*self._files, prefix=self._split)
         names = []
         for index, path in enumerate(self._files):
-            with open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
             names.append(f"data-{index:05d}-of-{len(self._files):05d}.arrow")
             path.rename(self._folder / names[-1])
         state: dict[str, Any] = {
             "_data_files": [{"filename": name} for name in names],
-            "_fingerprint": digest.hexdigest(),
+            "_fingerprint": fingerprint,
             "_format_columns": None,
             "_format_kwargs": {},
             "_format_type": None,
             "_output_all_columns": False,
             "_split": self._split,
         }
-        write_json(self._folder / "state.json", state)
+        write_json_atomically(self._folder / "state.json", state)
         DatasetInfo(features=record_features()).write_to_directory(str(self._folder), pretty_print=True)
 
     def _open(self) -> None:
@@ -98,9 +94,8 @@ class SplitWriter:
         self._buffer = []
 
 
-def open_splits(folder: Path, validation_share: float, test_share: float) -> dict[str, SplitWriter]:
-    """A writer for each split whose share is above 0, and the `dataset_dict.json` that lists them."""
-    shares = {"train": 1.0, "validation": validation_share, "test": test_share}
-    writers = {name: SplitWriter(folder / name, name) for name in SPLITS if shares[name] > 0}
-    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(writers)}), encoding="utf-8")
+def open_splits(folder: Path, sizes: Mapping[str, float]) -> dict[str, SplitWriter]:
+    """A writer for each split whose size is above 0, and the `dataset_dict.json` that lists them."""
+    writers = {name: SplitWriter(folder / name, name) for name in SPLITS if sizes[name] > 0}
+    write_atomically(folder / "dataset_dict.json", json.dumps({"splits": list(writers)}))
     return writers

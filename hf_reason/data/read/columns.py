@@ -1,8 +1,10 @@
-"""What stands in a row's columns, as text, or an error that names the column."""
+"""The values of a row's columns as text, or an error that names the column."""
 
 from typing import Any
 
-from .files import SourceError
+from hf_reason.answers.forms import boxed
+
+from .rows import SourceError
 
 Values = dict[str, Any]
 _HINTS = ("domain", "category", "subject", "problem_type", "cot_type", "repo_name")
@@ -10,7 +12,7 @@ _LONGEST_REFERENCE = 60
 
 
 def domain_hint(row: Values) -> str | None:
-    """What the source calls the row's domain: the first of its columns that says."""
+    """The source's own name for the row's domain: the first of its columns that has one."""
     for name in _HINTS:
         value = row.get(name)
         first = value[0] if isinstance(value, list) and value else value
@@ -29,7 +31,7 @@ def text_of(row: Values, column: str, *, required: bool = False) -> str:
     if not isinstance(value, str) or (required and not value.strip()):
         seen = "empty" if isinstance(value, str) else "null" if value is None else f"a {type(value).__name__}"
         raise SourceError(f"field {name!r} must be text, but is {seen}.")
-    # Half of a surrogate pair, which JSON can escape, is no text: nothing behind here could store it.
+    # Half of a surrogate pair, which JSON can escape, cannot be stored as UTF-8 later.
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -46,12 +48,7 @@ def answer_of(row: Values, column: str) -> str:
 
 def short_reference(text: str) -> str | None:
     """The reference in a text that may be a whole solution: what its last `\\boxed{}` holds, or the text if short."""
-    start = text.rfind("\\boxed{")
-    if start >= 0:
-        depth = 0
-        for position in range(start + 6, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[start + 7 : position].strip() or None
+    if (found := boxed(text)) is not None:
+        return found or None
     short = text.strip()
     return short if 0 < len(short) <= _LONGEST_REFERENCE and "\n" not in short else None

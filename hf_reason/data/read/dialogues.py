@@ -1,9 +1,9 @@
 """Dialogues -> traces: roles, tools, system texts, and what happens to earlier turns.
 
-The context of a trace is plain text. A single question stands there by itself; with earlier turns every turn
-is opened by its role ("User:" or 用户：). A system text is put in front unless it only says "you are a helpful
-assistant" or how to think and mark the answer, which is the renderer's business; tool definitions follow it as
-a list. Tool calls read `name(arguments)`, in the history and as an answer.
+The context of a trace is plain text. A single question is the whole context; with earlier turns every turn
+begins with its role ("User:" or 用户：). A system text is put in front unless it only says "you are a helpful
+assistant" or how to think and mark the answer, which the renderer does; tool definitions follow it as
+a list. Tool calls read `name(arguments)`, in the history and in an answer.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_reason.data.record import RawTrace, detect_language
 
-from .files import SourceError
+from .rows import SourceError
 from .think_tags import join_thought, without_prefill
 
 HISTORIES = ("drop", "keep", "split")
@@ -60,6 +60,21 @@ class Turn:
     thought: str = ""
     closed: bool = True
     reference: str | None = None
+
+
+def is_dialogue(value: object) -> bool:
+    """Whether a value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+
+
+def user_text(messages: list[dict[str, Any]]) -> str | None:
+    """What the user says in all turns, one a line; `None` if that is nothing, or no text."""
+    said = [
+        turn.get("content", turn.get("value"))
+        for turn in messages
+        if _ROLE.get(str(turn.get("role", turn.get("from"))).lower()) == "user"
+    ]
+    return "\n".join(text for text in said if isinstance(text, str)).strip() or None
 
 
 def _parts(content: object, field: str) -> tuple[str, str]:
@@ -119,7 +134,7 @@ def _result_text(content: str) -> str:
 
 
 def tools_text(tools: object, language: str) -> str:
-    """Tool definitions as a list of names, parameters and descriptions; text that is no JSON stays as it is."""
+    """Tool definitions as a list of names, parameters and descriptions; text that is not JSON stays as it is."""
     tools = _loaded(tools)
     if not tools:
         return ""
@@ -219,7 +234,7 @@ def dialogue_traces(
     turns, own_system, own_tools = read_turns(messages, field)
     answers = [index for index, turn in enumerate(turns) if turn.role == "assistant" and index > 0]
     if not answers:
-        raise SourceError(f"field {field!r} holds no assistant turn behind a question.")
+        raise SourceError(f"field {field!r} holds no assistant turn after a question.")
     if history == "split":
         chosen = [index for index in answers if turns[index].thought] or answers[-1:]
     else:

@@ -7,16 +7,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NoReturn
-
-from hf_reason.data.record import DataError
+from typing import IO
 
 from .json_stream import BrokenJson, stream_values
+from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
 FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 _ZIPPABLE = (".json", ".jsonl", ".ndjson", ".csv")
@@ -24,33 +22,8 @@ _ZIPPABLE = (".json", ".jsonl", ".ndjson", ".csv")
 _BOOKKEEPING = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<first>[\w.-]+))?(?::(?P<second>[\w.-]+))?")
 _PARQUET_BATCH = 256
-_MEND = "Fix it, or leave such rows out with skip_broken=True (--skip_broken)."
-
-
-class SourceError(DataError):
-    """A source that cannot be read, or a row in it that no adapter can use."""
-
-
-# Called for a row that cannot be read; it raises, or reports and lets the reading go on.
-OnBroken = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row as the file has it: `label` names the file, `number` counts from 1 (in JSONL: the line)."""
-
-    label: str
-    number: int
-    values: dict[str, Any]
-
-    @property
-    def where(self) -> str:
-        return f"{self.label}#{self.number}"
-
-
-def refuse(message: str) -> NoReturn:
-    """The default for broken rows."""
-    raise SourceError(message)
+# Columns whose text is kept as it is, even if it looks like a JSON list.
+_PLAIN_COLUMNS = ("question", "problem", "answer", "题目", "问题", "题干", "答案", "标准答案", "回答")
 
 
 def _format(path: Path) -> str | None:
@@ -64,14 +37,18 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _is_row(value: object, where: str, on_broken: OnBroken) -> bool:
+def _row(label: str, number: int, value: object, unit: str, on_broken: OnBroken, texts: bool) -> Row | None:
     if isinstance(value, dict):
-        return True
-    on_broken(f"{where}: a row must be a JSON object with named columns, not {type(value).__name__}. {_MEND}")
-    return False
+        return Row(label, number, value)
+    if texts and isinstance(value, str):
+        return Row(label, number, {"text": value})
+    kind = type(value).__name__
+    message = f"{label}, {unit} {number}: a row must be a JSON object with named columns, not {kind}. {FIX}"
+    on_broken(BrokenRow(label, number, message))
+    return None
 
 
-def _read_jsonl(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
+def _read_jsonl(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
     with _open(path) as file:
         for number, raw in enumerate(file, 1):
             try:
@@ -80,32 +57,34 @@ def _read_jsonl(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
                     continue
                 value = json.loads(line)
             except UnicodeDecodeError as error:
-                on_broken(f"{label}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). {_MEND}")
+                message = f"{label}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). {FIX}"
+                on_broken(BrokenRow(label, number, message))
             except (json.JSONDecodeError, RecursionError) as error:
                 detail = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-                on_broken(f"{label}, line {number}: not valid JSON ({detail}). {_MEND}")
+                on_broken(BrokenRow(label, number, f"{label}, line {number}: not valid JSON ({detail}). {FIX}"))
             else:
-                if _is_row(value, f"{label}, line {number}", on_broken):
-                    yield Row(label, number, value)
+                if (row := _row(label, number, value, "line", on_broken, texts)) is not None:
+                    yield row
 
 
-def _read_json(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
+def _read_json(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
     number = 0
     try:
         with _open(path) as file:
             for number, value in enumerate(stream_values(file), 1):
-                if _is_row(value, f"{label}, row {number}", on_broken):
-                    yield Row(label, number, value)
+                if (row := _row(label, number, value, "row", on_broken, texts)) is not None:
+                    yield row
     except BrokenJson as error:
-        on_broken(
-            f"{label}, line {error.line}: not valid JSON behind row {number} ({error}); the rest of the file cannot "
-            "be read. Fix it, or write the file as JSONL, where a broken line spoils only itself."
+        message = (
+            f"{label}, line {error.line}: not valid JSON after row {number} ({error}); the rest of the file cannot be "
+            "read. Fix it, or write the file as JSONL, where a broken line affects only itself."
         )
+        on_broken(BrokenRow(label, number + 1, message))
 
 
 def _parsed(column: str, text: str) -> object:
     """A CSV cell: lists and objects come as JSON."""
-    if text[:1] in ("[", "{") and text[-1:] in ("]", "}") and column not in ("question", "problem", "answer"):
+    if text[:1] in ("[", "{") and text[-1:] in ("]", "}") and column not in _PLAIN_COLUMNS:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
@@ -113,7 +92,7 @@ def _parsed(column: str, text: str) -> object:
     return text
 
 
-def _read_csv(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
+def _read_csv(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a thought is longer than the default limit
     with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
@@ -123,23 +102,25 @@ def _read_csv(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
             try:
                 cells = next(reader, None)
             except UnicodeDecodeError as error:
-                on_broken(
+                message = (
                     f"{label}, row {number}: not UTF-8 ({error.reason}); the rest of the file cannot be read. Convert "
                     "it first, for example with: iconv -f GBK -t UTF-8"
                 )
+                on_broken(BrokenRow(label, number, message))
                 return
             except csv.Error as error:
-                on_broken(f"{label}, row {number}: {error}. {_MEND}")
+                on_broken(BrokenRow(label, number, f"{label}, row {number}: {error}. {FIX}"))
                 continue
             if cells is None:
                 return
             if None in cells or None in cells.values():
-                on_broken(f"{label}, row {number}: not as many cells as the header has columns. {_MEND}")
+                message = f"{label}, row {number}: not as many cells as the header has columns. {FIX}"
+                on_broken(BrokenRow(label, number, message))
                 continue
             yield Row(label, number, {name: _parsed(name, cell) for name, cell in cells.items()})
 
 
-def _read_parquet(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
+def _read_parquet(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -151,7 +132,19 @@ def _read_parquet(path: Path, label: str, on_broken: OnBroken) -> Iterator[Row]:
                     number += 1
                     yield Row(label, number, values)
     except pa.ArrowException as error:
-        on_broken(f"{label}: not a readable Parquet file behind row {number} ({error}).")
+        message = f"{label}: not a readable Parquet file after row {number} ({error})."
+        on_broken(BrokenRow(label, number + 1, message))
+
+
+def _read_lines(path: Path, label: str) -> Iterator[Row]:
+    """A text file: each line that is not empty is a row with the column `text`."""
+    try:
+        with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield Row(label, number, {"text": line.strip()})
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{label}: not UTF-8 text ({error}). Convert it to UTF-8.") from error
 
 
 _READERS = {
@@ -183,8 +176,8 @@ def _read_saved(folder: Path, label: str) -> Iterator[Row]:
             yield Row(f"{label}/{name}".rstrip("/"), number, dict(values))
 
 
-def _read_folder(folder: Path, on_broken: OnBroken) -> Iterator[Row]:
-    """Files that a format fits, in the order of their paths; hidden ones and all others are passed over."""
+def _read_folder(folder: Path, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
+    """The files of a known format, in the order of their paths; hidden ones and all others are ignored."""
     found: list[Path] = []
     for parent, names, files in os.walk(folder):
         here = Path(parent)
@@ -204,7 +197,7 @@ def _read_folder(folder: Path, on_broken: OnBroken) -> Iterator[Row]:
         if path.is_dir():
             yield from _read_saved(path, folder.name if path == folder else label)
         else:
-            yield from _READERS[_format(path) or ".jsonl"](path, label, on_broken)
+            yield from _READERS[_format(path) or ".jsonl"](path, label, on_broken, texts)
 
 
 def _read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
@@ -216,7 +209,7 @@ def _read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
         rows = iter(datasets.load_dataset(name, config, split=split, streaming=True))
         first = list(next(rows, {}).items())
     except Exception as error:  # the libraries below raise dozens of kinds
-        offline = " The Hub is switched off here (HF_HUB_OFFLINE)." if constants.HF_HUB_OFFLINE else ""
+        offline = " The Hub is switched off (HF_HUB_OFFLINE)." if constants.HF_HUB_OFFLINE else ""
         raise SourceError(
             f"Cannot read split {split!r} of the Hub data set {label}: {error}.{offline} Check the name "
             "(user/name:split or user/name:configuration:split) and the network, or download it and give the path."
@@ -225,26 +218,30 @@ def _read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
         yield Row(label, number, dict(values))
 
 
-def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse) -> Iterator[Row]:
-    """The rows of a file, a folder or a Hub data set; whether it exists is checked at once.
+def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, texts: bool = False) -> Iterator[Row]:
+    """The rows of a file, a folder or a Hub data set. Raises at once if it does not exist.
 
     Args:
         source: A `.json` (an array, one object, or several), `.jsonl`, `.csv` (each also `.gz`) or `.parquet` file;
             a folder of them, read recursively in the order of the paths; a folder that `save_to_disk` wrote; or a
             Hub name, `"user/name"`, `"user/name:split"` or `"user/name:configuration:split"` (default split:
             train).
-        on_broken: Called with a message for each row that cannot be read; if it returns, reading goes on.
+        on_broken: Called for each row that cannot be read; if it returns, reading continues with the next row.
+        texts: Also accept rows that are plain text, as the column `text`: strings in JSON, and the lines of a file
+            of any other format.
 
     Raises:
         SourceError: if there is no such source, or its format is not known.
     """
     path = Path(source)
     if path.is_dir():
-        return _read_folder(path, on_broken)
+        return _read_folder(path, on_broken, texts)
     if path.exists():
         if (kind := _format(path)) is None:
+            if texts:
+                return _read_lines(path, path.name)
             raise SourceError(f"{path}: not a format that can be read. Known: {', '.join(FORMATS)}, and .gz of text.")
-        return _READERS[kind](path, path.name, on_broken)
+        return _READERS[kind](path, path.name, on_broken, texts)
     name = _HUB_NAME.fullmatch(os.fspath(source))
     looks_local = _format(path) or path.parent.is_dir() and path.parent != Path(".")
     if name is None or looks_local or os.fspath(source).startswith((".", "/", "~")):
@@ -255,5 +252,5 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse) ->
 
 
 def close_rows(rows: Iterator[Row]) -> closing:
-    """A context in which `rows` is read, and after which its file is closed."""
+    """A context in which `rows` is read; its file is closed at the end."""
     return closing(rows)  # type: ignore[type-var]

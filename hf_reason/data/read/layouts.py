@@ -1,8 +1,8 @@
-"""One adapter for each layout that published reasoning data has: a row of columns -> traces.
+"""One adapter for each layout of published reasoning data: a row of columns -> traces.
 
 `ADAPTERS` is in the order of detection, the most specific layout first. An adapter names the columns it wants;
 `a|b` means either. Columns that hold lists only match lists, so that a column `steps` which counts them (an
-integer) is no chain.
+integer) is not taken for a chain. Chinese names of columns are translated before (chinese_columns.py).
 """
 
 import re
@@ -10,15 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hf_reason.answers.equations import format_number, steps_from_equation, write_like
 from hf_reason.data.record import RawTrace
 
 from .columns import Values, answer_of, domain_hint, short_reference, text_of
 from .dialogues import dialogue_traces
-from .files import SourceError
+from .rows import SourceError
 from .think_tags import join_thought, split_thought, without_prefill
 
 Convert = Callable[[Values, str], list[RawTrace]]
 _QUESTION = "question|problem|prompt|query|instruction"
+_CONTEXT = f"context|{_QUESTION}"
+_ANSWER = "answer|response|output"
 _THOUGHT = "reasoning|thought|thinking|cot|rationale|thought_process|chain_of_thought|reasoning_content"
 
 
@@ -63,14 +66,18 @@ class Adapter:
 
 
 def _columns(question: str, thought: str, answer: str, reference: str | None = None, whole: bool = False) -> Convert:
-    """A layout with a column each for question, thought and answer."""
+    """A layout with a column each for question, thought and answer; `task` is read where the question has none."""
 
     def convert(row: Values, history: str) -> list[RawTrace]:
         parts = join_thought(text_of(row, thought), answer_of(row, answer))
         known = answer_of(row, reference) if reference else ""
+        context = text_of(row, question, required=True)
+        if next(name for name in question.split("|") if name in row) == "instruction":
+            context = _with_input(row, context)
         return [
             RawTrace(
-                context=text_of(row, question, required=True),
+                context=context,
+                task=text_of(row, "task") if question == "context" else "",
                 thought=parts.thought,
                 answer=parts.answer,
                 reference=(known or None) if whole else short_reference(known),
@@ -80,14 +87,20 @@ def _columns(question: str, thought: str, answer: str, reference: str | None = N
     return convert
 
 
+def _with_input(row: Values, question: str) -> str:
+    """A question or an instruction with the `input` that it is about."""
+    more = text_of(row, "input").strip()
+    return f"{question}\n\n{more}" if more else question
+
+
 def _message(question: str, message: str, reference: str | None = None) -> Convert:
-    """A layout with thought and answer in one column; `input` may add to an instruction."""
+    """A layout with thought and answer in one column; an instruction may have an `input`."""
 
     def convert(row: Values, history: str) -> list[RawTrace]:
         parts = split_thought(text_of(row, message))
         context = text_of(row, question, required=True)
-        if question != "input" and (more := text_of(row, "input").strip()):
-            context = f"{context}\n\n{more}"
+        if question != "input":
+            context = _with_input(row, context)
         known = short_reference(answer_of(row, reference)) if reference and reference in row else None
         return [RawTrace(without_prefill(context), "", parts.thought, None, parts.answer, known, closed=parts.closed)]
 
@@ -156,6 +169,12 @@ def _record(row: Values, history: str) -> list[RawTrace]:
     ]
 
 
+def _question_steps(row: Values, history: str) -> list[RawTrace]:
+    known = answer_of(row, "reference_answer").strip() or None
+    context, answer = text_of(row, _CONTEXT, required=True), answer_of(row, _ANSWER)
+    return [RawTrace(context, text_of(row, "task"), None, _steps(row), answer, known)]
+
+
 def _article(row: Values, history: str) -> list[RawTrace]:
     """The article's own layout; without a column `answer` the last step is the conclusion."""
     steps = _steps(row)
@@ -165,8 +184,6 @@ def _article(row: Values, history: str) -> list[RawTrace]:
 
 def _word_problem(row: Values, history: str) -> list[RawTrace]:
     """Steps out of the equation; one that cannot be worked off step by step gives an empty thought."""
-    from hf_reason.answers.equations import format_number, steps_from_equation, write_like
-
     reference = answer_of(row, "answer|ans")
     trace = RawTrace(
         text_of(row, "question|original_text", required=True),
@@ -199,14 +216,14 @@ def _solution(row: Values, history: str) -> list[RawTrace]:
 
 def _plain(row: Values, history: str) -> list[RawTrace]:
     """Question and answer; the answer may hold the thought in tags, or GSM8K's solution in front of `####`."""
-    text = answer_of(row, "answer|response|output")
+    text = answer_of(row, _ANSWER)
     question = text_of(row, _QUESTION, required=True)
     solution, mark, answer = text.rpartition("\n#### ")
     if mark:
         lines = re.sub(r"<<[^<>]*>>", "", solution).splitlines()
         return [RawTrace(question, steps=lines, answer=answer.strip(), reference=answer.strip())]
     parts = split_thought(text)
-    known = answer_of(row, "answer_num").strip() or None
+    known = answer_of(row, "answer_num|reference_answer").strip() or None
     return [RawTrace(question, "", parts.thought, None, parts.answer, known, closed=parts.closed)]
 
 
@@ -267,8 +284,15 @@ _LAYOUTS = (
         (_QUESTION, _THOUGHT, "answer|response|content"),
         _columns(_QUESTION, _THOUGHT, "answer|response|content", "reference_answer", whole=True),
     ),
+    Adapter(
+        "context_reasoning_answer",
+        ("context", _THOUGHT, "answer|response|content"),
+        _columns("context", _THOUGHT, "answer|response|content", "reference_answer", whole=True),
+    ),
     Adapter("word_problem", ("question|original_text", "equation", "answer|ans"), _word_problem, domain="math"),
     Adapter("question_solution_answer", (_QUESTION, "solution", "answer"), _solution, domain="math"),
-    Adapter("question_answer", (_QUESTION, "answer|response|output"), _plain),
+    Adapter("question_steps_answer", (_CONTEXT, "steps", _ANSWER), _question_steps, lists=("steps",)),
+    Adapter("question_answer", (_QUESTION, _ANSWER), _plain),
 )
 ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _LAYOUTS}
+LAYOUTS = tuple(ADAPTERS)

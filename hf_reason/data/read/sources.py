@@ -3,87 +3,31 @@
     for record in read_records("traces.jsonl"):
         ...
 
-The layout of each row is told by its columns (adapters.py); `schema=` overrides. Files, folders and Hub data
-sets are streamed (readers.py).
+The layout of each row is detected from its columns (layouts.py), or given by `schema=`. Files, folders and Hub data
+sets are streamed (files.py).
 """
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from hf_reason.data.record import DOMAINS, RawTrace, make_record
+from hf_reason.data.record import DOMAINS, RawTrace, Record, make_record
 from hf_reason.data.segment.steps import split_steps, strip_sequence
 
+from .chinese_columns import KNOWN_NAMES
+from .detection import LayoutDetector, UnknownLayoutError, detect, normal_row
 from .dialogues import HISTORIES
-from .files import OnBroken, Row, SourceError, close_rows, open_source, refuse
-from .layouts import ADAPTERS, Adapter
+from .files import close_rows, open_source
+from .layouts import ADAPTERS
+from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
-__all__ = ["ADAPTERS", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
+__all__ = ["ADAPTERS", "KNOWN_NAMES", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
 
 _log = logging.getLogger(__name__)
-# Columns that some files hold as JSON text.
-_JSON_LISTS = ("messages", "conversations", "steps", "generations")
-_MEND = "Fix it, or leave such rows out with skip_broken=True (--skip_broken)."
-
-
-def _layouts() -> str:
-    return "\n".join(f"  {adapter.name}: {', '.join(adapter.wants)}" for adapter in ADAPTERS.values())
-
-
-def _normal(values: dict[str, Any]) -> dict[str, Any]:
-    """A row without a wrapper `{"layout", "row", ...}`, its lists as lists."""
-    if isinstance(values.get("row"), dict) and isinstance(values.get("layout"), str):
-        values = values["row"]
-    parsed = {}
-    for name in _JSON_LISTS:
-        text = values.get(name)
-        if isinstance(text, str) and text.lstrip()[:1] == "[":
-            try:
-                parsed[name] = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-    return {**values, **parsed} if parsed else values
-
-
-def detect(row: dict[str, Any]) -> Adapter | None:
-    """The adapter whose columns `row` has, the most specific first; `None` if there is none."""
-    return next((adapter for adapter in ADAPTERS.values() if adapter.matches(row)), None)
-
-
-class _Detector:
-    """`detect`, once for each set of columns and the kinds of list in them."""
-
-    def __init__(self, schema: str | None):
-        self._chosen = ADAPTERS[schema] if schema else None
-        self._known: dict[frozenset[tuple[str, bool]], Adapter] = {}
-
-    def __call__(self, row: Row, values: dict[str, Any]) -> Adapter:
-        key = frozenset((name, isinstance(value, list)) for name, value in values.items())
-        if (adapter := self._known.get(key)) is not None:
-            return adapter
-        if self._chosen is not None:
-            if missing := self._chosen.missing(values):
-                raise SourceError(
-                    f"{row.where}: schema {self._chosen.name!r} wants {', '.join(missing)}, which the row lacks or "
-                    f"has with another type; its columns are {', '.join(values) or 'none'}."
-                )
-            self._known[key] = self._chosen
-            return self._chosen
-        adapter = detect(values)
-        if adapter is None:
-            raise SourceError(
-                f"{row.where}: unknown layout. Its columns are {', '.join(values) or 'none'}; the known layouts want "
-                f"(a|b: either)\n{_layouts()}\nRename the columns, or name a layout with schema= (--schema)."
-            )
-        self._known[key] = adapter
-        return adapter
-
-    @property
-    def found_any(self) -> bool:
-        return bool(self._known)
+# A file whose first rows are all of unknown layout is given up, even if broken rows are skipped.
+_UNKNOWN_ROWS = 1000
 
 
 def read_traces(
@@ -93,50 +37,86 @@ def read_traces(
     skip_broken: bool = False,
     on_broken: OnBroken | None = None,
 ) -> Iterator[RawTrace]:
-    """Stream the traces of a file, a folder or a Hub data set (`open_source` says which).
+    """Stream the traces of a file, a folder or a Hub data set (see `open_source`).
 
     Args:
         source: Path or Hub name.
-        schema: Name of a layout in `ADAPTERS`; `None` tells it by the columns of each row.
-        history: What becomes of earlier turns in a dialogue, `"drop"`, `"keep"` or `"split"`; see
+        schema: Name of a layout in `ADAPTERS`; `None` detects it from the columns of each row.
+        history: What happens to earlier turns of a dialogue: `"drop"`, `"keep"` or `"split"`; see
             `dialogue_traces`.
-        skip_broken: Pass over rows that cannot be read instead of stopping at the first one.
-        on_broken: Called with a message for each row passed over; by default it is logged as a warning.
+        skip_broken: Skip rows that cannot be read instead of stopping at the first one.
+        on_broken: Called with each `BrokenRow` that is skipped; by default it is logged as a warning.
 
     Raises:
         SourceError: at once for a source, schema or history that does not exist; while reading for a row that
-            cannot be read (file, row and field are named) or whose layout is not known. A source none of whose
-            rows has a known layout is refused with `skip_broken`, too.
+            cannot be read (file, row and field are named) or whose layout is not known. A file in which no row has a
+            known layout is an error even with `skip_broken`.
     """
     if schema is not None and schema not in ADAPTERS:
         raise SourceError(f"Unknown schema {schema!r}. Known: {', '.join(ADAPTERS)}.")
     if history not in HISTORIES:
         raise SourceError(f"Unknown history policy {history!r}. Known: {', '.join(HISTORIES)}.")
-    broken = (on_broken or _log.warning) if skip_broken else refuse
-    return _traces(open_source(source, broken), _Detector(schema), history, broken)
+    broken = (on_broken or _log_broken) if skip_broken else refuse
+    return _traces(open_source(source, broken), LayoutDetector(schema), history, broken)
 
 
-def _traces(rows: Iterator[Row], detector: _Detector, history: str, broken: OnBroken) -> Iterator[RawTrace]:
+def _log_broken(row: BrokenRow) -> None:
+    _log.warning("%s", row)
+
+
+class _UnknownRows:
+    """The rows of unknown layout at the beginning of a file, until a row of it has a known one."""
+
+    def __init__(self) -> None:
+        self._label: str | None = None
+        self._error: UnknownLayoutError | None = None
+        self._count = 0
+
+    def known(self, row: Row) -> None:
+        self.next_file(row.label)
+        self._error = None
+        self._count = -1  # a file with one known row is not given up
+
+    def add(self, row: Row, error: UnknownLayoutError) -> None:
+        self.next_file(row.label)
+        if self._count >= 0:
+            self._error = self._error or error
+            self._count += 1
+            if self._count == _UNKNOWN_ROWS:
+                raise error
+
+    def next_file(self, label: str | None) -> None:
+        """Raise the error of the file before, if none of its rows had a known layout."""
+        if label != self._label:
+            if self._error is not None:
+                raise self._error
+            self._label, self._count = label, 0
+
+
+def _traces(rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken) -> Iterator[RawTrace]:
+    unknown = _UnknownRows()
     with close_rows(rows):
         for row in rows:
-            values = _normal(row.values)
+            values = normal_row(row.values)
             try:
                 adapter = detector(row, values)
-            except SourceError as error:
-                if not detector.found_any:
-                    raise
-                broken(str(error))
+            except UnknownLayoutError as error:
+                unknown.add(row, error)
+                broken(BrokenRow(row.label, row.number, str(error)))
                 continue
+            unknown.known(row)
             try:
                 traces = adapter.traces(values, history)
             except SourceError as error:
-                broken(f"{row.where} (layout {adapter.name}): {error} {_MEND}")
+                message = f"{row.where} (layout {adapter.name}): {error} {FIX}"
+                broken(BrokenRow(row.label, row.number, message))
                 continue
             for trace in traces:
                 yield replace(trace, source=row.where)
+    unknown.next_file(None)
 
 
-def trace_to_record(trace: RawTrace) -> dict[str, Any]:
+def trace_to_record(trace: RawTrace) -> Record:
     """The record of a trace: its chain in steps without numbering.
 
     The domain is the trace's own if it is one of the eight, else general; `DomainTagger` knows more.
@@ -153,9 +133,7 @@ def trace_to_record(trace: RawTrace) -> dict[str, Any]:
     )
 
 
-def read_records(
-    source: str | os.PathLike[str], schema: str | None = None, **options: Any
-) -> Iterator[dict[str, Any]]:
+def read_records(source: str | os.PathLike[str], schema: str | None = None, **options: Any) -> Iterator[Record]:
     """Stream the records of a source, unfiltered: `trace_to_record` of what `read_traces` gives.
 
     `options` are those of `read_traces`: `history`, `skip_broken`, `on_broken`.

@@ -4,7 +4,7 @@ import random
 import re
 from typing import Any
 
-from hf_reason.data.record import cjk_share, record_id
+from hf_reason.data.record import cjk_ratio, record_id
 
 # (words the sentence is about, the sentence, smallest and largest number). A sentence is passed over when the
 # record speaks of one of the words, since then it might be read as a part of the problem.
@@ -90,7 +90,7 @@ def _ends_sentence(text: str, at: int) -> bool:
         return after == "\n"
     if char in "。！？":
         return after not in tuple("”’」』。！？.!?…")
-    if char not in ".．!?" or not (after.isspace() or cjk_share(after) == 1.0 and after.isalpha()):
+    if char not in ".．!?" or not (after.isspace() or cjk_ratio(after) == 1.0 and after.isalpha()):
         return False
     return char != "." or not _ABBREVIATION.search(before)
 
@@ -110,7 +110,7 @@ def insert_distractor(record: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     task, answer = record.get("task", ""), record.get("answer", "")
     rng = random.Random(f"{seed}/{record_id(context, task, answer)}")
     known = "\n".join((context, task, *record.get("steps", ()), answer)).lower()
-    chinese = cjk_share(context) >= 0.5 if re.search(r"[^\W\d_]{2}", context) else record.get("language") != "en"
+    chinese = cjk_ratio(context) >= 0.5 if re.search(r"[^\W\d_]{2}", context) else record.get("language") != "en"
 
     choices = list(_CHINESE if chinese else _ENGLISH)
     rng.shuffle(choices)

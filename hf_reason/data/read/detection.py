@@ -1,0 +1,92 @@
+"""Which layout a row has, and an error that helps where it has none."""
+
+import json
+from typing import Any
+
+from .chinese_columns import KNOWN_NAMES, english_columns
+from .layouts import ADAPTERS, Adapter
+from .rows import Row, SourceError
+
+# Columns that some files hold as JSON text.
+_JSON_LISTS = ("messages", "conversations", "steps", "generations")
+_NEAREST = 3
+
+
+class UnknownLayoutError(SourceError):
+    """A row that no layout fits."""
+
+
+def normal_row(values: dict[str, Any]) -> dict[str, Any]:
+    """A row without a wrapper `{"layout", "row", ...}`, with English names of columns, its lists as lists."""
+    if isinstance(values.get("row"), dict) and isinstance(values.get("layout"), str):
+        values = values["row"]
+    values = english_columns(values)
+    parsed = {}
+    for name in _JSON_LISTS:
+        text = values.get(name)
+        if isinstance(text, str) and text.lstrip()[:1] == "[":
+            try:
+                parsed[name] = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+    return {**values, **parsed} if parsed else values
+
+
+def detect(row: dict[str, Any]) -> Adapter | None:
+    """The adapter whose columns `row` has, the most specific first; `None` if there is none."""
+    return next((adapter for adapter in ADAPTERS.values() if adapter.matches(row)), None)
+
+
+class LayoutDetector:
+    """`detect`, or a check of the chosen `schema`, once for each set of columns and the kinds of list in them."""
+
+    def __init__(self, schema: str | None = None):
+        self._chosen = ADAPTERS[schema] if schema else None
+        self._known: dict[frozenset[tuple[str, bool]], Adapter] = {}
+
+    def __call__(self, row: Row, values: dict[str, Any]) -> Adapter:
+        """The adapter of a row.
+
+        Args:
+            row: The row as the file has it, for the message.
+            values: Its `normal_row`.
+
+        Raises:
+            UnknownLayoutError: with the columns that the row has and the layouts that come nearest.
+        """
+        key = frozenset((name, isinstance(value, list)) for name, value in values.items())
+        if (adapter := self._known.get(key)) is not None:
+            return adapter
+        columns = ", ".join(map(str, row.values)) or "none"
+        if self._chosen is not None:
+            if missing := self._chosen.missing(values):
+                raise UnknownLayoutError(
+                    f"{row.where}: schema {self._chosen.name!r} wants {', '.join(missing)}, which the row lacks or "
+                    f"has with another type; its columns are {columns}."
+                )
+            adapter = self._chosen
+        else:
+            adapter = detect(values)
+            if adapter is None:
+                raise UnknownLayoutError(
+                    f"{row.where}: unknown layout. Its columns are {columns}.{_nearest(values)} The known layouts want "
+                    f"(a|b: either)\n{_layouts()}\nChinese names work too: {', '.join(KNOWN_NAMES)}.\n"
+                    "Rename the columns, or name a layout with schema= (--schema)."
+                )
+        self._known[key] = adapter
+        return adapter
+
+
+def _layouts() -> str:
+    return "\n".join(f"  {adapter.name}: {', '.join(adapter.wants)}" for adapter in ADAPTERS.values())
+
+
+def _nearest(values: dict[str, Any]) -> str:
+    """The layouts that lack the fewest columns, as a sentence; empty if the row has no column of any."""
+    found = []
+    for adapter in ADAPTERS.values():
+        missing = adapter.missing(values)
+        if len(missing) < len(adapter.wants):
+            found.append((len(missing), -len(adapter.wants), adapter.name, missing))
+    listed = [f"{name} (lacks {', '.join(missing)})" for *_, name, missing in sorted(found)[:_NEAREST]]
+    return f" Nearest layouts: {'; '.join(listed)}." if listed else ""
