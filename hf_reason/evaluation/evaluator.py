@@ -1,7 +1,8 @@
 """Evaluate a model on records: generate, take the outputs apart, score every step, and sum up.
 
-results = evaluate_model(model, tokenizer, records, max_new_tokens=512, distractors=True)
-print(format_table(results))
+result = evaluate_model(model, tokenizer, records, max_completion_length=512, distractors=True)
+print(result.answer_accuracy, result.by_domain["math"].step_accuracy)
+print(format_table(result))
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,16 +11,20 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from hf_reason.data.record import DataError, cjk_share
+from hf_reason._renamed import renamed
+from hf_reason.data.record import DataError
 from hf_reason.data.synthetic.distractors import insert_distractor
 from hf_reason.generation.batching import decode_ids, generate_ids, generation_config, model_device
 from hf_reason.generation.budgets import thought_budgets
 from hf_reason.generation.distributed import once
-from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse, template_hash
+from hf_reason.generation.voting import check_voting
+from hf_reason.text.render import build_prompt, template_hash
 from hf_reason.text.spans import prompt_token_ids
 
-from . import scoring
-from .aggregate import ScoredOutput, all_figures, answer_accuracy
+from .aggregate import Summary
+from .judging import Output, answer_inputs, predictions, read_outputs, scored_outputs
+from .metric_loading import load_metrics
+from .result import EvaluationResult
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,14 @@ class _Run:
         options: dict[str, Any] = {"instructions": self.instructions, "thinking": self.thinking}
         return [build_prompt(record, self.tokenizer, **options) for record in records]
 
-    def generate(
-        self, prompts: Sequence[str], records: Sequence[Mapping[str, Any]]
-    ) -> list[list[tuple[list[int], bool]]]:
-        """The outputs of each prompt: their tokens, and whether the thought was closed by force."""
+    def outputs(self, records: Sequence[Mapping[str, Any]]) -> list[Output]:
+        """Generate for the records; what was written comes back in the order of records and samples."""
+        prompts = self.prompts(records)
         steer, thought = None, self.max_thought_tokens
         if thought is not None:
             rest = self.config.max_new_tokens - thought
             steer = thought_budgets(self.tokenizer, prompts, self.config, thought, rest)
-        outputs = generate_ids(
+        written = generate_ids(
             self.model,
             [prompt_token_ids(prompt, self.tokenizer) for prompt in prompts],
             self.config,
@@ -61,11 +65,10 @@ class _Run:
             tasks=[record.get("domain") for record in records],
         )
         if steer is None:
-            return [[(ids, False) for ids in samples] for samples in outputs]
-        return [[(written.ids, written.closed_by != "model") for written in samples] for samples in outputs]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return decode_ids(self.tokenizer, ids)
+            pairs = [[(ids, False) for ids in samples] for samples in written]
+        else:
+            pairs = [[(sample.ids, sample.closed_by != "model") for sample in samples] for samples in written]
+        return read_outputs(prompts, pairs, lambda ids: decode_ids(self.tokenizer, ids))
 
 
 def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -79,81 +82,15 @@ def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     f"records[{number}]: field {name!r} is {type(row.get(name)).__name__}, not {kind.__name__}. "
                     "Pass records as hf_reason.data.load_cot_sft_dataset or make_record give them."
                 )
+        if not all(isinstance(step, str) for step in row["steps"]):
+            raise DataError(f"records[{number}]: field 'steps' must be a list of texts, one for each step.")
+        try:  # the metrics keep their inputs in Arrow tables, after hours of generation
+            "".join((*row["steps"], row["answer"])).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"records[{number}]: a step or the answer is not valid Unicode: {error.reason}."
+            ) from error
     return rows
-
-
-def _thought_tokens(run: _Run, ids: Sequence[int], text: str, opened: str) -> int:
-    """Generated tokens up to the one that completes `</think>`."""
-    if CLOSE_TAG not in text:
-        return 0 if parse(opened + text).closed else len(ids)
-    low, high = 1, len(ids)
-    while low < high:
-        middle = (low + high) // 2
-        if CLOSE_TAG in run.decode(ids[:middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
-def _prediction(
-    run: _Run, record: Mapping[str, Any], prompt: str, output: tuple[list[int], bool], sample: int
-) -> dict[str, Any]:
-    """One output, taken apart."""
-    ids, forced = output
-    text = run.decode(ids)
-    # What the prompt has opened belongs to the output: else a thought that was cut looks like an answer.
-    opened = opened_by_prompt(prompt)
-    parsed = parse(opened + text)
-    return {
-        "id": record.get("id", ""),
-        "sample": sample,
-        "prompt": prompt,
-        "text": text,
-        "steps": parsed.steps,
-        "answer": parsed.answer,
-        "reference": record["answer"],
-        "closed": scoring.is_closed(opened + text) and not forced,
-        "correct": scoring.answer_correct(parsed.answer, record["answer"]),
-        "num_tokens": len(ids),
-        "thought_tokens": _thought_tokens(run, ids, text, opened),
-    }
-
-
-def _scored(number: int, record: Mapping[str, Any], prediction: Mapping[str, Any]) -> ScoredOutput:
-    steps, text = prediction["steps"], prediction["text"]
-    covered, key_results = scoring.key_coverage(steps, record["steps"])
-    language = record.get("language") or ("zh" if cjk_share(record["context"]) >= 0.5 else "en")
-    plain = text.replace(OPEN_TAG, "").replace(CLOSE_TAG, "").strip()
-    return ScoredOutput(
-        record=number,
-        domain=record.get("domain") or "general",
-        reference_steps=len(record["steps"]),
-        correct=prediction["correct"],
-        steps=len(steps),
-        step_score=scoring.score_steps(steps, record["steps"]),
-        covered=covered,
-        key_results=key_results,
-        thought_tokens=prediction["thought_tokens"],
-        closed=prediction["closed"],
-        loops=scoring.is_loop(text, steps),
-        chinese=cjk_share(plain) if plain and language == "zh" else None,
-    )
-
-
-def _judge(
-    run: _Run,
-    records: Sequence[Mapping[str, Any]],
-    prompts: Sequence[str],
-    outputs: Sequence[Sequence[tuple[list[int], bool]]],
-) -> tuple[list[dict[str, Any]], list[ScoredOutput]]:
-    predictions, scored = [], []
-    for number, (record, prompt, samples) in enumerate(zip(records, prompts, outputs, strict=True)):
-        for sample, output in enumerate(samples):
-            prediction = _prediction(run, record, prompt, output, sample)
-            predictions.append(prediction)
-            scored.append(_scored(number, record, prediction))
-    return predictions, scored
 
 
 def _settings(run: _Run) -> dict[str, Any]:
@@ -166,15 +103,17 @@ def _settings(run: _Run) -> dict[str, Any]:
     return {**dict(sorted(settings.items())), **budget, "batch_size": run.batch_size, "thinking": run.thinking}
 
 
+@renamed(max_new_tokens="max_completion_length")
 def evaluate_model(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     records: Iterable[Mapping[str, Any]],
     *,
-    max_new_tokens: int = 512,
+    max_completion_length: int = 512,
     max_thought_tokens: int | None = None,
     batch_size: int = 16,
     num_samples: int = 1,
+    vote: bool = False,
     temperature: float | None = None,
     seed: int = 0,
     distractors: bool = False,
@@ -183,59 +122,63 @@ def evaluate_model(
     generation_kwargs: Mapping[str, Any] | None = None,
     return_predictions: bool = False,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Generate an output for each record and score it against the record's steps and answer.
 
-    Model and tokenizer are left as they were (mode, settings, padding side). Under a distributed launch every
-    process must call this with the same records; each generates its share, and all get the same result.
+    The figures are those of the five metrics, which are loaded through `evaluate.load(metric_path(name))`. Model and
+    tokenizer are left as they were (mode, settings, padding side). Under a distributed launch every process must call
+    this with the same records; each generates its part of the batches, and all get the same result.
 
     Args:
         model: A causal LM with `generate`, on its device.
         tokenizer: Its tokenizer; prompts are those of `hf_reason.text.encode_prompt`.
-        records: Records; `context`, `steps` and `answer` are needed, the other fields are used when there.
-        max_new_tokens: Longest output, in tokens.
+        records: Records; `context`, `steps` and `answer` are needed, the other fields are used when there. Where a
+            record has no answer (`""`) or no steps (`[]`), it does not count in the figures that need them.
+        max_completion_length: Longest output, in tokens.
         max_thought_tokens: So many of them for the thought, which is then closed by force (see
             `hf_reason.generation.generate_cot`), and the rest for the answer. The close-rate counts thoughts that the
             model closed itself.
         batch_size: Sequences generated at once.
-        num_samples: Outputs a record. More than one are sampled.
+        num_samples: Outputs for each record. More than one are sampled.
+        vote: Score the most frequent answer of a record's samples instead of each answer (self-consistency). All other
+            figures still count every output.
         temperature: Samples with it; `None` decodes greedily, or with the model's own temperature when
             `num_samples` > 1.
-        seed: Of the sampling and of the noise.
+        seed: Of the sampling and of the distractors.
         distractors: Also generate with an irrelevant sentence in each problem (`insert_distractor`); doubles the time.
         instructions: Instruction of each domain, as in training.
         thinking: `False` asks a hybrid model for the answer without a thought.
         generation_kwargs: More settings of transformers' `GenerationConfig`, for example `top_p`.
-        return_predictions: Add `"predictions"`: a dict for each output, in the order of records and samples.
+        return_predictions: Also return `predictions`: a dict for each output, in the order of records and samples.
         progress: Show bars.
 
     Returns:
-        A dict that can be written as JSON. `None` stands where nothing can be said. With several samples
-        `answer_accuracy` is the mean over samples, then over records, and its interval counts records; all other
-        figures count every output. Keys: `answer_accuracy`, `answer_accuracy_ci` (95%, [low, high]),
-        `step_accuracy`, `equations_hold`, `checkable_share`, `key_node_coverage`, `reasoning_length`
-        (`mean_tokens`, `median_tokens`, `p95_tokens`, `mean_steps`, `histogram`), `close_rate`, `repeat_rate`,
-        `language_ratio` (share of Chinese in the outputs to Chinese problems), `distractor_resistance`,
-        `distracted_accuracy`, `by_domain`, `by_num_steps` (the same figures, by steps of the reference),
-        `num_records`, `num_samples`, `seed`, `template_hash`, `generation` (the settings).
+        The figures (see `EvaluationResult`), over all records, by domain and by number of steps of the reference.
+        `None` stands where nothing can be said.
 
     Raises:
         DataError: if there are no records, or one lacks a field.
         ValueError: if the settings contradict each other.
+        OSError: if the metrics cannot be loaded because the caches cannot be written.
     """
     rows = _checked(records)
-    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size), ("num_samples", num_samples)):
+    for name, value in (
+        ("max_completion_length", max_completion_length),
+        ("batch_size", batch_size),
+        ("num_samples", num_samples),
+    ):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
-    if max_thought_tokens is not None and (max_thought_tokens >= max_new_tokens or not thinking):
+    check_voting(vote, num_samples)
+    if max_thought_tokens is not None and (max_thought_tokens >= max_completion_length or not thinking):
         raise ValueError(
-            f"max_thought_tokens={max_thought_tokens} is a part of max_new_tokens={max_new_tokens} and needs "
-            f"thinking=True (it is {thinking}): raise max_new_tokens, or leave the thought's budget out."
+            f"max_thought_tokens={max_thought_tokens} is a part of max_completion_length={max_completion_length} and "
+            f"needs thinking=True (it is {thinking}): raise max_completion_length, or leave max_thought_tokens out."
         )
     config = generation_config(
         model,
         tokenizer,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_completion_length,
         num_samples=num_samples,
         temperature=temperature,
         generation_kwargs=generation_kwargs,
@@ -243,21 +186,29 @@ def evaluate_model(
     run = _Run(
         model, tokenizer, config, batch_size, num_samples, seed, instructions, thinking, progress, max_thought_tokens
     )
-    prompts = run.prompts(rows)
-    outputs = run.generate(prompts, rows)
-    noisy_rows = [insert_distractor(row, seed) for row in rows] if distractors else []
-    noisy_prompts = run.prompts(noisy_rows)
-    noisy_outputs = run.generate(noisy_prompts, noisy_rows)
+    device = model_device(model)
+    # Before hours of generation: a cache that cannot be written shows at once.
+    once(lambda: bool(load_metrics()), device)
+    outputs = run.outputs(rows)
+    noisy = run.outputs([insert_distractor(row, seed) for row in rows]) if distractors else []
 
-    def work() -> dict[str, Any]:
-        predictions, scored = _judge(run, rows, prompts, outputs)
-        results = all_figures(scored)
-        noisy = answer_accuracy(_judge(run, noisy_rows, noisy_prompts, noisy_outputs)[1])[0]
-        clean = results["answer_accuracy"]
-        results["distracted_accuracy"] = noisy
-        results["distractor_resistance"] = None if noisy is None or clean is None else scoring.ratio(noisy, clean)
-        results |= {"num_records": len(rows), "num_samples": num_samples, "seed": seed}
-        results |= {"template_hash": template_hash(tokenizer, instructions), "generation": _settings(run)}
-        return results | ({"predictions": predictions} if return_predictions else {})
+    def work() -> EvaluationResult:
+        metrics = load_metrics()
+        resistance: dict[str, Any] = {}
+        if noisy:
+            inputs = answer_inputs(rows, noisy, vote)
+            clean = answer_inputs(rows, outputs, vote)["predictions"]
+            resistance = metrics["distractor_resistance"].compute(clean_predictions=clean, **inputs)
+        return Summary(metrics).result(
+            scored_outputs(rows, outputs, metrics, vote),
+            distracted_accuracy=resistance.get("distracted_accuracy"),
+            distractor_resistance=resistance.get("distractor_resistance"),
+            num_samples=num_samples,
+            vote=vote,
+            seed=seed,
+            template_hash=template_hash(tokenizer, instructions),
+            generation=_settings(run),
+            predictions=predictions(rows, outputs, vote) if return_predictions else None,
+        )
 
-    return once(work, model_device(model))
+    return once(work, device)
