@@ -1,4 +1,4 @@
-"""Evaluation of every step: metrics that `evaluate.load` loads, the evaluator, and its report."""
+"""Evaluation of every step: metrics that `evaluate.load` loads, the evaluator, its report and the model card."""
 
 from pathlib import Path
 
@@ -10,9 +10,13 @@ METRICS = ("step_accuracy", "key_node_coverage", "reasoning_length", "distractor
 _lazy_getattr, _, _lazy_names = lazy_exports(
     __name__,
     {
+        "EvaluationResult": ".result",
+        "build_model_card": ".model_card.build",
         "evaluate_model": ".evaluator",
-        "generate_ids": "..generation",
         "format_table": ".report",
+        "generate_ids": "..generation",
+        "load_metrics": ".metric_loading",
+        "load_report": ".report",
         "save_report": ".report",
     },
 )

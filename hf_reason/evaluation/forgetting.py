@@ -10,13 +10,14 @@ from typing import Any
 
 from hf_reason._files import write_atomically
 
-from .scoring import wilson_interval
+from .result import EvaluationResult
+from .scoring import mean, wilson_interval
 
 HISTORY_FILE = "history.json"
 
 
 class ForgettingError(ValueError):
-    """A model that has forgotten more of an old domain than is allowed. The message says what, and the mend."""
+    """A model that forgot more of an old domain than is allowed. The message says of what, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,13 @@ class Round:
     records: dict[str, int]
 
 
-def round_from(name: str, learned: Iterable[str], results: Mapping[str, Any]) -> Round:
-    """A round out of the results of `evaluate_model`; a domain without a figure is left out."""
-    groups = {
-        domain: group for domain, group in results["by_domain"].items() if group.get("answer_accuracy") is not None
-    }
+def round_from(name: str, learned: Iterable[str], results: EvaluationResult | Mapping[str, Any]) -> Round:
+    """A round from what `evaluate_model` returns, or its dictionary; a domain without a figure is left out."""
+    groups = EvaluationResult.from_dict(results).by_domain
+    accuracy = {domain: group.answer_accuracy for domain, group in groups.items()}
+    measured = {domain: float(value) for domain, value in accuracy.items() if value is not None}
     return Round(
-        name,
-        tuple(sorted(learned)),
-        {domain: float(group["answer_accuracy"]) for domain, group in groups.items()},
-        {domain: int(group["num_records"]) for domain, group in groups.items()},
+        name, tuple(sorted(learned)), measured, {domain: int(groups[domain].num_records) for domain in measured}
     )
 
 
@@ -67,11 +65,10 @@ def forgetting_figures(rounds: Sequence[Round]) -> dict[str, float | None]:
         for domain in entry.learned
         if domain in entry.accuracy and domain in last.accuracy
     ]
-    mean = lambda values: sum(values) / len(values) if values else None  # noqa: E731
     return {
-        "backward_transfer": mean([last.accuracy[domain] - then for then, _, domain in old]),
-        "forgetting": mean([best - last.accuracy[domain] for _, best, domain in old]),
-        "average_accuracy": mean(list(last.accuracy.values())),
+        "backward_transfer": mean(last.accuracy[domain] - then for then, _, domain in old),
+        "forgetting": mean(best - last.accuracy[domain] for _, best, domain in old),
+        "average_accuracy": mean(last.accuracy.values()),
     }
 
 
@@ -99,8 +96,8 @@ def check_drops(before: Round, after: Round, domains: Iterable[str], max_drop: f
     if fallen:
         raise ForgettingError(
             f"The model is not published: it forgot more than max_drop={max_drop:g} points of {'; '.join(fallen)}. It "
-            "stays in the output folder. Raise replay_share, lower learning_rate or the steps and train in another "
-            "output_dir, or raise max_drop and call again."
+            "stays in the output folder. Raise replay_ratio, lower learning_rate or the steps and train in another "
+            "output_dir, or raise max_drop and run the same command again."
         )
 
 
@@ -163,7 +160,7 @@ def save_history(folder: str | os.PathLike[str], rounds: Sequence[Round]) -> Non
 
 
 def load_history(folder: str | os.PathLike[str]) -> list[Round]:
-    """The rounds that a model has behind it; none if its folder holds no history.
+    """The rounds that led to a model; an empty list if its folder has no history.
 
     Raises:
         ValueError: if the file is broken.

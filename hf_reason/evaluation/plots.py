@@ -3,17 +3,17 @@
 import itertools
 from collections.abc import Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .report import group_names
+from .result import EvaluationResult, GroupResult, group_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Models = Mapping[str, Mapping[str, Any]]
+Models = Mapping[str, EvaluationResult]
 
-# Okabe and Ito's colours, told apart with colour blindness, too.
+# Okabe and Ito's colours, which readers with colour blindness can distinguish, too.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
@@ -39,28 +39,31 @@ def _png(figure: "Figure") -> bytes:
 
 
 def _accuracy_plot(models: Models, group: str, label: str) -> bytes:
-    """Bars with their 95% intervals, one colour a model."""
+    """Bars with their 95% intervals, one colour for each model; "-" where a group has no answer to compare with."""
     names = group_names(models, group)
     figure, axes = _new_axes(max(7.0, 1.6 + 0.45 * len(names) * len(models)))
     width = 0.8 / len(models)
     for place, (model, results) in enumerate(models.items()):
-        rows = [results.get(group, {}).get(name, {}) for name in names]
-        shown = [(i, row) for i, row in enumerate(rows) if row.get("answer_accuracy") is not None]
-        values = [100 * row["answer_accuracy"] for _, row in shown]
-        bounds = [[100 * bound for bound in row["answer_accuracy_ci"]] for _, row in shown]
-        # The interval always holds the mean; max() takes off rounding errors below 0.
-        errors = [
-            [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)],
-            [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)],
-        ]
-        at = [i + (place - (len(models) - 1) / 2) * width for i, _ in shown]
+        groups: dict[str, GroupResult] = results[group]
+        at, values, errors = [], [], []
+        for number, name in enumerate(names):
+            figures, x = groups.get(name), number + (place - (len(models) - 1) / 2) * width
+            if figures is None or figures.answer_accuracy is None:
+                axes.text(x, 1, "-", ha="center")
+                continue
+            at.append(x)
+            values.append(100 * figures.answer_accuracy)
+            low, high = figures.answer_accuracy_ci or (figures.answer_accuracy,) * 2
+            # The mean is always inside the interval, but for rounding errors.
+            errors.append((max(0.0, values[-1] - 100 * low), max(0.0, 100 * high - values[-1])))
         colour, whiskers = _COLOURS[place % len(_COLOURS)], {"elinewidth": 1, "ecolor": "#444444", "capsize": 2}
-        axes.bar(at, values, width, yerr=errors, error_kw=whiskers, color=colour, label=_label(model, place))
-    ticks = []
-    for name in names:
-        count = max(results.get(group, {}).get(name, {}).get("num_records", 0) for results in models.values())
-        ticks.append(f"{name}\nn={count}")
-    axes.set_xticks(range(len(names)), ticks)
+        lengths = list(zip(*errors, strict=True)) or None
+        axes.bar(at, values, width, yerr=lengths, error_kw=whiskers, color=colour, label=_label(model, place))
+    counts = [
+        max(results[group][name].num_records for results in models.values() if name in results[group])
+        for name in names
+    ]
+    axes.set_xticks(range(len(names)), [f"{name}\nn={count}" for name, count in zip(names, counts, strict=True)])
     axes.set(xlabel=label, ylabel="answer accuracy (%), 95% interval", ylim=(0, 105))
     if len(models) > 1:
         _legend(axes)
@@ -68,19 +71,21 @@ def _accuracy_plot(models: Models, group: str, label: str) -> bytes:
 
 
 def _legend(axes: "Axes") -> None:
-    """Above the plot, where it hides nothing."""
+    """Above the plot, where it covers nothing."""
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
 def _length_plot(models: Models) -> bytes:
-    """One model: a histogram, closed and open thoughts stacked. Several: the share that is done by then.
+    """One model: a histogram, closed and open thoughts stacked. Several: the fraction that is done by then.
 
-    Models have bins of their own, so that their histograms could not be compared.
+    Each model has its own bins, so histograms of several could not be compared.
     """
     figure, axes = _new_axes()
     for place, (model, results) in enumerate(models.items()):
-        histogram = results["reasoning_length"]["histogram"]
-        edges, closed, open_ = histogram["edges"], histogram["closed"], histogram["open"]
+        histogram = results.reasoning_length.histogram
+        if histogram is None:  # a result put together by hand, or a mean of several
+            continue
+        edges, closed, open_ = histogram.edges, histogram.closed, histogram.open
         if len(models) == 1:
             widths = edges[1] - edges[0]
             axes.bar(edges[:-1], closed, widths, align="edge", color=_COLOURS[0], label="thought closed")
@@ -93,7 +98,8 @@ def _length_plot(models: Models) -> bytes:
             axes.plot(edges, done, label=_label(model, place), color=_COLOURS[place % len(_COLOURS)], linewidth=2)
             axes.set(ylabel="outputs with a closed thought (%)", ylim=(0, 105))
     axes.set(xlabel="reasoning length (tokens until the answer)", xlim=(0, None))
-    _legend(axes)
+    if axes.get_legend_handles_labels()[0]:
+        _legend(axes)
     return _png(figure)
 
 

@@ -2,70 +2,111 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from hf_reason._files import write_atomically
+from hf_reason._files import write_atomically, write_json_atomically
 
-Results = Mapping[str, Any]
+from .result import EvaluationResult, GroupResult, as_models, group_names
 
-# (row, path into the results, how it is written)
-_ROWS = (
-    ("answer accuracy", ("answer_accuracy",), "percent"),
-    ("  95% interval", ("answer_accuracy_ci",), "interval"),
-    ("step accuracy", ("step_accuracy",), "percent"),
-    ("  equations hold", ("equations_hold",), "percent"),
-    ("  steps with an equation", ("checkable_share",), "percent"),
-    ("key-node coverage", ("key_node_coverage",), "percent"),
-    ("tokens until the answer, mean", ("reasoning_length", "mean_tokens"), "number"),
-    ("  median", ("reasoning_length", "median_tokens"), "number"),
-    ("  95th percentile", ("reasoning_length", "p95_tokens"), "number"),
-    ("steps until the answer, mean", ("reasoning_length", "mean_steps"), "number"),
-    ("thought closed", ("close_rate",), "percent"),
-    ("output loops", ("repeat_rate",), "percent"),
-    ("Chinese in Chinese outputs", ("language_ratio",), "percent"),
-    ("accuracy with a distractor", ("distracted_accuracy",), "percent"),
-    ("distractor resistance", ("distractor_resistance",), "ratio"),
-    ("records x samples", (), "count"),
+Results = EvaluationResult | Mapping[str, Any]
+EVALUATION_FILE = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the overview.
+
+    Attributes:
+        label: Its title; two blanks in front put it under the row above.
+        path: Attribute of the result, "." between levels.
+        style: How it is written: "percent", "interval", "number", "ratio" or "count".
+    """
+
+    label: str
+    path: str
+    style: str
+
+    def value(self, figures: GroupResult) -> Any:
+        return attrgetter(self.path)(figures)
+
+
+ACCURACY = Row("answer accuracy", "answer_accuracy", "percent")
+ROWS = (
+    ACCURACY,
+    Row("  95% interval", "answer_accuracy_ci", "interval"),
+    Row("step accuracy", "step_accuracy", "percent"),
+    Row("  equations hold", "equations_hold", "percent"),
+    Row("  steps with an equation", "checkable_share", "percent"),
+    Row("key-node coverage", "key_node_coverage", "percent"),
+    Row("tokens until the answer, mean", "reasoning_length.mean_tokens", "number"),
+    Row("  median", "reasoning_length.median_tokens", "number"),
+    Row("  95th percentile", "reasoning_length.p95_tokens", "number"),
+    Row("steps until the answer, mean", "reasoning_length.mean_steps", "number"),
+    Row("thought closed", "close_rate", "percent"),
+    Row("output loops", "repeat_rate", "percent"),
+    Row("Chinese in Chinese outputs", "language_ratio", "percent"),
+    Row("accuracy with a distractor", "distracted_accuracy", "percent"),
+    Row("distractor resistance", "distractor_resistance", "ratio"),
+    Row("records x samples", "num_records", "count"),
 )
+_SCALES = {"percent": (100, 1, "%"), "number": (1, 1, ""), "ratio": (1, 3, "")}
 
 
-def as_models(results: Results) -> dict[str, Results]:
-    """Results of one model, or of several by name, as results by name."""
-    if "answer_accuracy" in results:
-        return {"model": results}
-    for name, single in results.items():
-        if not isinstance(single, Mapping) or "answer_accuracy" not in single:
-            raise ValueError(
-                f"{name!r} does not hold results. Pass what evaluate_model returns, or a dict name -> such results."
-            )
-    return dict(results)
-
-
-def _value(results: Results, path: tuple[str, ...]) -> Any:
-    value: Any = results
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def _cell(results: Results, path: tuple[str, ...], style: str, base: Results | None) -> str:
-    if style == "count":
-        return f"{results['num_records']} x {results['num_samples']}"
-    value = _value(results, path)
+def cell(figures: GroupResult | None, row: Row, base: GroupResult | None = None) -> str:
+    """A figure as text, "-" where there is none; with the difference to `base` in brackets."""
+    value = None if figures is None else row.value(figures)
     if value is None:
         return "-"
-    if style == "interval":
+    if row.style == "count":
+        assert isinstance(figures, EvaluationResult)
+        return f"{value} x {figures.num_samples}" + (", by vote" if figures.vote else "")
+    if row.style == "interval":
         return f"{100 * value[0]:.1f} - {100 * value[1]:.1f}"
-    scale, digits, unit = {"percent": (100, 1, "%"), "number": (1, 1, ""), "ratio": (1, 3, "")}[style]
+    scale, digits, unit = _SCALES[row.style]
     text = f"{scale * value:.{digits}f}{unit}"
-    before = None if base is None or base is results else _value(base, path)
+    before = None if base is None or base is figures else row.value(base)
     return text if before is None else f"{text} ({scale * (value - before):+.{digits}f})"
+
+
+def missing_figures(models: Mapping[str, EvaluationResult]) -> list[str]:
+    """A sentence for each figure that a model lacks: which and why.
+
+    What was not asked for (distractors) or does not apply (Chinese where nobody asked in Chinese) is no lack.
+    """
+    lines = []
+    for row in ROWS:
+        lacking: dict[str, list[str]] = {}
+        for name, single in models.items():
+            reason = single.why_missing(row.path) if "." not in row.path else None
+            if reason:
+                lacking.setdefault(reason, []).append(name)
+        for reason, names in lacking.items():
+            where = "" if len(names) == len(models) else f" ({', '.join(names)})"
+            lines.append(f"No {row.label.strip()}{where}: {reason}.")
+    return lines
+
+
+def overview_rows(
+    models: Mapping[str, EvaluationResult], base: GroupResult | None = None
+) -> list[tuple[Row, list[str]]]:
+    """The rows of the overview with a cell for each model; what was not measured in any of them is left out."""
+    rows = [(row, [cell(single, row, base) for single in models.values()]) for row in ROWS]
+    return [
+        (row, cells)
+        for row, cells in rows
+        if any(text != "-" for text in cells)
+        or ("." not in row.path and any(single.why_missing(row.path) for single in models.values()))
+    ]
 
 
 def format_table(results: Results, baseline: str | Results | None = None, width: int | None = None) -> str:
     """The figures as text tables: over all records, then accuracy by number of steps and by domain.
+
+    A figure that cannot be had is "-", and a line below the tables says why.
 
     Args:
         results: What `evaluate_model` returns, or a dict name -> such results for several models side by side.
@@ -74,7 +115,7 @@ def format_table(results: Results, baseline: str | Results | None = None, width:
         width: Characters a line; as wide as needed by default.
 
     Raises:
-        ValueError: if `results` holds something else, or `baseline` is not one of the names.
+        ValueError: if `results` has something else in it, or `baseline` is not one of the names.
     """
     from io import StringIO
 
@@ -84,27 +125,24 @@ def format_table(results: Results, baseline: str | Results | None = None, width:
 
     models = as_models(results)
     if isinstance(baseline, Mapping):
-        models = {"baseline": baseline, **models}
+        models = {"baseline": EvaluationResult.from_dict(baseline), **models}
         baseline = "baseline"
     if baseline is not None and baseline not in models:
         raise ValueError(f"baseline {baseline!r} is not among the models {', '.join(models)}.")
     base = None if baseline is None else models[baseline]
 
-    # Names come from paths, which may hold brackets.
+    # Names come from paths, which may have brackets in them.
     headers = [escape(name) for name in models]
     overview = Table("", *headers, title="Evaluation", title_justify="left")
-    for label, path, style in _ROWS:
-        cells = [_cell(single, path, style, base) for single in models.values()]
-        if any(cell != "-" for cell in cells):
-            overview.add_row(label, *cells)
+    for row, cells in overview_rows(models, base):
+        overview.add_row(row.label, *cells)
     tables = [overview]
     for group, title in (("by_num_steps", "steps of the reference"), ("by_domain", "domain")):
         table = Table(title, "records", *headers, title=f"Answer accuracy by {title}", title_justify="left")
         for name in group_names(models, group):
-            rows = [single.get(group, {}).get(name, {}) for single in models.values()]
-            bases = None if base is None else base.get(group, {}).get(name)
-            cells = [_cell(row, ("answer_accuracy",), "percent", bases) for row in rows]
-            table.add_row(escape(name), str(max(row.get("num_records", 0) for row in rows)), *cells)
+            found = [single[group].get(name) for single in models.values()]
+            before = None if base is None else base[group].get(name)
+            table.add_row(escape(name), str(most_records(found)), *(cell(one, ACCURACY, before) for one in found))
         tables.append(table)
     for table in tables:
         for column in table.columns[1:]:
@@ -113,15 +151,12 @@ def format_table(results: Results, baseline: str | Results | None = None, width:
     console = Console(file=stream, width=width or 1000, color_system=None, force_terminal=False)
     for table in tables:
         console.print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return "\n".join([*(line.rstrip() for line in stream.getvalue().splitlines()), *missing_figures(models)])
 
 
-def group_names(models: Mapping[str, Results], group: str) -> list[str]:
-    """The groups of all models, numbers of steps in their order."""
-    names = list(dict.fromkeys(name for single in models.values() for name in single.get(group, {})))
-    if group == "by_num_steps":
-        names.sort(key=lambda name: int(name.rstrip("+").split("-")[0]))
-    return names
+def most_records(found: Sequence[GroupResult | None]) -> int:
+    """Records of a group, in the model that has most of them."""
+    return max((figures.num_records for figures in found if figures is not None), default=0)
 
 
 def save_report(results: Results, output_dir: str | os.PathLike[str]) -> dict[str, Path]:
@@ -143,16 +178,36 @@ def save_report(results: Results, output_dir: str | os.PathLike[str]) -> dict[st
     lines = [
         json.dumps({"model": name, **prediction}, ensure_ascii=False) + "\n"
         for name, single in models.items()
-        for prediction in single.get("predictions", ())
+        for prediction in single.predictions or ()
     ]
-    slim = {name: {k: v for k, v in single.items() if k != "predictions"} for name, single in models.items()}
-    paths = {"json": folder / "evaluation.json"}
-    data: Any = slim["model"] if "answer_accuracy" in results else slim
-    write_atomically(paths["json"], json.dumps(data, ensure_ascii=False, indent=2).encode() + b"\n")
+    slim = {
+        name: {key: value for key, value in single.to_dict().items() if key != "predictions"}
+        for name, single in models.items()
+    }
+    paths = {"json": folder / EVALUATION_FILE}
+    write_json_atomically(paths["json"], slim["model"] if "answer_accuracy" in results else slim)
     if lines:
         paths["predictions"] = folder / "predictions.jsonl"
-        write_atomically(paths["predictions"], "".join(lines).encode())
+        write_atomically(paths["predictions"], "".join(lines))
     for name, image in draw_plots(models).items():
         paths[name] = folder / f"{name}.png"
         write_atomically(paths[name], image)
     return paths
+
+
+def load_report(path: str | os.PathLike[str]) -> dict[str, EvaluationResult]:
+    """Read the results of `save_report` back, by model; a report of one model has the name "model".
+
+    Args:
+        path: The folder of a report, or its `evaluation.json`.
+
+    Raises:
+        ValueError: if there is no such file, or something else in it.
+    """
+    file = Path(path, EVALUATION_FILE) if os.path.isdir(path) else Path(path)
+    if not file.is_file():
+        raise ValueError(f"There is no evaluation in {path}: {EVALUATION_FILE} is missing.")
+    try:
+        return as_models(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is not an evaluation that save_report wrote: {error}") from error

@@ -1,13 +1,16 @@
-"""What is right and what is not: the pure functions that the metrics and the evaluator share."""
+"""What is right and what is not: the pure functions that the metrics and the evaluator are made of."""
 
 import math
 import re
 import statistics
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
 from hf_reason.answers.equations import Equation, evaluate_expression, find_equations
 from hf_reason.answers.verify import answers_match
@@ -49,31 +52,62 @@ class StepScore:
         )
 
 
+class LengthScore(NamedTuple):
+    """The length of one output.
+
+    Attributes:
+        tokens: Tokens until the answer; `None` where nobody counted them.
+        characters: Characters until the answer.
+        steps: Steps of the thought.
+        closed: Whether the model wrote `</think>`.
+        loops: Whether the output repeats itself without end.
+    """
+
+    tokens: int | None
+    characters: int
+    steps: int
+    closed: bool
+    loops: bool
+
+
 def ratio(part: float, whole: float) -> float | None:
     """`part / whole`, or `None` where there is nothing to divide by."""
     return part / whole if whole else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that are there, or `None` if none is."""
+    """Mean of the values that are not `None`; `None` if there are no such values."""
     there = [float(value) for value in values if value is not None]
     return sum(there) / len(there) if there else None
 
 
-def wilson_interval(share: float, count: int, z: float = Z_95) -> tuple[float, float]:
+def mean_over_records(verdicts: Iterable[tuple[int, bool | None]]) -> tuple[float | None, int]:
+    """Mean over the records of the mean over their outputs, and the number of records; `None` and 0 without verdicts.
+
+    Args:
+        verdicts: Number of the record, and the verdict on an output; outputs without one are left out.
+    """
+    found: dict[int, list[bool]] = defaultdict(list)
+    for record, verdict in verdicts:
+        if verdict is not None:
+            found[record].append(verdict)
+    return mean(mean(samples) for samples in found.values()), len(found)
+
+
+def wilson_interval(proportion: float, count: int, z: float = Z_95) -> tuple[float, float]:
     """Score interval for a proportion; unlike the normal one it is right for few trials and near 0 and 1.
 
     Formula: E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22, 209-212.
 
     Args:
-        share: Observed proportion in [0, 1].
+        proportion: What was observed, in [0, 1].
         count: Number of independent trials, at least 1.
         z: Normal quantile; the default gives 95%.
     """
     square = z * z / count
-    centre = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
+    centre = (proportion + square / 2) / (1 + square)
+    half = z / (1 + square) * math.sqrt(proportion * (1 - proportion) / count + square / (4 * count))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -83,6 +117,9 @@ def normalise_answer(text: str) -> str:
     return _EDGES.sub("", text)
 
 
+# An evaluation asks for the same verdict several times (predictions, accuracy, distractors, votes), and one that the
+# clock has cut short must not change in between.
+@lru_cache(maxsize=2**14)
 def answer_correct(answer: str, reference: str) -> bool | None:
     """Whether `answer` says what `reference` says; `None` if there is no reference.
 
@@ -102,6 +139,11 @@ def output_answer(output: str) -> str:
     return parse(output).answer
 
 
+def answer_verdicts(outputs: Iterable[str], references: Iterable[str]) -> list[bool | None]:
+    """`answer_correct` of the answer in each output; `None` where there is no reference."""
+    return [answer_correct(output_answer(text), answer) for text, answer in zip(outputs, references, strict=True)]
+
+
 def is_closed(output: str) -> bool:
     """Whether `</think>` was written. An answer without any thought has closed none."""
     return CLOSE_TAG in output
@@ -119,7 +161,7 @@ def thought_part(output: str) -> str:
 
 
 def is_loop(output: str, steps: Sequence[str]) -> bool:
-    """Whether an output goes round in circles: by its text without the tags, or by its steps."""
+    """Whether an output repeats itself without end: by its text without the tags, or by its steps."""
     text = output.replace(OPEN_TAG, "").replace(CLOSE_TAG, "")
     return repetition(text) > LOOP_THRESHOLD or repeated_steps(list(steps)) > LOOP_THRESHOLD
 

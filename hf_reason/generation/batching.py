@@ -69,7 +69,7 @@ def generation_config(
     if unknown:
         raise ValueError(f"generation_kwargs: GenerationConfig has no setting {', '.join(unknown)}.")
     if settings.get("num_return_sequences") not in (None, 1):
-        raise ValueError("generation_kwargs: num_return_sequences is not taken here. Use num_samples.")
+        raise ValueError("generation_kwargs: num_return_sequences is not accepted here. Use num_samples.")
     config.update(**settings)
     return config
 
@@ -123,13 +123,13 @@ def decode_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 class Steering(Protocol):
-    """What steers one batch while it is generated, and takes its outputs apart."""
+    """What steers one batch while it is generated, and reads its outputs."""
 
     def generate_kwargs(self) -> dict[str, Any]:
         """More arguments of `generate`."""
 
     def result(self, row: int, ids: list[int]) -> Any:
-        """What stands for the output of a row; `ids` are its new tokens with what stands behind their end."""
+        """What represents the output of a row; `ids` are its new tokens, with those after its end."""
 
 
 def _batch_rng(device: torch.device, seed: int, batch: int) -> Any:
@@ -168,11 +168,11 @@ def generate_ids(
     """Generate `num_samples` continuations of each prompt.
 
     The prompts are sorted by length, cut into batches of `batch_size` sequences and padded on the left. Under a
-    distributed launch each process runs its share of the batches and all get all outputs; the batches and their
+    distributed launch each process runs its part of the batches and all get all outputs; the batches and their
     seeds do not depend on the number of processes, so neither does the result.
 
     Args:
-        model: Anything with transformers' `generate`. Wrappers without one (DDP) are taken off.
+        model: Anything with transformers' `generate`. Wrappers without one (DDP) are removed.
         prompts: Token ids, one list a prompt; none may be empty.
         config: From `generation_config`; its `pad_token_id` and `eos_token_id` must be set.
         batch_size: Sequences a batch.

@@ -10,12 +10,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_reason._renamed import renamed
 from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
 from hf_reason.text.spans import prompt_token_ids
 
 from .batching import decode_ids, generate_ids, generation_config
 from .budgets import Written, thought_budgets
-from .voting import Vote, count_votes
+from .voting import Vote, check_voting, count_votes, elect
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class CoTOutput:
         thought_tokens: Tokens of the thought, both tags included (the opening one unless the prompt has written it).
         answer_tokens: Tokens behind `</think>`, without the stop token.
         ended: Whether the model ended the answer; `False` where `max_answer_tokens` did.
-        votes: With several votes, the different answers and their shares, the winner first.
-        chains: With several votes, all the chains, in the order in which they were sampled.
+        votes: With `vote`, the different answers and how many chains gave them, the winner first.
+        chains: With several samples, all the chains, in the order in which they were sampled.
     """
 
     prompt: str
@@ -53,6 +54,7 @@ class CoTOutput:
         return self.closed_by != "model"
 
 
+@renamed(num_votes="num_samples, with vote=True")
 def generate_cot(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -60,7 +62,8 @@ def generate_cot(
     *,
     max_thought_tokens: int = 1024,
     max_answer_tokens: int = 256,
-    num_votes: int = 1,
+    num_samples: int = 1,
+    vote: bool = False,
     temperature: float | None = None,
     seed: int = 0,
     batch_size: int = 16,
@@ -71,7 +74,7 @@ def generate_cot(
     """Think, then answer; each within its own budget.
 
     Both stages are one sequence of one call of `generate`: the cache is used throughout, a row whose thought is closed
-    goes on with its answer at once, and whatever reads the prompt (a router, an encoder) reads it once. Where the
+    continues with its answer at once, and whatever reads the prompt (a router, an encoder) reads it once. Where the
     chat template has not opened the thought, `<think>` is written for the model; `ThoughtBudget` says when a thought
     is closed by force. Where nothing is forced, greedy output is that of plain `generate`.
 
@@ -80,13 +83,14 @@ def generate_cot(
     Args:
         model: A causal language model with `generate`, on its device: decoder-only, StepReasoner, with adapters.
         tokenizer: The model's.
-        prompts: Questions, or records (`context`, and optionally `task` and `domain`); a single one is taken as a list
+        prompts: Questions, or records (`context`, and optionally `task` and `domain`); a single one counts as a list
             of one.
         max_thought_tokens: Most tokens of the thought, both tags included.
         max_answer_tokens: Most tokens of the answer, the stop token included.
-        num_votes: Chains sampled for each prompt; the answer that most of them give wins, of equally many the one that
-            was given first. The output is the first chain that gave it.
-        temperature: Samples with it. `None` is greedy or, with several votes, the model's own temperature.
+        num_samples: Chains sampled for each prompt; all of them are in the output's `chains`.
+        vote: Whether the most frequent answer wins, of equally frequent ones the one that was given first: the output
+            is the first chain that gave it, and `votes` has the counts. Else the output is the first chain.
+        temperature: Samples with it. `None` is greedy or, with several samples, the model's own temperature.
         seed: Of the sampling.
         batch_size: Sequences generated at once.
         instructions: Instruction of each domain, as in training.
@@ -94,31 +98,33 @@ def generate_cot(
         progress: Show a bar.
 
     Returns:
-        An output for each prompt, in their order.
+        An output for each prompt, in their order. With several samples it is one of its `chains`.
 
     Raises:
-        ValueError: for an empty question, a budget that leaves no room, several votes without sampling, beam search,
-            a chat template that closes the thought in its generation prompt, or a vocabulary without the tags.
+        ValueError: for an empty question, a budget that leaves no room, several samples without sampling, a vote of
+            one sample, beam search, a chat template that closes the thought in its generation prompt, or a vocabulary
+            without the tags.
     """
     rows = _rows(prompts)
     for name, value in (
         ("max_answer_tokens", max_answer_tokens),
-        ("num_votes", num_votes),
+        ("num_samples", num_samples),
         ("batch_size", batch_size),
     ):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
     settings = dict(generation_kwargs or {})
-    if num_votes > 1 and (temperature == 0 or settings.get("do_sample") is False):
+    check_voting(vote, num_samples)
+    if num_samples > 1 and (temperature == 0 or settings.get("do_sample") is False):
         raise ValueError(
-            f"num_votes={num_votes} without sampling gives {num_votes} equal chains. Set a temperature above 0, or "
-            "num_votes=1."
+            f"num_samples={num_samples} without sampling gives {num_samples} equal chains. Set a temperature above 0, "
+            "or num_samples=1."
         )
     config = generation_config(
         model,
         tokenizer,
         max_new_tokens=max_thought_tokens + max_answer_tokens,
-        num_samples=num_votes,
+        num_samples=num_samples,
         temperature=temperature,
         generation_kwargs=settings,
     )
@@ -128,14 +134,14 @@ def generate_cot(
         [prompt_token_ids(text, tokenizer) for text in texts],
         config,
         batch_size=batch_size,
-        num_samples=num_votes,
+        num_samples=num_samples,
         seed=seed,
         progress=progress,
         steer=thought_budgets(tokenizer, texts, config, max_thought_tokens, max_answer_tokens),
         tasks=[row.get("domain") for row in rows],
     )
     return [
-        _elect([_output(tokenizer, text, sample) for sample in samples])
+        _chosen([_output(tokenizer, text, sample) for sample in samples], vote)
         for text, samples in zip(texts, written, strict=True)
     ]
 
@@ -166,9 +172,9 @@ def _output(tokenizer: PreTrainedTokenizerBase, prompt: str, written: Written) -
     )
 
 
-def _elect(chains: list[CoTOutput]) -> CoTOutput:
+def _chosen(chains: list[CoTOutput], vote: bool) -> CoTOutput:
     if len(chains) == 1:
         return chains[0]
-    votes = count_votes([chain.answer for chain in chains])
-    winner = chains[votes[0].chains[0] if votes else 0]
-    return CoTOutput(**{**vars(winner), "votes": votes, "chains": chains})
+    answers = [chain.answer for chain in chains]
+    winner = chains[elect(answers) if vote else 0]
+    return CoTOutput(**{**vars(winner), "votes": count_votes(answers) if vote else [], "chains": chains})

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hf_reason.answers.verify import answers_match
 
@@ -13,14 +14,19 @@ class Vote:
     Attributes:
         answer: As the first of its chains wrote it.
         count: Chains that gave it.
-        share: `count` among all chains, those without an answer included.
+        ratio: `count` / all chains, those without an answer included.
         chains: Their numbers.
     """
 
     answer: str
     count: int
-    share: float
+    ratio: float
     chains: tuple[int, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "share":
+            raise AttributeError("A vote has no 'share': it is called 'ratio' since version 0.2.")
+        raise AttributeError(f"A vote has no {name!r}.")
 
 
 def count_votes(answers: Sequence[str]) -> list[Vote]:
@@ -41,6 +47,22 @@ def count_votes(answers: Sequence[str]) -> list[Vote]:
             group.append(number)
     groups.sort(key=lambda group: -len(group))  # stable: the earlier of two equal groups stays in front
     return [Vote(answers[group[0]], len(group), len(group) / len(answers), tuple(group)) for group in groups]
+
+
+def elect(answers: Sequence[str]) -> int:
+    """The number of the first chain that gave the most frequent answer; 0 if no chain gave an answer."""
+    votes = count_votes(answers)
+    return votes[0].chains[0] if votes else 0
+
+
+def check_voting(vote: bool, num_samples: int) -> None:
+    """Refuse a vote of one.
+
+    Raises:
+        ValueError: if `vote` is set with a single sample.
+    """
+    if vote and num_samples < 2:
+        raise ValueError(f"vote=True needs several samples, and num_samples is {num_samples}. Set it to 5, say.")
 
 
 def _same(answer: str, other: str) -> bool:

@@ -9,8 +9,6 @@ import pytest
 from hf_reason.evaluation.model_card.build import build_model_card, write_model_card
 from hf_reason.evaluation.model_card.sections import escape_cell, markdown_table
 
-TEMPLATE = Path(__file__).parents[2] / "hf_reason" / "evaluation" / "model_card" / "template.md"
-
 
 def figures(accuracy: float, records: int = 40, interval: list[float] | None = None) -> dict[str, Any]:
     return {
@@ -59,7 +57,7 @@ REPORT = {
 
 
 def card(**fields: Any) -> str:
-    return build_model_card(TEMPLATE, **{"model_name": "me/my-reasoner", **fields})
+    return build_model_card(**{"model_name": "me/my-reasoner", **fields})
 
 
 def test_metadata_is_what_the_hub_reads() -> None:
@@ -121,7 +119,7 @@ def test_models_side_by_side_the_first_is_this_one() -> None:
 
 def test_data_report() -> None:
     text = card(datasets_info=REPORT)
-    assert "100 raw traces came in, 80 records stayed (preparation `abc123`)." in text
+    assert "100 raw traces were read, 80 records were kept (preparation `abc123`)." in text
     assert "Median 3 steps and 120 characters a chain (95% under 300)." in text
     assert "Languages: Chinese 78, English 2." in text
     assert "| near duplicate | 5 |" in text and "short chain" not in text
@@ -200,11 +198,11 @@ def test_weak_spots_are_said() -> None:
 
 
 def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = write_model_card(tmp_path / "model" / "README.md", TEMPLATE, model_name="me/x", results=results())
+    path = write_model_card(tmp_path / "model" / "README.md", model_name="me/x", results=results())
     before = path.read_text(encoding="utf-8")
-    assert before == build_model_card(TEMPLATE, model_name="me/x", results=results()) and before.endswith("\n")
+    assert before == build_model_card(model_name="me/x", results=results()) and before.endswith("\n")
     with pytest.raises(ValueError):
-        write_model_card(path, TEMPLATE, model_name="me/x", results=results(), plots=["/a.png"])
+        write_model_card(path, model_name="me/x", results=results(), plots=["/a.png"])
     assert path.read_text(encoding="utf-8") == before
     assert [file.name for file in path.parent.iterdir()] == ["README.md"]
 

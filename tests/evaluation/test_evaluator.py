@@ -57,7 +57,7 @@ def script(tokenizer, records, outputs):
 
 def run(tokenizer, outputs=OUTPUTS, records=PROBLEMS, **options):
     model = ScriptedModel(tokenizer, script(tokenizer, records, outputs))
-    options = {"max_new_tokens": 2000, "batch_size": 3, "progress": False, **options}
+    options = {"max_completion_length": 2000, "batch_size": 3, "progress": False, **options}
     return evaluate_model(model, tokenizer, records, **options)
 
 
@@ -113,8 +113,8 @@ def test_tokens_until_the_answer_are_those_generated(tokenizer):
     assert histogram["edges"][0] == 0 and histogram["edges"][-1] > lengths[-1]
 
 
-def test_an_output_cut_by_max_new_tokens_is_wrong_and_open(tokenizer):
-    results = run(tokenizer, max_new_tokens=5, return_predictions=True)
+def test_an_output_cut_by_its_longest_length_is_wrong_and_open(tokenizer):
+    results = run(tokenizer, max_completion_length=5, return_predictions=True)
     assert results["close_rate"] == 0 and results["answer_accuracy"] == 0
     assert {row["num_tokens"] for row in results["predictions"]} == {5}
 
@@ -161,7 +161,9 @@ def test_distractor_resistance(tokenizer):
     confused = ["<think>\n步骤1: 3+4=7\n</think>\n\n7个", *OUTPUTS[1:]]
     answers = script(tokenizer, PROBLEMS, OUTPUTS) | script(tokenizer, noisy, confused)
     model = ScriptedModel(tokenizer, answers)
-    results = evaluate_model(model, tokenizer, PROBLEMS, max_new_tokens=2000, seed=3, distractors=True, progress=False)
+    results = evaluate_model(
+        model, tokenizer, PROBLEMS, max_completion_length=2000, seed=3, distractors=True, progress=False
+    )
     assert (results["answer_accuracy"], results["distracted_accuracy"]) == (0.5, 0.25)
     assert results["distractor_resistance"] == 0.5
 
@@ -197,12 +199,81 @@ def test_samples_are_averaged_and_the_interval_counts_records(tokenizer):
     assert results["generation"]["do_sample"] is True
 
 
+class Voters(ScriptedModel):
+    """Gives, as the samples of a prompt, its texts one after the other."""
+
+    def generate(self, input_ids, attention_mask, generation_config):
+        seen, rows = self.__dict__.setdefault("seen", {}), []
+        for ids, mask in zip(input_ids, attention_mask, strict=True):
+            prompt = self.tokenizer.decode(ids[mask.bool()])
+            text = self.script[prompt][seen.setdefault(prompt, 0)]
+            seen[prompt] += 1
+            rows.append(self.tokenizer(text, add_special_tokens=False)["input_ids"] + [self.tokenizer.eos_token_id])
+        width = max(map(len, rows))
+        padded = [row + [generation_config.pad_token_id] * (width - len(row)) for row in rows]
+        return torch.cat([input_ids, torch.tensor(padded)], dim=1)
+
+
+def test_the_vote_of_the_samples_is_scored(tokenizer):
+    """Two of three are right in the first problem, one of three in the second; nobody answers the third."""
+    texts = [
+        ["0个", "<think>\n步骤1: 7×2=14\n</think>\n\n14个", "14.0"],
+        ["5元", "6", "6元"],
+        ["<think>\n步骤1: 2×3=6"] * 3,
+    ]
+
+    def evaluated(**options):
+        model = Voters(tokenizer, script(tokenizer, PROBLEMS[:3], texts))
+        return evaluate_model(
+            model, tokenizer, PROBLEMS[:3], num_samples=3, progress=False, return_predictions=True, **options
+        )
+
+    single, voted = evaluated(), evaluated(vote=True)
+    assert single.answer_accuracy == pytest.approx((2 / 3 + 1 / 3 + 0) / 3) and single.vote is False
+    assert voted.answer_accuracy == pytest.approx(1 / 3) and voted.vote is True
+    assert voted.by_domain["finance"].answer_accuracy == 0 and voted.by_domain["math"].answer_accuracy == 0.5
+    for name in ("step_accuracy", "close_rate", "reasoning_length"):
+        assert voted[name] == single[name], "all other figures count every output"
+    assert [row["correct"] for row in voted.predictions] == [row["correct"] for row in single.predictions]
+    assert [row["elected"] for row in voted.predictions] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert "elected" not in single.predictions[0]
+    with pytest.raises(ValueError, match="vote=True needs several samples, and num_samples is 1"):
+        evaluate_model(None, tokenizer, PROBLEMS, vote=True)
+
+
+def test_the_vote_counts_with_distractors_too(tokenizer):
+    noisy = [insert_distractor(PROBLEMS[0], 0)]
+    answers = script(tokenizer, PROBLEMS[:1], [["14", "14", "0"]]) | script(tokenizer, noisy, [["0", "14", "0"]])
+    model = Voters(tokenizer, answers)
+    options = {"num_samples": 3, "progress": False, "distractors": True}
+    voted = evaluate_model(model, tokenizer, PROBLEMS[:1], vote=True, **options)
+    assert (voted.answer_accuracy, voted.distracted_accuracy, voted.distractor_resistance) == (1.0, 0.0, 0.0)
+    single = evaluate_model(Voters(tokenizer, answers), tokenizer, PROBLEMS[:1], **options)
+    assert single.distractor_resistance == pytest.approx((1 / 3) / (2 / 3))
+
+
 def test_a_batch_equals_rows_one_at_a_time(tokenizer, tiny_model, records):
     rows = records[:7]
     assert len({len(encode_prompt(row, tokenizer)) for row in rows}) > 3, "the prompts must differ in length"
     together, alone = (
         evaluate_model(
-            tiny_model, tokenizer, rows, max_new_tokens=12, batch_size=size, return_predictions=True, progress=False
+            tiny_model,
+            tokenizer,
+            rows,
+            max_completion_length=12,
+            batch_size=size,
+            return_predictions=True,
+            progress=False,
         )
         for size in (4, 1)
     )
@@ -211,7 +282,7 @@ def test_a_batch_equals_rows_one_at_a_time(tokenizer, tiny_model, records):
         written = tiny_model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         expected = trim_output(written[0, ids.shape[1] :].tolist(), stop_ids(tiny_model, tokenizer), -1)
         assert batch["text"] == single["text"] == tokenizer.decode(expected)
-    together.pop("generation"), alone.pop("generation")
+    together.generation = alone.generation = {}
     assert together == alone
 
 
@@ -222,7 +293,7 @@ def test_nothing_is_left_changed(tokenizer, tiny_model, records):
     tiny_model.model.layers[0].eval()  # a frozen part that stays in evaluation mode
     before = (tokenizer.padding_side, tokenizer.pad_token, len(tokenizer), tiny_model.generation_config.to_dict())
     random_state = torch.random.get_rng_state()
-    evaluate_model(tiny_model, tokenizer, records[:2], max_new_tokens=3, temperature=0.7, progress=False)
+    evaluate_model(tiny_model, tokenizer, records[:2], max_completion_length=3, temperature=0.7, progress=False)
     after = (tokenizer.padding_side, tokenizer.pad_token, len(tokenizer), tiny_model.generation_config.to_dict())
     assert before == after and tiny_model.config.use_cache is False
     assert tiny_model.training and tiny_model.model.layers[1].training and not tiny_model.model.layers[0].training
@@ -232,7 +303,7 @@ def test_nothing_is_left_changed(tokenizer, tiny_model, records):
 
 def test_sampling_follows_the_seed(tokenizer, tiny_model, records):
     def texts(seed):
-        options = {"num_samples": 2, "temperature": 1.5, "max_new_tokens": 8, "return_predictions": True}
+        options = {"num_samples": 2, "temperature": 1.5, "max_completion_length": 8, "return_predictions": True}
         results = evaluate_model(tiny_model, tokenizer, records[:3], seed=seed, progress=False, **options)
         return [row["text"] for row in results["predictions"]]
 
@@ -245,13 +316,13 @@ def test_a_model_of_nans_and_one_without_a_pad_token(tokenizer, tiny_model, reco
     tokenizer.pad_token = None
     tiny_model.generation_config.pad_token_id = None
     tiny_model.config.pad_token_id = None
-    results = evaluate_model(tiny_model, tokenizer, records[:3], max_new_tokens=4, batch_size=3, progress=False)
+    results = evaluate_model(tiny_model, tokenizer, records[:3], max_completion_length=4, batch_size=3, progress=False)
     assert results["num_records"] == 3
     with torch.no_grad():
         tiny_model.lm_head.weight.fill_(float("nan"))
     for temperature in (None, 0.9):
         results = evaluate_model(
-            tiny_model, tokenizer, records[:3], max_new_tokens=4, temperature=temperature, progress=False
+            tiny_model, tokenizer, records[:3], max_completion_length=4, temperature=temperature, progress=False
         )
         assert results["answer_accuracy"] == 0.0
 
@@ -283,9 +354,11 @@ def test_settings_keep_what_the_model_brings_and_refuse_contradictions(tokenizer
 
 def test_settings_in_force_are_reported(tokenizer, tiny_model, records):
     tiny_model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.95)
-    sampled = evaluate_model(tiny_model, tokenizer, records[:1], max_new_tokens=2, num_samples=2, progress=False)
+    sampled = evaluate_model(
+        tiny_model, tokenizer, records[:1], max_completion_length=2, num_samples=2, progress=False
+    )
     assert (sampled["generation"]["temperature"], sampled["generation"]["top_p"]) == (0.6, 0.95)
-    greedy = evaluate_model(tiny_model, tokenizer, records[:1], max_new_tokens=2, progress=False)
+    greedy = evaluate_model(tiny_model, tokenizer, records[:1], max_completion_length=2, progress=False)
     assert (greedy["generation"]["do_sample"], greedy["generation"]["temperature"]) == (False, 1.0)
 
 
@@ -296,6 +369,11 @@ def test_what_cannot_be_evaluated_is_named(tokenizer, tiny_model):
         evaluate_model(tiny_model, tokenizer, [PROBLEMS[0], {"context": "甲", "answer": "1"}])
     with pytest.raises(ValueError, match="batch_size is 0"):
         evaluate_model(tiny_model, tokenizer, PROBLEMS, batch_size=0)
+    with pytest.raises(TypeError, match="'max_new_tokens', which is called 'max_completion_length' since version 0.2"):
+        evaluate_model(tiny_model, tokenizer, PROBLEMS, max_new_tokens=8)
+    for change, message in (({"steps": [1]}, "a list of texts"), ({"answer": "\ud83d"}, "not valid Unicode")):
+        with pytest.raises(DataError, match=rf"records\[0\].*{message}"):
+            evaluate_model(tiny_model, tokenizer, [{**PROBLEMS[0], **change}])
 
 
 OPTIONS = ({}, {"num_samples": 2, "temperature": 1.3})
@@ -304,19 +382,25 @@ import json, sys
 import torch
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 from hf_reason.evaluation import evaluate_model
-from hf_reason.cli import one_line_errors
+from hf_reason.cli.errors import leave_together
 folder = sys.argv[1]
-with one_line_errors():
-    model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    records, all_options = json.load(open(f"{folder}/task.json"))
-    results = [evaluate_model(model, tokenizer, records, **options) for options in all_options]
-    assert torch.distributed.get_world_size() == 2
-    json.dump(results, open(f"{folder}/out-{torch.distributed.get_rank()}.json", "w"))
+model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+records, all_options = json.load(open(f"{folder}/task.json"))
+results = [evaluate_model(model, tokenizer, records, **options) for options in all_options]
+assert torch.distributed.get_world_size() == 2
+json.dump([result.to_dict() for result in results], open(f"{folder}/out-{torch.distributed.get_rank()}.json", "w"))
+leave_together(0)
 """
 
 
 def test_two_processes_give_what_one_gives(tokenizer, tiny_model, records, tmp_path):
-    shared = {"max_new_tokens": 6, "batch_size": 2, "progress": False, "return_predictions": True, "distractors": True}
+    shared = {
+        "max_completion_length": 6,
+        "batch_size": 2,
+        "progress": False,
+        "return_predictions": True,
+        "distractors": True,
+    }
     all_options = [shared | options for options in OPTIONS]
     tiny_model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -340,4 +424,4 @@ def test_two_processes_give_what_one_gives(tokenizer, tiny_model, records, tmp_p
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors.decode()[-2000:]
     first, second = (json.loads((tmp_path / f"out-{rank}.json").read_text()) for rank in "01")
-    assert json.loads(json.dumps(alone)) == first == second
+    assert json.loads(json.dumps([result.to_dict() for result in alone])) == first == second

@@ -57,7 +57,7 @@ def test_the_guard_names_the_domain_and_the_drop():
     with pytest.raises(
         ForgettingError,
         match=r"of math 80\.0% -> 60\.0%, 20\.0 points \(now 95% interval 46\.2-72\.4, 50 "
-        r"records\)\. .*replay_share.*learning_rate.*max_drop",
+        r"records\)\. .*replay_ratio.*learning_rate.*max_drop",
     ):
         check_drops(before, after, ["finance", "math"], 19.9)
 

@@ -9,6 +9,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from hf_reason import evaluate_model, generate_cot
+from hf_reason.generation.voting import count_votes
 from hf_reason.text import build_prompt, encode, encode_prompt, end_token_id, render
 from hf_reason.text.spans import prompt_token_ids
 
@@ -194,7 +195,7 @@ def test_sampling_never_draws_a_stop_token_in_the_thought(scripted, tokenizer):
 
     model.forward = nearly
     options = {"max_thought_tokens": 20, "max_answer_tokens": 20, "temperature": 1.0}
-    (output,) = _ask(model, tokenizer, num_votes=8, **options)
+    (output,) = _ask(model, tokenizer, num_samples=8, **options)
     assert {chain.thought_tokens for chain in output.chains} == {20}
     assert {chain.closed_by for chain in output.chains} == {"budget"}
     assert all(chain.ended and chain.answer_tokens < 20 for chain in output.chains)
@@ -248,8 +249,8 @@ def test_votes_are_counted_by_what_the_answers_say(scripted, tokenizer):
     chains = [
         f"<think>\n步骤1:{i}\n</think>\n\n{answer}<|end|>" for i, answer in enumerate(["7", "29", "29.0", "8", ""])
     ]
-    (output,) = _ask(scripted(*chains), tokenizer, num_votes=5, temperature=1.0)
-    assert [(vote.answer, vote.count, vote.share) for vote in output.votes] == [
+    (output,) = _ask(scripted(*chains), tokenizer, num_samples=5, vote=True, temperature=1.0)
+    assert [(vote.answer, vote.count, vote.ratio) for vote in output.votes] == [
         ("29", 2, 0.4),
         ("7", 1, 0.2),
         ("8", 1, 0.2),
@@ -261,16 +262,35 @@ def test_votes_are_counted_by_what_the_answers_say(scripted, tokenizer):
 
 def test_of_equally_many_votes_the_first_answer_wins(scripted, tokenizer):
     chains = [f"<think>\n步骤1:1\n</think>\n\n{answer}<|end|>" for answer in ("8", "7", "7", "8")]
-    (output,) = _ask(scripted(*chains), tokenizer, num_votes=4, temperature=1.0)
+    (output,) = _ask(scripted(*chains), tokenizer, num_samples=4, vote=True, temperature=1.0)
     assert [vote.answer for vote in output.votes] == ["8", "7"] and output.answer == "8"
-    (nothing,) = _ask(scripted("<think>\n步骤1:1\n</think>\n\n<|end|>"), tokenizer, num_votes=2, temperature=1.0)
+    (nothing,) = _ask(
+        scripted("<think>\n步骤1:1\n</think>\n\n<|end|>"), tokenizer, num_samples=2, vote=True, temperature=1.0
+    )
     assert (nothing.answer, nothing.votes, len(nothing.chains)) == ("", [], 2)
+
+
+def test_without_a_vote_all_chains_are_returned(scripted, tokenizer):
+    chains = [f"<think>\n步骤1:{i}\n</think>\n\n{answer}<|end|>" for i, answer in enumerate(["7", "29", "29"])]
+    (output,) = _ask(scripted(*chains), tokenizer, num_samples=3, temperature=1.0)
+    assert [chain.answer for chain in output.chains] == ["7", "29", "29"]
+    assert (output.answer, output.votes) == ("7", []), "the first chain; nobody voted"
+
+
+def test_names_of_earlier_versions_are_refused_with_the_new_ones(tiny_model, tokenizer):
+    with pytest.raises(
+        TypeError, match="'num_votes', which is called 'num_samples, with vote=True' since version 0.2"
+    ):
+        generate_cot(tiny_model, tokenizer, QUESTION, num_votes=3)
+    (vote,) = count_votes(["7"])
+    with pytest.raises(AttributeError, match="'share': it is called 'ratio' since version 0.2"):
+        vote.share  # noqa: B018
 
 
 @MODELS
 def test_sampling_is_repeated_by_its_seed(make, tokenizer):
     model = make(tokenizer)
-    options = {"max_thought_tokens": 16, "max_answer_tokens": 4, "num_votes": 3, "temperature": 1.5}
+    options = {"max_thought_tokens": 16, "max_answer_tokens": 4, "num_samples": 3, "temperature": 1.5}
     state = torch.get_rng_state()
     one, again, other = (generate_cot(model, tokenizer, QUESTION, seed=seed, **options) for seed in (1, 1, 2))
     assert one == again != other
@@ -298,9 +318,10 @@ def test_domain_instructions_are_in_the_prompt(scripted, tokenizer):
         ([QUESTION, {"question": "?"}], {}, r"prompts\[1\] is neither a question nor a record"),
         (QUESTION, {"max_thought_tokens": 0}, "max_thought_tokens is 0; it must be at least 5"),
         (QUESTION, {"max_answer_tokens": 0}, "max_answer_tokens is 0; it must be at least 1"),
-        (QUESTION, {"num_votes": 0}, "num_votes is 0"),
-        (QUESTION, {"num_votes": 3, "temperature": 0.0}, "num_votes=3 without sampling gives 3 equal chains"),
-        (QUESTION, {"num_votes": 3, "generation_kwargs": {"do_sample": False}}, "without sampling"),
+        (QUESTION, {"num_samples": 0}, "num_samples is 0"),
+        (QUESTION, {"num_samples": 3, "temperature": 0.0}, "num_samples=3 without sampling gives 3 equal chains"),
+        (QUESTION, {"num_samples": 3, "generation_kwargs": {"do_sample": False}}, "without sampling"),
+        (QUESTION, {"vote": True}, "vote=True needs several samples, and num_samples is 1"),
         (QUESTION, {"generation_kwargs": {"num_beams": 2}}, "Leave num_beams out"),
     ],
 )
@@ -333,12 +354,12 @@ def test_no_prompts_no_outputs(tiny_model, tokenizer):
 def test_evaluation_with_a_budget_is_generate_cot(tokenizer, records):
     """And its close-rate does not count what was closed by force."""
     model = _random_model(tokenizer)
-    options = {"max_new_tokens": 26, "progress": False, "return_predictions": True}
+    options = {"max_completion_length": 26, "progress": False, "return_predictions": True}
     results = evaluate_model(model, tokenizer, records[:4], max_thought_tokens=20, **options)
     outputs = generate_cot(model, tokenizer, records[:4], max_thought_tokens=20, max_answer_tokens=6)
     assert [(row["steps"], row["answer"]) for row in results["predictions"]] == [(o.steps, o.answer) for o in outputs]
     assert [row["thought_tokens"] for row in results["predictions"]] == [o.thought_tokens for o in outputs]
     assert all(output.forced for output in outputs) and results["close_rate"] == 0
     assert results["generation"]["max_thought_tokens"] == 20
-    with pytest.raises(ValueError, match="raise max_new_tokens, or leave the thought's budget out"):
+    with pytest.raises(ValueError, match="raise max_completion_length, or leave max_thought_tokens out"):
         evaluate_model(model, tokenizer, records[:4], max_thought_tokens=26, **options)

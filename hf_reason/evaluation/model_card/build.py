@@ -1,6 +1,6 @@
 """The model card: what a model is, how it was measured, on which data and with which settings it was trained.
 
-    text = build_model_card("model_cards/template.md", model_name="me/my-reasoner", results=evaluate_model(...))
+    text = build_model_card(model_name="me/my-reasoner", results=evaluate_model(...))
 
 Sections without data are left out. The metadata is the Hub's own (`huggingface_hub.ModelCardData`), checked by reading
 the finished card back.
@@ -13,22 +13,25 @@ from typing import Any
 
 from hf_reason._files import write_atomically
 from hf_reason.evaluation.report import Results
+from hf_reason.evaluation.result import EvaluationResult
 from hf_reason.version import __version__
 
 from .sections import (
     accuracy_with_interval,
     data_tables,
     limitations_of,
-    markdown_table,
     measured,
     one_line,
     plot,
     result_columns,
     results_tables,
+    settings_table,
 )
 
+# Fills every card that is given no other template.
+TEMPLATE = Path(__file__).with_name("template.md")
 TAGS = ("reasoning", "chain-of-thought", "chinese", "hf_reason")
-# what goes into the metadata, where the Hub's pages and searches find it
+# These go into the metadata, where the Hub's pages and searches find them.
 _INDEXED = ("answer_accuracy", "step_accuracy", "key_node_coverage", "close_rate", "distractor_resistance")
 _USAGE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -43,7 +46,7 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def build_model_card(
-    template: str | os.PathLike[str],
+    template: str | os.PathLike[str] | None = None,
     *,
     model_name: str,
     base_model: str | None = None,
@@ -58,17 +61,19 @@ def build_model_card(
     usage: str | None = None,
     limitations: Sequence[str] = (),
 ) -> str:
-    """Fill the template.
+    """The text of a model card, metadata included.
 
     Args:
-        template: File of the jinja2 template (`model_cards/template.md`).
+        template: File of a jinja2 template of one's own, with the fields of `template.md` beside this module, which
+            is the default.
         model_name: Name on the Hub ("user/name") or any other name.
-        base_model: What training started from; None: from scratch. A local folder is named without its path.
+        base_model: What training started from; None: from scratch. Of a local folder only the name is shown.
         language: Hub language codes.
         license: Hub licence identifier, for example "apache-2.0".
         datasets: Data sets trained on; those with a name of the Hub's form also go into the metadata.
         datasets_info: The `report.json` of the preparation.
-        settings: Training settings to show, name -> value.
+        settings: Training settings to show, name -> value, of every kind (trainer, LoRA, LoAR, replay). Give those
+            that were set and differ from their default; unset ones (`None`) get no row.
         results: What `evaluate_model` returns; a sequence of these for several training seeds of the same recipe (the
             card then gives mean, lowest and highest); or name -> results for models side by side, of which the first
             is this one.
@@ -88,7 +93,8 @@ def build_model_card(
     main = next(iter(columns.values()), None)
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False)
     metadata = _metadata(model_name, base_model, language, license, datasets, main, eval_dataset)
-    text = environment.from_string(Path(template).read_text(encoding="utf-8")).render(
+    source = Path(template or TEMPLATE).read_text(encoding="utf-8")
+    text = environment.from_string(source).render(
         metadata=metadata,
         title=one_line(model_name),
         summary=_summary(base_model, datasets, eval_dataset, main, seeds),
@@ -98,21 +104,23 @@ def build_model_card(
         results=results_tables(columns) if main else None,
         plots=[plot(name) for name in plots] if main else [],
         data=data_tables(datasets_info) if datasets_info else None,
-        settings=markdown_table(("setting", "value"), settings.items()) if settings else None,
+        settings=settings_table(settings or {}),
         limitations=[*limitations_of(main, seeds), *limitations],
-        template_hash=main.get("template_hash") if main else None,
+        template_hash=main.template_hash if main else None,
         version=__version__,
     )
     ModelCard(text)  # raises if the metadata cannot be read back
     return text.rstrip() + "\n"
 
 
-def write_model_card(path: str | os.PathLike[str], template: str | os.PathLike[str], **fields: Any) -> Path:
+def write_model_card(
+    path: str | os.PathLike[str], template: str | os.PathLike[str] | None = None, **fields: Any
+) -> Path:
     """`build_model_card` into a file (usually README.md of the model), there whole or not at all; returns its path."""
     target = Path(path)
     text = build_model_card(template, **fields)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, text.encode())
+    write_atomically(target, text)
     return target
 
 
@@ -122,12 +130,12 @@ def _metadata(
     language: str | Sequence[str],
     license: str | None,
     datasets: Sequence[str],
-    main: Results | None,
+    main: EvaluationResult | None,
     eval_dataset: str,
 ) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    figures = {name: main[name] for name in _INDEXED if main.get(name) is not None} if main else {}
+    figures = {name: main[name] for name in _INDEXED if main[name] is not None} if main else {}
     evaluated = [
         EvalResult(
             task_type="text-generation",
@@ -155,7 +163,7 @@ def _metadata(
 
 
 def _hub_name(name: str | None) -> str | None:
-    """The name if the Hub could have it: other values are refused in metadata, and local paths mean nothing there."""
+    """The name if the Hub could have it: it refuses other values in metadata, and local paths mean nothing there."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     if not name or "/" not in name or Path(name).exists():
@@ -168,19 +176,21 @@ def _hub_name(name: str | None) -> str | None:
 
 
 def _summary(
-    base_model: str | None, datasets: Sequence[str], eval_dataset: str, main: Results | None, seeds: int
+    base_model: str | None, datasets: Sequence[str], eval_dataset: str, main: EvaluationResult | None, seeds: int
 ) -> str:
     name = None if base_model is None else _hub_name(base_model) or Path(base_model).name
     start = f"fine-tuned from `{one_line(name)}`" if name else "trained from scratch"
     text = f"A causal language model that reasons step by step in Chinese, {start}"
     text += f", on {', '.join(f'`{one_line(dataset)}`' for dataset in datasets)}." if datasets else "."
-    if main:
+    if main and main.answer_accuracy is not None:
         mean = f", mean of {seeds} training seeds" if seeds > 1 else ""
         figure = accuracy_with_interval(main, "95% interval")
         text += f" Answer accuracy on {one_line(eval_dataset)}: **{figure}**{mean}."
     return text
 
 
-def _summary_zh(main: Results | None) -> str:
+def _summary_zh(main: EvaluationResult | None) -> str:
     text = "中文摘要:本模型先逐步推理,再给出答案。"
-    return text + f"答案准确率 {accuracy_with_interval(main, '95% 置信区间')}。" if main else text
+    if main is None or main.answer_accuracy is None:
+        return text
+    return text + f"答案准确率 {accuracy_with_interval(main, '95% 置信区间')}。"

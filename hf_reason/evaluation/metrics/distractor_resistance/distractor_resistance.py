@@ -1,9 +1,12 @@
 """Distractor resistance: accuracy with noise in the problem / accuracy without."""
 
-import datasets
+from collections.abc import Sequence
+from typing import Any
+
 import evaluate
 
 from hf_reason.evaluation import scoring
+from hf_reason.evaluation.metric_base import TEXT, ReasoningMetric
 
 _DESCRIPTION = """
 How much of its accuracy a model keeps when an irrelevant sentence with a number stands in the problem: accuracy with
@@ -16,6 +19,8 @@ Args:
     predictions (list of str): outputs on the problems with noise, as for answer_accuracy.
     clean_predictions (list of str): outputs on the same problems, in the same order, without noise.
     references (list of str): the reference answers; a row with an empty one is left out.
+    records (list of int; optional): number of each row's record, as for answer_accuracy.
+    use_aggregator (bool): False returns [record, verdict with noise, verdict without] of each row ("scores").
 Returns:
     distractor_resistance (float or None): distracted_accuracy / clean_accuracy; None when the latter is 0.
     distracted_accuracy, clean_accuracy (float or None): the two accuracies.
@@ -28,25 +33,26 @@ Example:
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class DistractorResistance(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        names = ("predictions", "clean_predictions", "references")
-        features = datasets.Features({name: datasets.Value("string") for name in names})
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=features
-        )
+class DistractorResistance(ReasoningMetric):
+    texts = (_DESCRIPTION, _INPUTS, "")
+    columns = {"predictions": TEXT, "clean_predictions": TEXT, "references": TEXT}
 
-    def _compute(
-        self, predictions: list[str], clean_predictions: list[str], references: list[str]
-    ) -> dict[str, float | int | None]:
-        def accuracy(outputs: list[str]) -> float | None:
-            pairs = zip(outputs, references, strict=True)
-            return scoring.mean(scoring.answer_correct(scoring.output_answer(text), answer) for text, answer in pairs)
+    def score(
+        self,
+        predictions: list[str],
+        clean_predictions: list[str],
+        references: list[str],
+        records: Sequence[int] | None = None,
+    ) -> list[tuple[int, bool | None, bool | None]]:
+        noisy, clean = (scoring.answer_verdicts(texts, references) for texts in (predictions, clean_predictions))
+        return list(zip(range(len(noisy)) if records is None else records, noisy, clean, strict=True))
 
-        noisy, clean = accuracy(predictions), accuracy(clean_predictions)
+    def aggregate(self, scores: Any) -> dict[str, float | int | None]:
+        noisy, _ = scoring.mean_over_records((record, verdict) for record, verdict, _ in scores)
+        clean, _ = scoring.mean_over_records((record, verdict) for record, _, verdict in scores)
         return {
             "distractor_resistance": None if noisy is None or clean is None else scoring.ratio(noisy, clean),
             "distracted_accuracy": noisy,
             "clean_accuracy": clean,
-            "num_scored": sum(bool(answer.strip()) for answer in references),
+            "num_scored": sum(verdict is not None for _, verdict, _ in scores),
         }

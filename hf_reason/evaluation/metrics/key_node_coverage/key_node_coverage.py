@@ -1,21 +1,24 @@
-"""Key-node coverage: share of the reference's intermediate results that the output's steps state."""
+"""Key-node coverage: fraction of the reference's intermediate results that the output's steps state."""
 
-import datasets
+from typing import Any
+
 import evaluate
 
 from hf_reason.evaluation import scoring
+from hf_reason.evaluation.metric_base import STEPS, TEXT, ReasoningMetric
 from hf_reason.text.render import parse
 
 _DESCRIPTION = """
-Share of the reference's key results that occur in the steps of the output. A key result is the result of an equation
-in the reference's steps, each counted once; it occurs when some step of the output states that number.
+Fraction of the reference's key results that occur in the steps of the output. A key result is the result of an
+equation in the reference's steps, each counted once; it occurs when some step of the output states that number.
 """
 
 _INPUTS = """
 Args:
     predictions (list of str): outputs of the model, "步骤1: ...\\n步骤2: ...\\n</think>\\n\\nanswer" (an opening
         <think> may stand in front). Only the steps are looked at, never the answer.
-    references (list of list of str): steps of the reference, one list a prediction.
+    references (list of list of str): steps of the reference, one list for each prediction.
+    use_aggregator (bool): False returns the counts of each output, [covered, key results], instead of the figures.
 Returns:
     key_node_coverage (float or None): key results that occur / key results, over all predictions together.
     num_key_results, num_covered (int): the counts.
@@ -27,15 +30,14 @@ Example:
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class KeyNodeCoverage(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=datasets.Features(features)
-        )
+class KeyNodeCoverage(ReasoningMetric):
+    texts = (_DESCRIPTION, _INPUTS, "")
+    columns = {"predictions": TEXT, "references": STEPS}
 
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | int | None]:
+    def score(self, predictions: list[str], references: list[list[str]]) -> list[tuple[int, int]]:
         pairs = zip(predictions, references, strict=True)
-        counts = [scoring.key_coverage(parse(text).steps, steps) for text, steps in pairs]
-        covered, total = sum(count[0] for count in counts), sum(count[1] for count in counts)
+        return [scoring.key_coverage(parse(text).steps, steps) for text, steps in pairs]
+
+    def aggregate(self, scores: Any) -> dict[str, float | int | None]:
+        covered, total = sum(score[0] for score in scores), sum(score[1] for score in scores)
         return {"key_node_coverage": scoring.ratio(covered, total), "num_key_results": total, "num_covered": covered}

@@ -1,31 +1,35 @@
 """Reasoning length: what the reader waits for, and whether the thought ends at all."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import datasets
 import evaluate
 
 from hf_reason.evaluation import scoring
+from hf_reason.evaluation.metric_base import TEXT, ReasoningMetric
 from hf_reason.text.render import parse
 
 _DESCRIPTION = """
 How long a model reasons until its answer begins (tokens and steps), how often the thought is closed, and how often the
-output goes round in circles.
+output repeats itself without end.
 """
 
 _INPUTS = """
 Args:
     predictions (list of str): outputs of the model, "步骤1: ...\\n步骤2: ...\\n</think>\\n\\nanswer". Put "<think>" in
-        front of outputs whose prompt had opened the thought, so that one that was cut is not taken for an answer.
-    tokenizer (a transformers tokenizer, or its name or path; optional): counts the tokens. Without it only characters
-        are counted, and the figures in tokens are None.
+        front of outputs whose prompt had opened the thought, so that one that was cut is not read as an answer.
+    tokenizer (a transformers tokenizer, or its name or path; optional): counts the tokens. Without it (and without
+        thought_tokens) only characters are counted, and the figures in tokens are None.
+    thought_tokens (list of int; optional): tokens of each output up to and including </think>, where they are known.
+    forced (list of bool; optional): outputs whose </think> was not written by the model (a budget had ended).
+    use_aggregator (bool): False returns the lengths of each output ("scores") instead of the figures.
 Returns:
     mean_tokens, median_tokens, p95_tokens (float or None): tokens up to and including </think>; the whole output where
-        the thought was not closed, nothing where there is none.
+        the thought was not closed, 0 where there is no thought.
     mean_characters (float): the same in characters.
     mean_steps (float): steps of the thought.
-    close_rate (float): share of the outputs that wrote </think>.
-    repeat_rate (float): share of the outputs that loop (a repetition of character n-grams or of steps above 0.7).
+    close_rate (float): fraction of the outputs in which the model wrote </think>.
+    repeat_rate (float): fraction of the outputs that loop (repetition of character n-grams or of steps above 0.7).
     num_outputs (int)
 Example:
     >>> metric = evaluate.load(metric_path("reasoning_length"))
@@ -35,29 +39,46 @@ Example:
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class ReasoningLength(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("string")})
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=features
-        )
+class ReasoningLength(ReasoningMetric):
+    texts = (_DESCRIPTION, _INPUTS, "")
+    columns = {"predictions": TEXT}
 
-    def _compute(self, predictions: list[str], tokenizer: Any = None) -> dict[str, float | int | None]:
+    def score(
+        self,
+        predictions: list[str],
+        tokenizer: Any = None,
+        thought_tokens: Sequence[int] | None = None,
+        forced: Sequence[bool] | None = None,
+    ) -> list[scoring.LengthScore]:
         if isinstance(tokenizer, str):
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
         thoughts = [scoring.thought_part(text) for text in predictions]
-        parsed = [parse(text) for text in predictions]
-        loops = [scoring.is_loop(text, found.steps) for text, found in zip(predictions, parsed, strict=True)]
-        tokens = (
-            [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in thoughts] if tokenizer else []
-        )
+        counts: Sequence[int | None] = [None] * len(predictions)
+        if thought_tokens is not None:
+            counts = thought_tokens
+        elif tokenizer:
+            counts = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in thoughts]
+        steps = [parse(text).steps for text in predictions]
+        ended = forced if forced is not None else [False] * len(predictions)
+        return [
+            scoring.LengthScore(
+                tokens=count,
+                characters=len(thought),
+                steps=len(found),
+                closed=scoring.is_closed(text) and not by_force,
+                loops=scoring.is_loop(text, found),
+            )
+            for text, thought, count, found, by_force in zip(predictions, thoughts, counts, steps, ended, strict=True)
+        ]
+
+    def aggregate(self, scores: Any) -> dict[str, float | int | None]:
         return {
-            **scoring.length_figures(tokens),
-            "mean_characters": scoring.mean(map(len, thoughts)),
-            "mean_steps": scoring.mean(len(found.steps) for found in parsed),
-            "close_rate": scoring.mean(map(scoring.is_closed, predictions)),
-            "repeat_rate": scoring.mean(loops),
-            "num_outputs": len(predictions),
+            **scoring.length_figures([score.tokens for score in scores if score.tokens is not None]),
+            "mean_characters": scoring.mean(score.characters for score in scores),
+            "mean_steps": scoring.mean(score.steps for score in scores),
+            "close_rate": scoring.mean(score.closed for score in scores),
+            "repeat_rate": scoring.mean(score.loops for score in scores),
+            "num_outputs": len(scores),
         }

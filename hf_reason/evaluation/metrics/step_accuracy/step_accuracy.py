@@ -1,13 +1,15 @@
 """Step accuracy: correct steps / all steps that can be checked."""
 
-import datasets
+from typing import Any
+
 import evaluate
 
 from hf_reason.evaluation import scoring
+from hf_reason.evaluation.metric_base import STEPS, TEXT, ReasoningMetric
 from hf_reason.text.render import parse
 
 _DESCRIPTION = """
-Share of the reasoning steps that are correct, among those that can be checked. A step can be checked when it states
+Fraction of the reasoning steps that are correct, among those that can be checked. A step can be checked when it states
 an equation; it is correct when all of its equations hold and the result of the last one is among the results of the
 reference's equations (where the reference has none, holding is enough).
 """
@@ -16,7 +18,9 @@ _INPUTS = """
 Args:
     predictions (list of str): outputs of the model, "步骤1: ...\\n步骤2: ...\\n</think>\\n\\nanswer" (an opening
         <think> may stand in front).
-    references (list of list of str): steps of the reference, one list a prediction; an empty list where there is none.
+    references (list of list of str): steps of the reference, one list for each prediction; an empty list where there
+        is none.
+    use_aggregator (bool): False returns the counts of each output ("scores") instead of the figures.
 Returns:
     step_accuracy (float or None): correct steps / checkable steps, over all predictions together.
     equations_hold (float or None): steps whose equations all hold / checkable steps, whatever the reference says.
@@ -32,21 +36,21 @@ Example:
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class StepAccuracy(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.Value("string"), "references": datasets.List(datasets.Value("string"))}
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=datasets.Features(features)
-        )
+class StepAccuracy(ReasoningMetric):
+    texts = (_DESCRIPTION, _INPUTS, "")
+    columns = {"predictions": TEXT, "references": STEPS}
 
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | int | None]:
+    def score(self, predictions: list[str], references: list[list[str]]) -> list[scoring.StepScore]:
         pairs = zip(predictions, references, strict=True)
-        score = sum((scoring.score_steps(parse(text).steps, steps) for text, steps in pairs), scoring.StepScore())
+        return [scoring.score_steps(parse(text).steps, steps) for text, steps in pairs]
+
+    def aggregate(self, scores: Any) -> dict[str, float | int | None]:
+        total = sum(scores, scoring.StepScore())
         return {
-            "step_accuracy": scoring.ratio(score.correct, score.checkable),
-            "equations_hold": scoring.ratio(score.holding, score.checkable),
-            "checkable_share": scoring.ratio(score.checkable, score.total),
-            "num_steps": score.total,
-            "num_checkable": score.checkable,
-            "num_correct": score.correct,
+            "step_accuracy": scoring.ratio(total.correct, total.checkable),
+            "equations_hold": scoring.ratio(total.holding, total.checkable),
+            "checkable_share": scoring.ratio(total.checkable, total.total),
+            "num_steps": total.total,
+            "num_checkable": total.checkable,
+            "num_correct": total.correct,
         }
