@@ -155,7 +155,7 @@ def test_tasks_come_from_the_records_in_training_and_evaluation(tmp_path, model,
     batch["labels"] = batch["labels"].masked_fill(batch["segment_ids"] != 2, -100)
     prompt = trainer._prepare_inputs(batch)["loar_prompt_mask"]
     assert torch.equal(prompt.sum(dim=1), (batch["segment_ids"] != 0).float().argmax(dim=1))
-    evaluate_model(trainer.model, tokenizer, rows[:8:4], max_new_tokens=2, progress=False)
+    evaluate_model(trainer.model, tokenizer, rows[:8:4], max_completion_length=2, progress=False)
     assert sorted(seen[0].tolist()) == [0, 1]
 
 
@@ -181,7 +181,7 @@ def test_chains_in_batches_and_with_votes(model, tokenizer, records):
     alone = [generate_cot(model, tokenizer, record, **options)[0] for record in records[:3]]
     assert [one.thought for one in together] == [one.thought for one in alone]
     assert [one.answer for one in together] == [one.answer for one in alone]
-    (voted,) = generate_cot(model, tokenizer, records[0], num_votes=3, temperature=0.7, **options)
+    (voted,) = generate_cot(model, tokenizer, records[0], num_samples=3, vote=True, temperature=0.7, **options)
     assert voted.answer is not None
 
 
