@@ -2,8 +2,24 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, field
-from typing import Any
+from dataclasses import MISSING, field, fields
+from typing import Any, get_args
+
+
+class _Metadata(dict[str, Any]):
+    """Metadata of a field. `own` is read by `[...]` and `get` but not listed: `HfArgumentParser` and `TrlParser` pass
+    what is listed on to argparse, which knows no `card`."""
+
+    own: dict[str, Any]
+
+    def __missing__(self, key: str) -> Any:
+        return self.own[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
 
 def option(
@@ -25,9 +41,8 @@ def option(
         resumable: Whether it may change when a run is resumed, because it does not shape the training.
         default_factory: In place of `default`, for a list or a dictionary.
     """
-    metadata: dict[str, Any] = {"help": help, "card": card, "resumable": resumable}
-    if choices is not None:
-        metadata["choices"] = list(choices)
+    metadata = _Metadata({"help": help} if choices is None else {"help": help, "choices": list(choices)})
+    metadata.own = {"card": card, "resumable": resumable}
     if default_factory is not None:
         return field(default_factory=default_factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -47,3 +62,26 @@ def parsed_option(name: str, value: dict[str, Any] | str | None) -> dict[str, An
         if not isinstance(value, dict):
             raise ValueError(f'{name} must be a dictionary, {{"field": value, ...}}, got {value!r}.')
     return value
+
+
+def numbers_from_text(config: Any) -> None:
+    """Turn the numbers of a dataclass that were given as text, as a YAML's `1e-3` is, into numbers.
+
+    Raises:
+        ValueError: if such a text is not a number.
+    """
+    for item in fields(config):
+        value = getattr(config, item.name, None)
+        if not isinstance(value, str):
+            continue
+        kinds = {int, float} & {item.type, *get_args(item.type)}
+        if not kinds or str in get_args(item.type):
+            continue
+        try:
+            number = float(value)
+        except ValueError as error:
+            raise ValueError(f"{item.name} must be a number, got {value!r}.") from error
+        whole = int in kinds and float not in kinds
+        if whole and not number.is_integer():
+            raise ValueError(f"{item.name} must be a whole number, got {value!r}.")
+        setattr(config, item.name, int(number) if whole else number)

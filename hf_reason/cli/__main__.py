@@ -4,4 +4,5 @@ import sys
 
 from .main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # worker processes of `prepare` import this module, too
+    sys.exit(main())

@@ -261,6 +261,7 @@ class CacheArguments:
     rows_per_shard: int = option(1000, "Records in a file; an interrupted run loses no more than these.")
     trust_remote_code: bool = option(False, "Run code that comes with the models.")
     use_cpu: bool = option(False, "Do not use an accelerator.")
+    expected_world_size: int | None = option(None, "Number of processes that must work together.")
 
     def __post_init__(self) -> None:
         self.dataset_name, self.splits = as_list(self.dataset_name), as_list(self.splits)

@@ -60,7 +60,10 @@ class Command:
 
     def fields(self) -> dict[str, FieldView]:
         """Name -> argument."""
-        return {name: view for cls in self.classes for name, view in fields_of(cls).items()}
+        names = {cls.partition(":")[2] for cls in self.classes}
+        found = {name: view for cls in self.classes for name, view in fields_of(cls).items()}
+        # a field that is one of the other classes has its arguments there
+        return {name: view for name, view in found.items() if view.annotation not in names}
 
     def sections(self) -> dict[str, list[FieldView]]:
         """Title -> the arguments that `--help` shows: the project's own, and the usual ones of the libraries."""

@@ -14,7 +14,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 DONE, UNUSABLE, REFUSED, INTERRUPTED = 0, 2, 3, 130
@@ -49,25 +50,45 @@ def run(work: Callable[[], int | None]) -> int:
         The exit code.
     """
     try:
-        code = work() or DONE
-    except KeyboardInterrupt:
+        return work() or DONE
+    except BrokenPipeError:  # the reader of a pipe has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (KeyboardInterrupt, Exception) as error:
+        code = _told(error)
+        if code is None:
+            raise
+        return code
+    finally:
+        on_interrupt(None)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """`run` for a script: exits with the code of an error, and leaves a group of processes at the end."""
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        code = _told(error)
+        if code is None:
+            raise
+        sys.exit(code)
+    leave_together(DONE)
+
+
+def _told(error: BaseException) -> int | None:
+    """The exit code of an error whose line was printed; `None` for an error of the program."""
+    if isinstance(error, KeyboardInterrupt):
         if _is_first():
             message = _interrupt_message() if _interrupt_message is not None else ""
             print(f"\nInterrupted. {message}".rstrip(), file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except Exception as error:
-        if os.environ.get("HF_REASON_TRACEBACK") == "1" or not _is_of_the_user(error):
-            raise
-        if not _is_first():
-            time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        return REFUSED if type(error).__name__ == "ForgettingError" else UNUSABLE
-    finally:
-        on_interrupt(None)
-    return code
+    if os.environ.get("HF_REASON_TRACEBACK") == "1" or not _is_of_the_user(error):
+        return None
+    if not _is_first():
+        time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
+    print(f"Error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return REFUSED if type(error).__name__ == "ForgettingError" else UNUSABLE
 
 
 def leave_together(code: int) -> None:
@@ -96,7 +117,7 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _is_of_the_user(error: Exception) -> bool:
+def _is_of_the_user(error: BaseException) -> bool:
     from hf_reason._renamed import RenamedArgumentError
 
     if isinstance(error, ValueError | OSError | RenamedArgumentError):

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import errors
 from .commands import COMMANDS, Command
@@ -51,10 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         everything = bool({"--help_all", "--help-all"} & set(words))
         errors.run(lambda: print(command_help(command, everything), end=""))
         return errors.DONE
+    _drop_script_folder()
     errors.silence_import_noise()
     code = errors.run(lambda: _start(command, words))
     errors.leave_together(code)
     return code
+
+
+def _drop_script_folder() -> None:
+    """`python recipes/ask.py` puts recipes/ first on the path, where evaluate.py would hide the library `evaluate`."""
+    if sys.path and Path(sys.path[0], "evaluate.py").is_file():
+        del sys.path[0]
 
 
 def _unknown(name: str) -> str:

@@ -14,7 +14,6 @@ from trl.scripts.utils import TrlParser
 
 from .commands import COMMANDS
 from .config_file import ConfigError, read_config, typed
-from .errors import on_interrupt, training_state
 from .help import command_help
 from .launch_plan import launch_options
 from .names import explain_unknown, renamed_of
@@ -40,14 +39,24 @@ class CommandParser(TrlParser):
     def __init__(self, command: str, classes: Sequence[type]) -> None:
         self.hints: dict[str, Any] = {}
         self.optional: dict[str, bool] = {}
+        # a field that is one of the other classes has its arguments there
+        self.nested: dict[str, type] = {}
         for cls in classes:
-            self.hints |= get_type_hints(cls)
-            self.optional |= {item.name: item.default is None for item in dataclasses.fields(cls)}
+            hints = get_type_hints(cls)
+            for item in dataclasses.fields(cls):
+                if hints[item.name] in classes:
+                    self.nested[item.name] = hints[item.name]
+                elif item.init:
+                    self.hints[item.name] = hints[item.name]
+                    self.optional[item.name] = item.default is None
         super().__init__(list(classes), prog=f"hf-reason {command}", allow_abbrev=False, add_help=False)  # type: ignore[arg-type]
 
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
         # argparse refuses the project's own metadata (card, resumable), and knows lists only
+        nested = getattr(parser, "nested", {})
+        if field.name in nested:
+            return
         plain = copy.copy(field)
         plain.metadata = {name: field.metadata[name] for name in _PASSED_ON if name in field.metadata}  # type: ignore[assignment]
         if get_origin(field.type) is tuple:
@@ -65,6 +74,17 @@ class CommandParser(TrlParser):
         """The arguments that a command line sets."""
         words = (word.split("=", 1)[0] for word in argv if word.startswith("--"))
         return {self._option_string_actions[word].dest for word in words if word in self._option_string_actions}
+
+    def build(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """An instance of each class, those that are fields of others first."""
+        made: dict[type, Any] = {}
+        classes: list[Any] = list(self.dataclass_types)
+        for cls in sorted(classes, key=lambda cls: cls not in self.nested.values()):
+            names = [item.name for item in dataclasses.fields(cls) if item.init]
+            made[cls] = cls(
+                **{name: made[self.nested[name]] if name in self.nested else values[name] for name in names}
+            )
+        return tuple(made[cls] for cls in classes)
 
     def apply_config(self, path: str, renamed: Mapping[str, str], launches: bool) -> set[str]:
         """Take the values of a YAML file as defaults, and its `env` into the environment.
@@ -108,13 +128,25 @@ class CommandParser(TrlParser):
                 raise ConfigError(f"{path}: {action.dest} must be one of {choices}, got {item!r}.")
 
 
+# argparse's messages -> ours; each argument has a second spelling there, which is dropped before.
+_MESSAGES = (
+    (r"argument (--\w+): invalid int value: ('.*')", r"\1 must be a whole number, got \2."),
+    (r"argument (--\w+): invalid float value: ('.*')", r"\1 must be a number, got \2."),
+    (r"argument (--\w+): Truthy value expected: got (.*) but .*", r"\1 must be true or false, got '\2'."),
+    (r"argument (--\w+): invalid choice: ('.*') \(choose from (.*)\)", r"\1 must be one of \3, got \2."),
+    (r"argument (--\w+): expected (one|at least one) argument", r"\1 needs a value."),
+    (r"argument (--\w+): ", r"\1: "),
+    (r"the following arguments are required: (.*)", r"missing: \1"),
+)
+
+
 def _plain(message: str) -> str:
-    """argparse's messages without the second spelling of each argument, and without its names of types."""
     message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)
-    message = re.sub(r"argument (--\w+): invalid int value: ('.*')", r"\1 must be a whole number, got \2.", message)
-    message = re.sub(r"argument (--\w+): invalid float value: ('.*')", r"\1 must be a number, got \2.", message)
-    message = re.sub(r"^argument (--\w+): ", r"\1: ", message)
-    return message.replace("the following arguments are required:", "missing:")
+    for pattern, replacement in _MESSAGES:
+        found, count = re.subn(pattern, replacement, message)
+        if count:
+            return found
+    return message
 
 
 def parse(command: str, classes: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -132,6 +164,13 @@ def parse(command: str, classes: Sequence[type], argv: Sequence[str] | None = No
         SystemExit: after `--help` and `--help_all`.
         ValueError: (one line) if a file or argument cannot be used.
     """
+    return parse_known(command, classes, argv, strict=True)[0]
+
+
+def parse_known(
+    command: str, classes: Sequence[type], argv: Sequence[str] | None = None, strict: bool = False
+) -> tuple[tuple[Any, ...], list[str]]:
+    """`parse`, and the words that belong to no argument of the command; with `strict` they are an error."""
     words = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help", "--help_all"} & set(words):
         print(command_help(COMMANDS[command], "--help_all" in words), end="")
@@ -141,20 +180,16 @@ def parse(command: str, classes: Sequence[type], argv: Sequence[str] | None = No
     renamed = renamed_of(classes)
     launches = command in COMMANDS and COMMANDS[command].launches
     given = set() if path is None else parser.apply_config(path, renamed, launches)
-    namespace, unknown = parser.parse_known_args(words)
-    if unknown:
-        raise UsageError(_about(unknown, [*parser.names, *(("num_processes",) if launches else ())], renamed))
+    namespace, extra = parser.parse_known_args(words)
+    if extra and strict:
+        raise UsageError(_about(extra, [*parser.names, *(("num_processes",) if launches else ())], renamed))
     given |= parser.names_in(words)
     values = vars(namespace)
     _imply_peft(command, given, values)
     _check_trackers(values.get("report_to"))
     if "per_device_train_batch_size" in values and not values.get("output_dir"):
         raise UsageError("there is no output_dir. Give --output_dir: the folder of the trained model and its report.")
-    if "per_device_train_batch_size" in values:
-        on_interrupt(lambda: training_state(values["output_dir"]))
-    return tuple(
-        cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.init}) for cls in classes
-    )
+    return parser.build(values), extra
 
 
 def _config_of(words: list[str]) -> tuple[str | None, list[str]]:
@@ -190,10 +225,10 @@ def _imply_peft(command: str, given: set[str], values: dict[str, Any]) -> None:
     if not options or values["use_peft"]:
         return
     if "use_peft" in given:
-        _say(f"use_peft is false, so {', '.join(options)} has no effect and all weights are trained.")
+        _say(f"use_peft is false, so all weights are trained without {', '.join(options)}.")
         return
     values["use_peft"] = True
-    _say(f"{', '.join(options)} is set, so a LoRA is trained (use_peft true).")
+    _say(f"{', '.join(options)} {'is' if len(options) == 1 else 'are'} set, so a LoRA is trained (use_peft true).")
 
 
 def _check_trackers(names: str | Sequence[str] | None) -> None:

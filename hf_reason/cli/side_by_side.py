@@ -1,4 +1,4 @@
-"""Several recipes at once, each on its share of the cores, with one line of progress."""
+"""Several commands at once, each on its part of the cores, with one line of progress."""
 
 import os
 import subprocess
@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+
+class RunFailedError(RuntimeError):
+    """One of the commands failed; the message has the end of its log."""
 
 
 def _last_loss(log: Path) -> str:
@@ -17,11 +21,11 @@ def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]], threads
     """Run Python scripts in parallel until all have ended.
 
     Args:
-        commands: Name -> (script and arguments, log file). What a script prints goes to its log.
-        threads: Threads of each; default: its share of the cores, since more only wait for each other.
+        commands: Name -> (arguments of Python, log file). What a script prints goes to its log.
+        threads: Threads of each; default: its part of the cores, since more only wait for each other.
 
     Raises:
-        RuntimeError: if one fails; the message has the end of its log. The others are stopped, as they are by Ctrl-C.
+        RunFailedError: if one fails. The others are stopped, as they are by Ctrl-C.
     """
     if not commands:
         return
@@ -35,16 +39,7 @@ def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]], threads
                 processes[name] = subprocess.Popen(
                     [sys.executable, *command], stdout=file, stderr=subprocess.STDOUT, env=environment
                 )
-        while any(process.poll() is None for process in processes.values()):
-            if any(process.poll() for process in processes.values()):
-                break
-            state = " | ".join(f"{name}: {_last_loss(log)}" for name, (_, log) in commands.items())
-            # one line that is rewritten on a terminal, a line now and then in a log
-            end, pause = ("\033[K\r", 2.0) if sys.stdout.isatty() else ("\n", 30.0)
-            print(f"   [{time.monotonic() - started:4.0f} s] {state}", end=end, flush=True)
-            deadline = time.monotonic() + pause
-            while time.monotonic() < deadline and all(process.poll() is None for process in processes.values()):
-                time.sleep(0.2)
+        _watch(processes, {name: log for name, (_, log) in commands.items()}, started)
         # before the others are stopped, which gives them an exit code of their own
         failed = {name: process.poll() for name, process in processes.items() if process.poll()}
     finally:
@@ -54,11 +49,30 @@ def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]], threads
     for name, code in failed.items():
         log = commands[name][1]
         tail = log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{name} failed (exit {code}). The end of {log}:\n{tail}")
+        raise RunFailedError(f"{name} failed (exit {code}). The end of {log}:\n{tail}")
+
+
+def _watch(processes: Mapping[str, subprocess.Popen[bytes]], logs: Mapping[str, Path], started: float) -> None:
+    """Print a line of progress now and then, until all have ended or one has failed."""
+    # one line that is rewritten on a terminal, a line every half minute in a file
+    end, pause = ("\033[K\r", 2.0) if sys.stdout.isatty() else ("\n", 30.0)
+    due = started
+    while any(process.poll() is None for process in processes.values()):
+        if any(process.poll() for process in processes.values()):
+            return
+        now = time.monotonic()
+        if now >= due:
+            states = [
+                f"{name}: {_last_loss(logs[name]) if process.poll() is None else 'done'}"
+                for name, process in processes.items()
+            ]
+            print(f"   [{now - started:4.0f} s] {' | '.join(states)}", end=end, flush=True)
+            due = now + pause
+        time.sleep(0.2)
 
 
 def run_in_batches(commands: Mapping[str, tuple[Sequence[str], Path]], parallel: int) -> None:
-    """Run many scripts, `parallel` at a time, each on its share of the cores; see `run_side_by_side`."""
+    """Run many scripts, `parallel` at a time, each on its part of the cores; see `run_side_by_side`."""
     names = list(commands)
     for start in range(0, len(names), parallel):
         batch = {name: commands[name] for name in names[start : start + parallel]}

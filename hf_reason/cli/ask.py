@@ -1,0 +1,116 @@
+"""`ask`: ask a model one question and see its steps."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hf_reason._options import option
+from hf_reason._renamed import renamed
+
+from .arguments import GenerationArguments
+from .parser import parse
+
+if TYPE_CHECKING:
+    from hf_reason.generation import CoTOutput
+
+
+@renamed(model="model_name_or_path")
+@dataclass
+class AskArguments(GenerationArguments):
+    """Which model is asked what."""
+
+    model_name_or_path: str = option("", "Folder or Hub name of the model. (required)")
+    question: str | None = option(None, "The problem; without it, it is asked for.")
+    task: str = option("", "What is asked of the reasoner.")
+    domain: str = option("", "Use the model's template for this domain, if it was trained with templates.")
+    max_thought_tokens: int = option(1024, "Longest thought in tokens; a longer one is closed by force.")
+    max_answer_tokens: int = option(256, "Longest answer in tokens.")
+    temperature: float | None = option(
+        None, "Sampling temperature. Default: greedy, or the model's for several samples."
+    )
+    seed: int = option(0, "Seed of the sampling.")
+    tokenizer_name_or_path: str | None = option(None, "Tokenizer. Default: the model's.")
+    dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
+    trust_remote_code: bool = option(False, "Run code that comes with the model.")
+    use_cpu: bool = option(False, "Do not use an accelerator.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model_name_or_path:
+            raise ValueError("there is no model. Give --model_name_or_path.")
+
+
+CLASSES = (AskArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Ask; `argv` are the arguments after the command's name."""
+    args: AskArguments
+    (args,) = parse("ask", CLASSES, argv)
+    from transformers.utils.logging import disable_progress_bar
+
+    from hf_reason.generation import generate_cot
+    from hf_reason.text import saved_instructions
+
+    from .inference import load_for_inference
+
+    disable_progress_bar()
+    model, tokenizer = load_for_inference(
+        args.model_name_or_path,
+        args.tokenizer_name_or_path,
+        dtype=args.dtype,
+        trust_remote_code=args.trust_remote_code,
+        use_cpu=args.use_cpu,
+    )
+    templates = saved_instructions(args.model_name_or_path)
+    _check_domain(args.domain, templates)
+    question = args.question if args.question is not None else _typed_question()
+    if not question.strip():
+        raise ValueError("there is no question. Give --question, or type one.")
+    (output,) = generate_cot(
+        model,
+        tokenizer,
+        {"context": question, "task": args.task, "domain": args.domain},
+        instructions=templates,
+        max_thought_tokens=args.max_thought_tokens,
+        max_answer_tokens=args.max_answer_tokens,
+        num_samples=args.num_samples,
+        vote=args.vote,
+        temperature=args.temperature,
+        seed=args.seed,
+    )
+    show(question, output)
+
+
+def _check_domain(domain: str, templates: Mapping[str, str]) -> None:
+    """Say which templates a model was trained with, when none is used."""
+    if templates and domain not in templates:
+        names = ", ".join(templates)
+        what = f"it has none for {domain!r}" if domain else "none is used without --domain"
+        print(f"Note: the model was trained with templates for {names}; {what}.", file=sys.stderr)
+
+
+def _typed_question() -> str:
+    try:
+        return input("Question: ")
+    except EOFError:
+        return ""
+
+
+def show(question: str, output: "CoTOutput") -> None:
+    """Print the steps, the votes and the answer."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"[bold]Question:[/bold] {question}", highlight=False)
+    for number, step in enumerate(output.steps, start=1):
+        console.print(f"  {number}. {step}", highlight=False, markup=False)
+    if output.forced:
+        why = {"budget": "its tokens were used up", "stop": "the model stopped within it"}[output.closed_by]
+        console.print(f"  (the thought was closed by force: {why})", highlight=False)
+    for vote in output.votes:
+        console.print(f"  {vote.count} of {len(output.chains)} chains: {vote.answer}", highlight=False, markup=False)
+    cut = "" if output.ended else " ... (cut: max_answer_tokens)"
+    console.print("[bold]Answer:[/bold]", end=" ")
+    console.print((output.answer or "(none)") + cut, highlight=False, markup=False)

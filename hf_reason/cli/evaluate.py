@@ -1,0 +1,122 @@
+"""`evaluate`: measure answers and steps on held-out problems; a table here, JSON, predictions and plots in a folder.
+
+Several models are shown side by side, compared with the first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hf_reason._options import option
+from hf_reason._renamed import renamed
+
+from .arguments import GenerationArguments, as_list
+from .parser import parse
+
+
+@renamed(
+    model="model_name_or_path",
+    data="dataset_name",
+    limit="max_records",
+    max_new_tokens="max_completion_length",
+    distractors="eval_distractors",
+)
+@dataclass
+class EvaluateArguments(GenerationArguments):
+    """Which models are measured on what."""
+
+    model_name_or_path: list[str] = option(default_factory=list, help="Folders or Hub names of models. (required)")
+    dataset_name: list[str] | None = option(
+        None, "Prepared folder, raw file(s) with or without chains, or Hub name. Default: the built-in sample."
+    )
+    split: str = option("test", "Split of prepared data.")
+    domain: str = option("all", "Prepared data: only records of this domain. Raw files: the domain of every record.")
+    max_records: int | None = option(None, "Only the first records.")
+    schema: str | None = option(None, "Layout of raw files. Default: told by their columns.")
+    skip_broken: bool = option(False, "Count rows of raw files that cannot be read, and continue.")
+    max_completion_length: int = option(2048, "Longest output in tokens.")
+    batch_size: int = option(16, "Sequences generated at once, on each process.")
+    temperature: float | None = option(
+        None, "Sampling temperature. Default: greedy, or the model's for several samples."
+    )
+    seed: int = option(0, "Seed of the sampling and of the distractors.")
+    thinking: bool = option(True, "False: ask a hybrid model for the answers without their thoughts.")
+    eval_distractors: bool = option(False, "Also measure resistance to distractors in the problems.")
+    output_dir: str | None = option(None, "Folder for JSON, predictions and plots. Default: the table only.")
+    tokenizer_name_or_path: str | None = option(None, "Tokenizer of the models. Default: each model's own.")
+    dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
+    instructions: str | None = option(
+        None, "YAML with a template for each domain, or 'default'. Default: those saved beside each model."
+    )
+    trust_remote_code: bool = option(False, "Run code that comes with the models.")
+    use_cpu: bool = option(False, "Do not use an accelerator.")
+    expected_world_size: int | None = option(None, "Number of processes that must work together.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.model_name_or_path = as_list(self.model_name_or_path)
+        self.dataset_name = as_list(self.dataset_name) or None
+        if not self.model_name_or_path:
+            raise ValueError("there is no model. Give --model_name_or_path: one or several.")
+
+
+CLASSES = (EvaluateArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate; `argv` are the arguments after the command's name."""
+    args: EvaluateArguments
+    (args,) = parse("evaluate", CLASSES, argv)
+    import torch
+    from accelerate import PartialState
+
+    from hf_reason.evaluation import evaluate_model, format_table, save_report
+    from hf_reason.text import load_instructions, saved_instructions
+    from hf_reason.trainers.launch import check_world_size
+
+    from .datasets import load_evaluation_records
+    from .inference import load_for_inference
+
+    state = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available())
+    check_world_size(args.expected_world_size)
+    given = load_instructions(args.instructions)
+    with state.main_process_first():
+        records: Any = load_evaluation_records(
+            args.dataset_name,
+            args.split,
+            args.domain,
+            schema=args.schema,
+            skip_broken=args.skip_broken,
+            max_records=args.max_records,
+        )
+    results: dict[str, Any] = {}
+    for name in args.model_name_or_path:
+        model, tokenizer = load_for_inference(
+            name,
+            args.tokenizer_name_or_path,
+            dtype=args.dtype,
+            trust_remote_code=args.trust_remote_code,
+            use_cpu=args.use_cpu,
+        )
+        results[name] = evaluate_model(
+            model,
+            tokenizer,
+            records,
+            max_completion_length=args.max_completion_length,
+            max_thought_tokens=args.max_thought_tokens,
+            batch_size=args.batch_size,
+            num_samples=args.num_samples,
+            vote=args.vote,
+            temperature=args.temperature,
+            seed=args.seed,
+            distractors=args.eval_distractors,
+            thinking=args.thinking,
+            instructions=saved_instructions(name) if args.instructions is None else given,
+            return_predictions=True,
+        )
+    if state.is_main_process:
+        first = args.model_name_or_path[0]
+        print(format_table(results, baseline=first if len(results) > 1 else None))
+        if args.output_dir:
+            paths = save_report(results if len(results) > 1 else results[first], args.output_dir)
+            print("Written:", *paths.values())
