@@ -1,5 +1,6 @@
 """The metric folders, loaded by the `evaluate` library: once in a process, without a network."""
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,10 @@ def _load(name: str) -> "ReasoningMetric":
     try:
         try:
             return evaluate.load(metric_path(name), keep_in_memory=True)
-        except (SyntaxError, TypeError, AttributeError):
+        except (SyntaxError, NameError, TypeError):
             # A full disk can leave an empty or cut copy, which `evaluate` would import for ever.
+            for module in [module for module in sys.modules if module.startswith(f"evaluate_modules.metrics.{name}.")]:
+                del sys.modules[module]
             return evaluate.load(metric_path(name), keep_in_memory=True, download_mode="force_redownload")
     except OSError as error:
         places = " and ".join(

@@ -12,7 +12,7 @@ import torch
 
 from hf_reason.data.record import DataError, make_record
 from hf_reason.data.synthetic.distractors import insert_distractor
-from hf_reason.evaluation import evaluate_model
+from hf_reason.evaluation import METRICS, evaluate_model, load_metrics, metric_path
 from hf_reason.evaluation.aggregate import steps_label
 from hf_reason.generation.batching import generation_config, stop_ids, trim_output
 from hf_reason.text import build_prompt, encode_prompt, template_hash
@@ -96,6 +96,60 @@ def test_figures_by_domain_and_by_number_of_steps(tokenizer):
     # No equation in the reference: nothing to cover; none in the output: nothing to check.
     assert results["by_num_steps"]["3"]["key_node_coverage"] is results["by_num_steps"]["3"]["step_accuracy"] is None
     assert [steps_label(number) for number in (0, 10, 11, 20, 21, 99)] == ["0", "10", "11-20", "11-20", "21-40", "41+"]
+
+
+def test_every_figure_is_what_the_loaded_metric_says(tokenizer):
+    """The whole set and every group, from the metric folders and the predictions alone."""
+    import evaluate
+
+    metrics = {name: evaluate.load(metric_path(name), keep_in_memory=True) for name in METRICS}
+    results = run(tokenizer, return_predictions=True)
+    rows = list(zip(PROBLEMS, results.predictions, strict=True))
+    groups = {"all": (rows, results)}
+    for name, figures in results.by_domain.items():
+        groups[name] = ([row for row in rows if row[0]["domain"] == name], figures)
+    for name, figures in results.by_num_steps.items():
+        groups[name] = ([row for row in rows if str(len(row[0]["steps"])) == name], figures)
+    assert len(groups) == 1 + 3 + 3
+    for name, (group, figures) in groups.items():
+        texts = [prediction["text"] for _, prediction in group]
+        answers, steps = [record["answer"] for record, _ in group], [record["steps"] for record, _ in group]
+        found = {
+            **metrics["answer_accuracy"].compute(predictions=texts, references=answers),
+            **metrics["step_accuracy"].compute(predictions=texts, references=steps),
+            **metrics["key_node_coverage"].compute(predictions=texts, references=steps),
+        }
+        lengths = metrics["reasoning_length"].compute(predictions=texts, tokenizer=tokenizer)
+        for key in ("answer_accuracy", "answer_accuracy_ci", "step_accuracy", "equations_hold", "checkable_share"):
+            assert figures[key] == found[key], (name, key)
+        assert figures.key_node_coverage == found["key_node_coverage"], name
+        assert (figures.close_rate, figures.repeat_rate) == (lengths["close_rate"], lengths["repeat_rate"]), name
+        for key in ("mean_tokens", "median_tokens", "p95_tokens", "mean_steps"):
+            assert figures.reasoning_length[key] == lengths[key], (name, key)
+
+
+def test_the_figures_come_from_the_metrics_that_evaluate_loads(tokenizer, monkeypatch):
+    metric = load_metrics()["step_accuracy"]
+    plain = type(metric).aggregate
+    monkeypatch.setattr(
+        type(metric), "aggregate", lambda self, scores: {**plain(self, scores), "step_accuracy": 0.123}
+    )
+    results = run(tokenizer)
+    assert type(metric).__module__.startswith("evaluate_modules.metrics.step_accuracy.")
+    assert results.step_accuracy == results.by_domain["math"].step_accuracy == 0.123
+
+
+def test_caches_that_cannot_be_written_show_before_anything_is_generated(tokenizer, monkeypatch):
+    from hf_reason.evaluation import evaluator
+
+    def refuse():
+        raise OSError("The metrics cannot be loaded.")
+
+    monkeypatch.setattr(evaluator, "load_metrics", refuse)
+    model = ScriptedModel(tokenizer, {})
+    with pytest.raises(OSError, match="cannot be loaded"):
+        evaluate_model(model, tokenizer, PROBLEMS, progress=False)
+    assert model.calls == []
 
 
 def test_tokens_until_the_answer_are_those_generated(tokenizer):

@@ -1,6 +1,7 @@
 """The metrics against cases worked by hand, as functions and through `evaluate.load` without a network."""
 
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_reason.evaluation import METRICS, metric_path, scoring
+from hf_reason.evaluation import METRICS, load_metrics, metric_path, scoring
 
 REFERENCE = ["共有3+4=7个", "翻倍后7×2=14个"]
 
@@ -164,47 +165,56 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    """What `evaluate.load(path).compute(...)` gives, from a process without a network and with a cache of its own."""
-    cache = tmp_path_factory.mktemp("cache")
-    script = """
-import json, sys
-import evaluate
-from hf_reason.evaluation import metric_path
-cases = json.load(sys.stdin)
-out = {}
-for name, inputs in cases.items():
-    metric = evaluate.load(metric_path(name), cache_dir=sys.argv[1])
-    out[name] = metric.compute(**inputs)
-undefined = evaluate.load(metric_path("distractor_resistance"), cache_dir=sys.argv[1])
-out["undefined"] = undefined.compute(predictions=["7"], clean_predictions=["8"], references=["7"])
-class CharacterTokenizer:
-    def __call__(self, text, add_special_tokens): return {"input_ids": list(text)}
-length = evaluate.load(metric_path("reasoning_length"), cache_dir=sys.argv[1])
-out["tokens"] = length.compute(predictions=["步骤1: 12</think>7", "7"], tokenizer=CharacterTokenizer())
-print(json.dumps(out))
-"""
-    import os
-
+def offline(cache, script, *args):
+    """A process without a network and with the caches of `evaluate` in a folder of its own."""
     environment = {
         **os.environ,
         "HF_HOME": str(cache / "home"),
         "HF_MODULES_CACHE": str(cache / "modules"),
+        "HF_METRICS_CACHE": str(cache / "metrics"),
         "HF_EVALUATE_OFFLINE": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(cache / "metrics")],
-        input=json.dumps({name: inputs for name, (inputs, _) in CASES.items()}),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    command = [sys.executable, "-c", script, *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def finished(process):
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors[-2000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def loaded(cache):
+    """What `evaluate.load(path).compute(...)` gives, from two processes that fill the caches at once."""
+    script = """
+import json, sys
+import evaluate
+from hf_reason.evaluation import metric_path
+cases = json.loads(sys.argv[1])
+out = {}
+for name, inputs in cases.items():
+    metric = evaluate.load(metric_path(name))
+    out[name] = metric.compute(**inputs)
+undefined = evaluate.load(metric_path("distractor_resistance"))
+out["undefined"] = undefined.compute(predictions=["7"], clean_predictions=["8"], references=["7"])
+class CharacterTokenizer:
+    def __call__(self, text, add_special_tokens): return {"input_ids": list(text)}
+length = evaluate.load(metric_path("reasoning_length"))
+out["tokens"] = length.compute(predictions=["步骤1: 12</think>7", "7"], tokenizer=CharacterTokenizer())
+print(json.dumps(out))
+"""
+    cases = json.dumps({name: inputs for name, (inputs, _) in CASES.items()})
+    first, second = [finished(process) for process in [offline(cache, script, cases) for _ in range(2)]]
     assert list((cache / "modules").rglob("step_accuracy.py")), "the module cache is not where the test wants it"
-    return json.loads(done.stdout.splitlines()[-1])
+    assert first.splitlines()[-1] == second.splitlines()[-1]
+    return json.loads(first.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -223,6 +233,69 @@ def test_undefined_resistance_is_none(loaded):
 def test_tokens_until_the_answer_with_a_tokenizer(loaded):
     # 步骤1: 12</think> has 15 characters; an answer without a thought is not waited for.
     assert loaded["tokens"]["mean_tokens"] == 7.5
+
+
+def test_a_copy_that_a_full_disk_has_cut_is_made_anew(loaded, cache):
+    (copied,) = (cache / "modules").rglob("step_accuracy.py")
+    whole = copied.read_text(encoding="utf-8")
+    script = """
+from hf_reason.evaluation import load_metrics
+metric = load_metrics()["step_accuracy"]
+print(metric.compute(predictions=["步骤1: 1+1=2"], references=[[]])["step_accuracy"])
+print(load_metrics()["step_accuracy"] is metric)
+"""
+    copied.write_text("", encoding="utf-8")
+    assert finished(offline(cache, script)).split() == ["1.0", "True"]
+    assert copied.read_text(encoding="utf-8") == whole
+
+
+def test_caches_that_cannot_be_written_are_named(tmp_path, monkeypatch):
+    import evaluate
+
+    from hf_reason.evaluation import metric_loading
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "file" / "modules")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(
+        OSError, match=r"file/modules and .* failed: .*Set HF_HOME, or HF_MODULES_CACHE and HF_METRICS"
+    ):
+        metric_loading._load("step_accuracy")
+
+
+def test_scores_of_each_output_and_their_sum():
+    """What the evaluator uses: `aggregate` of the scores that `compute` gives is what `compute` gives."""
+    for name, (inputs, _) in CASES.items():
+        metric = load_metrics()[name]
+        scores = metric.compute(**inputs, use_aggregator=False)["scores"]
+        assert len(scores) == len(inputs["predictions"])
+        assert metric.aggregate(scores) == metric.compute(**inputs), name
+        assert metric.compute(**{key: [] for key in inputs}) == metric.aggregate([]), name
+
+
+def test_several_outputs_of_a_record_are_averaged_first():
+    metric = load_metrics()["answer_accuracy"]
+    inputs = {"predictions": ["7", "7", "8", "8"], "references": ["7", "7", "7", "8"]}
+    figures = metric.compute(**inputs, records=[0, 0, 0, 1])
+    assert figures["answer_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert figures["answer_accuracy_ci"] == list(scoring.wilson_interval(figures["answer_accuracy"], 2))
+    assert (figures["num_scored"], figures["num_correct"]) == (4, 3)
+    assert metric.compute(**inputs)["answer_accuracy"] == 0.75
+    noisy = load_metrics()["distractor_resistance"].compute(
+        clean_predictions=inputs["predictions"],
+        predictions=["7", "8", "8", "8"],
+        references=inputs["references"],
+        records=[0, 0, 0, 1],
+    )
+    assert noisy["distracted_accuracy"] == pytest.approx((1 / 3 + 1) / 2)
+    assert noisy["distractor_resistance"] == pytest.approx(noisy["distracted_accuracy"] / figures["answer_accuracy"])
+
+
+def test_known_lengths_and_forced_ends():
+    metric = load_metrics()["reasoning_length"]
+    outputs = [chain("3+4=7"), chain("7×2=14")]
+    figures = metric.compute(predictions=outputs, thought_tokens=[10, 20], forced=[False, True])
+    assert (figures["mean_tokens"], figures["p95_tokens"], figures["close_rate"]) == (15.0, 20.0, 0.5)
 
 
 @pytest.mark.parametrize("name", METRICS)
