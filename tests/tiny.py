@@ -193,8 +193,8 @@ _RECIPE = {
     "save_strategy": "steps",
     "save_steps": 2,
     "dataloader_pin_memory": False,
-    "test_records": 3,
-    "eval_max_new_tokens": 8,
+    "max_test_records": 3,
+    "eval_max_completion_length": 8,
 }
 
 

@@ -120,12 +120,9 @@ def load_evaluation_records(
         raise DataError(
             f"{', '.join(raw)} is raw data and {prepared} is prepared. Evaluate on them one after another."
         )
-    records = [dict(record) for record in read_evaluation_records(raw, schema=schema, skip_broken=skip_broken)]
-    if domain != "all":
-        records = [record | {"domain": domain} for record in records]
-    if not records:
-        raise DataError(f"{', '.join(raw)}: there is no record to evaluate on.")
-    return first(Dataset.from_list(records), max_records)
+    tag = None if domain == "all" else domain
+    records = read_evaluation_records(raw, schema, domain=tag, skip_broken=skip_broken)
+    return first(Dataset.from_list(records), max_records)  # type: ignore[arg-type]
 
 
 def first(records: "Dataset", count: int | None) -> "Dataset":

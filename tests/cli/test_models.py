@@ -6,7 +6,8 @@ import pytest
 import torch
 from trl import ModelConfig
 
-from hf_reason.cli import ScratchArguments, load_model_and_tokenizer
+from hf_reason.cli.arguments import ScratchArguments
+from hf_reason.cli.models import load_model_and_tokenizer
 from hf_reason.trainers import CoTSFTConfig
 
 _CONFIG = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -49,6 +50,19 @@ def test_named_model_is_loaded_and_a_wrong_name_is_one_error(tmp_path, tiny_mode
     wrong = ModelConfig(model_name_or_path=str(tmp_path / "nothing-here"))
     with pytest.raises(ValueError, match="nothing-here: there is no such folder"):
         load_model_and_tokenizer(wrong, ScratchArguments(), _args(tmp_path), iter(()))
+    wrong = ModelConfig(model_name_or_path="out/nothing")  # may be a name of the Hub, or a folder that was mistyped
+    with pytest.raises(ValueError, match="'out/nothing': there is no such folder, and as a Hub name"):
+        load_model_and_tokenizer(wrong, ScratchArguments(), _args(tmp_path), iter(()))
+
+
+def test_a_folder_without_a_tokenizer_asks_for_one(tmp_path, tiny_model, tokenizer):
+    tiny_model.save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "t")
+    config = ModelConfig(model_name_or_path=str(tmp_path / "m"))
+    with pytest.raises(ValueError, match="no tokenizer files in .*/m. Give tokenizer_name_or_path"):
+        load_model_and_tokenizer(config, ScratchArguments(), _args(tmp_path), iter(()))
+    given = ScratchArguments(tokenizer_name_or_path=str(tmp_path / "t"))
+    assert len(load_model_and_tokenizer(config, given, _args(tmp_path), iter(()))[1]) == len(tokenizer)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
@@ -91,7 +105,7 @@ def test_step_reasoner_gets_its_token_ids_from_the_tokenizer(tmp_path, records):
     assert config.thought_start_token_ids == [tokenizer.convert_tokens_to_ids("</think>")]
 
 
-def test_step_reasoner_takes_ids_in_place_of_texts(tmp_path, records):
+def test_step_reasoner_accepts_ids_in_place_of_texts(tmp_path, records):
     config = _step_reasoner(tmp_path, records, boundary_token_ids=[7, 9], triggers=["="])[0].config
     assert config.boundary_token_ids == [7, 9]
     assert config.trigger_token_ids and config.thought_start_token_ids

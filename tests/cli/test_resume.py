@@ -1,4 +1,4 @@
-"""Which checkpoint a stopped run goes on from."""
+"""Resuming: from which checkpoint, under which settings, and what counts as finished."""
 
 import copy
 import json
@@ -7,7 +7,9 @@ import pytest
 import torch
 from datasets import Dataset
 
-from hf_reason.cli import is_finished, last_checkpoint, same_settings_or_refuse, train_or_go_on
+from hf_reason.cli import resume
+from hf_reason.cli.arguments import DataArguments, EvaluationArguments
+from hf_reason.cli.resume import is_finished, last_checkpoint, same_settings_or_refuse, train_or_resume
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 
@@ -43,7 +45,7 @@ def _groups(tmp_path, **overrides):
     return CoTSFTConfig(str(tmp_path / "out"), report_to="none", use_cpu=True, **overrides)
 
 
-def test_going_on_with_other_settings_is_refused(tmp_path):
+def test_resuming_with_other_settings_is_refused(tmp_path):
     first = _groups(tmp_path)
     same_settings_or_refuse(first, first)
     (tmp_path / "out").mkdir(exist_ok=True)
@@ -67,31 +69,91 @@ def test_run_that_reached_max_steps_takes_no_further_step(tmp_path, tiny_model, 
             disable_tqdm=True,
         )
         return CoTSFTTrainer(
-            copy.deepcopy(tiny_model), args, Dataset.from_list(records[:8]), processing_class=tokenizer
+            copy.deepcopy(tiny_model), args, train_dataset=Dataset.from_list(records[:8]), processing_class=tokenizer
         )
 
     first = trainer()
-    train_or_go_on(first)
+    train_or_resume(first)
     again = trainer()
-    train_or_go_on(again)
+    train_or_resume(again)
     assert again.state.global_step == 2
     assert not (tmp_path / "out" / "checkpoint-3").exists()
     for left, right in zip(first.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(left, right)
 
 
-def test_finished_means_trained_and_evaluated(tmp_path):
-    assert not is_finished(str(tmp_path))
-    (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "evaluation.json").write_text("{}")
-    assert is_finished(str(tmp_path))
+def test_a_run_without_a_test_split_is_finished_too(tmp_path):
+    args = _groups(tmp_path, max_steps=6)
+    same_settings_or_refuse(args, args)
+    assert not is_finished(args.output_dir)
+    resume.mark_finished(args, 6)
+    assert is_finished(args.output_dir)
+    # a run of version 0.1 is finished when it has been evaluated
+    old = tmp_path / "old"
+    (old / "evaluation").mkdir(parents=True)
+    (old / "run.json").write_text('{"seed": "42"}')
+    assert not is_finished(str(old))
+    (old / "evaluation" / "evaluation.json").write_text("{}")
+    assert is_finished(str(old))
 
 
-def test_run_that_failed_before_its_first_checkpoint_does_not_block_the_mended_one(tmp_path):
+def test_a_finished_run_is_not_trained_longer(tmp_path):
+    args = _groups(tmp_path, max_steps=6)
+    same_settings_or_refuse(args, args)
+    resume.mark_finished(args, 6)
+    for steps in (6, 3):
+        resume.refuse_more(_groups(tmp_path, max_steps=steps))
+    with pytest.raises(ValueError, match="finished at step 6, you asked for 9. Remove the folder to train anew, or"):
+        resume.refuse_more(_groups(tmp_path, max_steps=9))
+    # stopped early by a callback: the same command is no request for more
+    resume.mark_finished(_groups(tmp_path, max_steps=20), 8)
+    resume.refuse_more(_groups(tmp_path, max_steps=20))
+    epochs = _groups(tmp_path / "epochs", num_train_epochs=2)
+    same_settings_or_refuse(epochs, epochs)
+    resume.mark_finished(epochs, 8)
+    resume.refuse_more(epochs)
+    with pytest.raises(ValueError, match="asked for 3 epochs instead of 2"):
+        resume.refuse_more(_groups(tmp_path / "epochs", num_train_epochs=3))
+
+
+def test_own_fields_say_themselves_whether_they_may_change(tmp_path):
+    args = _groups(tmp_path)
+    first = (DataArguments(dataset_name="data", expected_world_size=1), EvaluationArguments(max_test_records=5), args)
+    same_settings_or_refuse(args, *first)
+    _checkpoint(tmp_path / "out", 2)
+    other = (DataArguments(dataset_name="data", expected_world_size=2), EvaluationArguments(max_test_records=9), args)
+    same_settings_or_refuse(args, *other)
+    with pytest.raises(ValueError, match=r'domain: "all" -> "math"'):
+        same_settings_or_refuse(args, DataArguments(dataset_name="data", domain="math"), EvaluationArguments(), args)
+
+
+def test_the_list_for_other_libraries_has_only_fields_that_exist():
+    from dataclasses import fields
+
+    assert {item.name for item in fields(CoTSFTConfig)} >= resume.MAY_CHANGE
+
+
+def test_no_secret_and_no_path_is_written(tmp_path):
+    folder = tmp_path / "private" / "data"
+    folder.mkdir(parents=True)
+    args = _groups(tmp_path, hub_token="hf_secret1", model_init_kwargs={"token": "hf_secret2", "dtype": "float32"})
+    same_settings_or_refuse(args, args, DataArguments(dataset_name=str(folder)))
+    text = (tmp_path / "out" / "run.json").read_text()
+    assert "secret" not in text and str(tmp_path) not in text
+    settings = json.loads(text)["settings"]
+    assert settings["dataset_name"].startswith('["data#') and "float32" in settings["model_init_kwargs"]
+    # another folder of the same name is noticed
+    _checkpoint(tmp_path / "out", 2)
+    same_settings_or_refuse(args, args, DataArguments(dataset_name=f"{folder}/"))
+    with pytest.raises(ValueError, match="dataset_name"):
+        same_settings_or_refuse(args, args, DataArguments(dataset_name=str(tmp_path / "other" / "data")))
+
+
+def test_run_that_failed_before_its_first_checkpoint_does_not_block_the_corrected_one(tmp_path):
     wrong = _groups(tmp_path, max_length=8)
     same_settings_or_refuse(wrong, wrong)
     (tmp_path / "out" / "tokenizer").mkdir()
     mended = _groups(tmp_path, max_length=512)
     same_settings_or_refuse(mended, mended)
     assert not (tmp_path / "out" / "tokenizer").exists()
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["max_length"] == "512"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["max_length"] == "512"

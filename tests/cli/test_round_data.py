@@ -3,8 +3,9 @@
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_reason.cli import DataArguments
-from hf_reason.cli.round_data import first_of_each, load_round_data
+from hf_reason.cli.arguments import ContinualArguments, DataArguments
+from hf_reason.cli.datasets import first_of_each
+from hf_reason.cli.round_data import load_round_data
 from hf_reason.data import DataError
 from hf_reason.data.record import make_record
 from hf_reason.trainers import CoTSFTConfig
@@ -25,7 +26,8 @@ def place(tmp_path):
 
 def _load(tmp_path, new, old, domains=None):
     args = CoTSFTConfig(str(tmp_path / "out"), report_to="none", use_cpu=True, bf16=False)
-    return load_round_data(DataArguments(dataset=new), old, domains, args)
+    round_args = ContinualArguments(old_dataset=old, old_domains=domains)
+    return load_round_data(DataArguments(dataset_name=new), round_args, args)
 
 
 def test_old_records_of_several_places_count_once_and_new_tests_are_unseen(tmp_path, place, capsys):

@@ -1,8 +1,6 @@
-"""`recipes/continual.py`: three rounds, the guard, resume, two processes, adapters, and its errors."""
+"""`hf-reason continual`: three rounds, the guard, resume, two processes, adapters, and its errors."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,22 +15,22 @@ from tiny import (
     save_model,
     tiny_qwen2,
 )
-from trl import ModelConfig, TrlParser
 
-from hf_reason.cli import ContinualArguments, DataArguments, EvaluationArguments
+from hf_reason.cli import round as continual_round
+from hf_reason.cli.continual import CLASSES
+from hf_reason.cli.main import main
+from hf_reason.cli.parser import parse
 from hf_reason.data.record import make_record
 from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.evaluation.forgetting import load_history
-from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+from hf_reason.trainers import CoTSFTTrainer
 
-RECIPE = str(RECIPES / "continual.py")
 SETTINGS = {
     "max_steps": 2,
     "save_steps": 1,
-    "test_records": 2,
-    "eval_max_new_tokens": 4,
+    "max_test_records": 2,
+    "eval_max_completion_length": 4,
     "lora_dropout": 0.0,
-    "eval_distractors": False,
     "lora_target_modules": ["q_proj", "v_proj"],
     "train_sampling_strategy": "sequential",
 }
@@ -65,18 +63,20 @@ def model(tmp_path_factory, _session_tokenizer) -> str:
 
 
 def _arguments(tmp_path, model, old, new, output, *extra, **settings) -> list[str]:
-    settings = {**SETTINGS, "model_name_or_path": str(model), "old_dataset": old, "dataset": new, **settings}
+    settings = {**SETTINGS, "model_name_or_path": str(model), "old_dataset": old, "dataset_name": new, **settings}
     return recipe_arguments(tmp_path, output, *extra, **settings)
 
 
 def _run(monkeypatch, arguments) -> int:
-    """The recipe in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", [RECIPE, *arguments])
-    try:
-        runpy.run_path(RECIPE, run_name="__main__")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    """The command in this process; its exit code."""
+    return main(["continual", *arguments])
+
+
+@pytest.fixture
+def cache_home(tmp_path, monkeypatch) -> Path:
+    """Where raw data is prepared."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "hf_home"))
+    return tmp_path / "hf_home" / "hf_reason"
 
 
 def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsys):
@@ -87,7 +87,7 @@ def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsy
     out = capsys.readouterr().out
     assert "25 training records: new 20 (finance 20), replayed 5 (math 5)" in out
     assert "backward transfer" in out
-    two = _arguments(tmp_path, rounds[0], both, data["legal"], rounds[1], replay_share=0.5)
+    two = _arguments(tmp_path, rounds[0], both, data["legal"], rounds[1], replay_ratio=0.5)
     assert _run(monkeypatch, two) == 0
     assert "replayed 20 (finance 10, math 10)" in capsys.readouterr().out
     assert (rounds[1] / "base" / "model.safetensors").is_file()
@@ -113,7 +113,7 @@ def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsy
     )
 
 
-def test_all_weights_and_a_raw_file_of_feedback(tmp_path, data, model, monkeypatch, capsys):
+def test_all_weights_and_a_raw_file_of_feedback(tmp_path, data, model, monkeypatch, capsys, cache_home):
     feedback = tmp_path / "feedback.jsonl"
     rows = list(generate_word_problems(60, seed=77, domain="finance"))
     feedback.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
@@ -125,56 +125,52 @@ def test_all_weights_and_a_raw_file_of_feedback(tmp_path, data, model, monkeypat
     assert "is finished: nothing to do" in capsys.readouterr().out
 
 
-def test_a_few_lines_of_feedback_on_an_old_domain(tmp_path, data, model, monkeypatch, capsys):
+def test_a_few_lines_of_feedback_on_an_old_domain(tmp_path, data, model, monkeypatch, capsys, cache_home):
     """Too few for a test split of their own: the old one watches over them. Before and after are sampled alike."""
-    import hf_reason.cli.continual as continual
-
-    real, asked = continual.evaluate_model, []
-    monkeypatch.setattr(continual, "evaluate_model", lambda *a, **k: asked.append(k) or real(*a, **k))
+    real, asked = continual_round.evaluate_model, []
+    monkeypatch.setattr(continual_round, "evaluate_model", lambda *a, **k: asked.append(k) or real(*a, **k))
     feedback = tmp_path / "feedback.jsonl"
     rows = [row for row in generate_word_problems(12, seed=6) if len(row["steps"]) > 2][:4]
     feedback.write_text(
         "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:2] + rows), encoding="utf-8"
     )
     output = tmp_path / "out"
-    arguments = _arguments(tmp_path, model, data["math"], str(feedback), output, eval_samples=2, eval_temperature=0.7)
+    arguments = _arguments(tmp_path, model, data["math"], str(feedback), output, num_samples=2, eval_temperature=0.7)
     assert _run(monkeypatch, arguments) == 0
     said = capsys.readouterr()
-    assert "6 records, 4 kept; left out: exact_duplicate 2" in said.out
+    assert "6 records, 4 kept; dropped: exact_duplicate 2" in said.out
+    assert "math has 4 new training records, too few to count as learned (min_learned_records=10)" in said.err
     assert "without a test of their own" in said.err
     assert load_history(output)[-1].records == {"math": 2}
-    assert (output / "_new_data" / "report.json").is_file()  # "_": what the Trainer does not push
+    assert len(list(cache_home.glob("feedback-*/report.json"))) == 1  # not in the output folder, which may be pushed
     after = json.loads((output / "evaluation" / "evaluation.json").read_text())
     assert asked[0]["num_samples"] == after["num_samples"] == 2 and asked[0]["temperature"] == 0.7
 
 
 @pytest.mark.parametrize("name", ["demo", "demo_lora"])
 def test_demo_configs_have_only_arguments_that_exist(name):
-    parser = TrlParser((ContinualArguments, DataArguments, EvaluationArguments, CoTSFTConfig, ModelConfig))
-    config = Path(RECIPE).parent / "configs" / "continual" / f"{name}.yaml"
-    round_args, *_ = parser.parse_args_and_config(["--config", str(config), "--use_cpu", "true"])
+    config = RECIPES / "configs" / "continual" / f"{name}.yaml"
+    round_args, *_ = parse("continual", CLASSES, ["--config", str(config), "--use_cpu", "true"])
     assert round_args.old_dataset == ["outputs/demo/data"] and round_args.old_domains == ["math"]
 
 
 def test_a_model_that_forgot_too_much_is_not_pushed(tmp_path, data, model, monkeypatch, capsys):
-    import hf_reason.cli.continual as continual
-
-    real, pushed = continual.evaluate_model, []
+    real, pushed = continual_round.evaluate_model, []
     monkeypatch.setattr(CoTSFTTrainer, "push_to_hub", lambda self, **kwargs: pushed.append(self.args.output_dir))
-    monkeypatch.setattr(continual, "_push", lambda args: pushed.append("again"))
+    monkeypatch.setattr(continual_round, "push_folder", lambda args: pushed.append("again"))
 
     def before(*args, **kwargs):
         results = real(*args, **kwargs)
         results["by_domain"]["math"]["answer_accuracy"] = 0.5
         return results
 
-    monkeypatch.setattr(continual, "evaluate_model", before)
+    monkeypatch.setattr(continual_round, "evaluate_model", before)
     arguments = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "out", push_to_hub=True)
-    assert _run(monkeypatch, arguments) == 2
+    assert _run(monkeypatch, arguments) == 3
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "not published" in error and "math 50.0% -> 0.0%, 50.0 points" in error and not pushed
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
-    assert _run(monkeypatch, arguments) == 2 and not pushed  # called again, it says the same
+    assert _run(monkeypatch, arguments) == 3 and not pushed  # called again, it says the same
     assert "not published" in capsys.readouterr().err
     assert _run(monkeypatch, [*arguments, "--max_drop", "60"]) == 0 and pushed == ["again"]
     capsys.readouterr()
@@ -184,7 +180,7 @@ def test_a_model_that_forgot_too_much_is_not_pushed(tmp_path, data, model, monke
     assert f"belongs to the base {model}, a folder of this machine" in capsys.readouterr().err
 
 
-def test_interrupted_round_goes_on_and_measures_before_once(tmp_path, data, model, monkeypatch, capsys):
+def test_interrupted_round_resumes_and_measures_before_once(tmp_path, data, model, monkeypatch, capsys):
     whole = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "whole", max_steps=4)
     assert _run(monkeypatch, whole) == 0
     stopped = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "stopped", max_steps=4)
@@ -193,7 +189,7 @@ def test_interrupted_round_goes_on_and_measures_before_once(tmp_path, data, mode
         assert _run(patch, stopped) == 130
     made = (tmp_path / "stopped" / "before.json").stat().st_mtime_ns
     assert _run(monkeypatch, stopped) == 0
-    assert "Going on from" in capsys.readouterr().out
+    assert "Resuming from" in capsys.readouterr().out
     assert (tmp_path / "stopped" / "before.json").stat().st_mtime_ns == made
     assert logged_curve(tmp_path / "stopped") == pytest.approx(logged_curve(tmp_path / "whole"), abs=1e-6)
 
@@ -214,14 +210,14 @@ def test_two_processes_are_one_round(tmp_path, data, model, monkeypatch):
     ("extra", "message"),
     [
         (["--old_domains", "medical"], "no record of the domain 'medical'"),
-        (["--dataset", "nothing/here/x"], "nothing/here/x"),
-        (["--replay_share", "1.5"], "replay_share"),
+        (["--dataset_name", "nothing/here/x"], "nothing/here/x"),
+        (["--replay_ratio", "1.5"], "replay_ratio"),
         (["--adapter", "continue"], "holds no adapter"),
         (["--model_name_or_path", "./nothing"], "./nothing"),
         (["--max_drop", "-1"], "max_drop"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, data, model, monkeypatch, capsys, extra, message):
+def test_errors_are_one_line_with_the_fix(tmp_path, data, model, monkeypatch, capsys, extra, message):
     arguments = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "out", *extra)
     assert _run(monkeypatch, arguments) == 2
     error = capsys.readouterr().err

@@ -20,9 +20,8 @@ SETTINGS = {
     "model_config": TINY_SIZES,
     "learning_rate": 1e-3,
     "eval_strategy": "no",
-    "eval_records": 2,
+    "max_eval_records": 2,
     "train_sampling_strategy": "sequential",
-    "eval_distractors": False,
 }
 
 
@@ -51,20 +50,20 @@ def cache(tmp_path_factory, dataset, teacher) -> str:
 
 
 def _cache_arguments(dataset, teacher, folder, *extra):
-    options = ["--k", "64", "--path", "true", "--rows_per_shard", "10", "--use_cpu", "true"]
-    where = ["--dataset", dataset, "--teacher", teacher, "--output_dir", folder]
+    options = ["--top_k", "64", "--path_consistency", "true", "--rows_per_shard", "10", "--use_cpu", "true"]
+    where = ["--dataset_name", dataset, "--teacher_model_name_or_path", teacher, "--output_dir", folder]
     return [*where, *options, *extra]
 
 
 def _arguments(tmp_path, dataset, name, *extra, **settings):
     """Of a run that writes `tmp_path/name`."""
-    return recipe_arguments(tmp_path, tmp_path / name, *extra, **{**SETTINGS, "dataset": dataset, **settings})
+    return recipe_arguments(tmp_path, tmp_path / name, *extra, **{**SETTINGS, "dataset_name": dataset, **settings})
 
 
 @pytest.mark.parametrize("source", ["live", "cache"])
 def test_two_processes_train_as_one(tmp_path, dataset, teacher, cache, source, run_here):
     where = {"live": teacher, "cache": cache}[source]
-    options = {"teacher": where, "path_weight": 1.0}
+    options = {"teacher_model_name_or_path": where, "path_weight": 1.0}
     two = _arguments(tmp_path, dataset, "two", expected_world_size=2, **options)
     done = run_recipe("distill_kl.py", *two, launcher=ON_TWO_PROCESSES)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -80,8 +79,8 @@ def test_two_processes_train_as_one(tmp_path, dataset, teacher, cache, source, r
     assert str(Path(where).parent) not in card  # a card is public
 
 
-def test_killed_run_goes_on_with_a_student_out_of_its_teacher(tmp_path, dataset, teacher, cache, run_here):
-    options = {"max_steps": 12, "save_steps": 3, "student_layers": 2, "teacher": cache}
+def test_killed_run_resumes_with_a_student_out_of_its_teacher(tmp_path, dataset, teacher, cache, run_here):
+    options = {"max_steps": 12, "save_steps": 3, "student_layers": 2, "teacher_model_name_or_path": cache}
     options |= {"model_config": None, "student_config": {"hidden_size": 16}}
     whole = run_here("distill_kl.py", *_arguments(tmp_path, dataset, "whole", **options))
     assert whole.returncode == 0, whole.stderr[-3000:]
@@ -96,7 +95,9 @@ def test_killed_run_goes_on_with_a_student_out_of_its_teacher(tmp_path, dataset,
 
 def test_finished_cache_is_not_made_again(dataset, teacher, cache, run_here):
     before = {path: path.stat().st_mtime_ns for path in Path(cache).glob("*.parquet")}
-    done = run_here("cache_teacher.py", *_cache_arguments(dataset, teacher, cache, "--student", teacher))
+    done = run_here(
+        "cache_teacher.py", *_cache_arguments(dataset, teacher, cache, "--student_model_name_or_path", teacher)
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path: path.stat().st_mtime_ns for path in Path(cache).glob("*.parquet")} == before
     assert "KL to " + teacher in done.stdout
@@ -105,15 +106,18 @@ def test_finished_cache_is_not_made_again(dataset, teacher, cache, run_here):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--teacher", "./nothing"], "nothing"),
-        (["--teacher", "self"], "LoRA"),
+        (["--teacher_model_name_or_path", "./nothing"], "nothing"),
+        (["--teacher_model_name_or_path", "self"], "LoRA"),
         ([], "There is no teacher"),
         (["--student_layers", "9"], "has 4 layers"),
-        (["--student_layers", "2", "--teacher", "http://127.0.0.1:9/v1"], "has to be a model at hand"),
+        (
+            ["--student_layers", "2", "--teacher_model_name_or_path", "http://127.0.0.1:9/v1"],
+            "must be a model's folder",
+        ),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, teacher, run_here, extra, message):
-    extra = ["--teacher", teacher, *extra] if "9" in extra else extra
+def test_errors_are_one_line_with_the_fix(tmp_path, dataset, teacher, run_here, extra, message):
+    extra = ["--teacher_model_name_or_path", teacher, *extra] if "9" in extra else extra
     settings = {"model_config": None} if "--student_layers" in extra else {"tokenizer_name_or_path": teacher}
     done = run_here("distill_kl.py", *_arguments(tmp_path, dataset, "out", *extra, **settings))
     assert done.returncode == 2
@@ -123,7 +127,10 @@ def test_errors_are_one_line_with_the_mend(tmp_path, dataset, teacher, run_here,
 
 @pytest.mark.parametrize(
     ("extra", "message"),
-    [(["--k", "100000"], "k must be between"), (["--teacher", "http://127.0.0.1:9/v1"], "needs teacher_tokenizer")],
+    [
+        (["--top_k", "100000"], "top_k must be between"),
+        (["--teacher_model_name_or_path", "http://127.0.0.1:9/v1"], "needs teacher_tokenizer_name_or_path"),
+    ],
 )
 def test_errors_of_caching(tmp_path, dataset, teacher, run_here, extra, message):
     done = run_here("cache_teacher.py", *_cache_arguments(dataset, teacher, str(tmp_path / "cache"), *extra))

@@ -11,7 +11,6 @@ from hf_reason.trainers import CoTSFTTrainer
 SETTINGS = {
     "lora_dropout": 0.0,
     "train_sampling_strategy": "sequential",
-    "eval_distractors": False,
     "calibration_records": 4,
     "budget": 0.5,
     "task_names": ["math"],
@@ -28,7 +27,7 @@ def base(tmp_path_factory, _session_tokenizer) -> str:
 
 
 def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]:
-    settings = {**SETTINGS, "dataset": dataset, "model_name_or_path": base, **settings}
+    settings = {**SETTINGS, "dataset_name": dataset, "model_name_or_path": base, **settings}
     return recipe_arguments(tmp_path, output, *extra, **settings)
 
 
@@ -46,7 +45,16 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, ru
     assert done.returncode == 0, done.stderr[-3000:]
     assert logged_curve(two) == pytest.approx(logged_curve(one), abs=1e-4)
     figures = json.loads((one / "evaluation" / "evaluation.json").read_text())
-    evaluate = ["--model", str(one), "--data", dataset, "--limit", "3", "--max_new_tokens", "8"]
+    evaluate = [
+        "--model_name_or_path",
+        str(one),
+        "--dataset_name",
+        dataset,
+        "--max_records",
+        "3",
+        "--max_completion_length",
+        "8",
+    ]
     assert run_here("evaluate.py", *evaluate, "--output_dir", str(tmp_path / "report")).returncode == 0
     again = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     for name in ("template_hash", "answer_accuracy", "reasoning_length"):
@@ -56,11 +64,11 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, ru
     assert done.returncode == 0 and "LoAR of its own" in done.stdout and "worth" not in done.stdout, done.stderr
     saved = LoARConfig.from_pretrained(tmp_path / "more")
     assert saved.budgets(2, 4) == [2, 2] and saved.sliding_window == 16
-    asked = run_here("ask.py", "--model", str(one), "--question", "1+1?", "--max_thought_tokens", "16")
+    asked = run_here("ask.py", "--model_name_or_path", str(one), "--question", "1+1?", "--max_thought_tokens", "16")
     assert asked.returncode == 0, asked.stderr
 
 
-def test_interrupted_run_goes_on_with_a_lora(tmp_path, dataset, base, monkeypatch, run_here):
+def test_interrupted_run_resumes_with_a_lora(tmp_path, dataset, base, monkeypatch, run_here):
     options = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "search_records": 2}
     done = run_here("loar.py", *_arguments(tmp_path, dataset, base, tmp_path / "whole", **options))
     assert done.returncode == 0 and "the uniform" in done.stdout, done.stderr
@@ -83,7 +91,7 @@ def test_interrupted_run_goes_on_with_a_lora(tmp_path, dataset, base, monkeypatc
         (["--model_name_or_path", "./nothing"], "./nothing"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, base, run_here, extra, message):
+def test_errors_are_one_line_with_the_fix(tmp_path, dataset, base, run_here, extra, message):
     done = run_here("loar.py", *_arguments(tmp_path, dataset, base, tmp_path / "out", *extra))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert message in done.stderr.strip().splitlines()[-1]

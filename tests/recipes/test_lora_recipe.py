@@ -10,8 +10,7 @@ from hf_reason.trainers import ReasonerLoRATrainer
 SETTINGS = {
     "lora_dropout": 0.0,
     "train_sampling_strategy": "sequential",
-    "eval_distractors": False,
-    "reasoner_share": 0.5,
+    "reasoner_ratio": 0.5,
     "ranking_records": 6,
     "lora_target_modules": "all-linear",
     "instructions": "default",
@@ -26,7 +25,7 @@ def base(tmp_path_factory, _session_tokenizer) -> str:
 
 
 def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]:
-    settings = {**SETTINGS, "dataset": dataset, "model_name_or_path": base, **settings}
+    settings = {**SETTINGS, "dataset_name": dataset, "model_name_or_path": base, **settings}
     return recipe_arguments(tmp_path, output, *extra, **settings)
 
 
@@ -50,17 +49,17 @@ def test_alone_and_on_two_processes(tmp_path, dataset, base, run_here):
     assert logged_curve(two) == pytest.approx(logged_curve(one), abs=1e-4)
 
 
-def test_interrupted_run_goes_on(tmp_path, dataset, base, monkeypatch, run_here):
+def test_interrupted_run_resumes(tmp_path, dataset, base, monkeypatch, run_here):
     assert run_here("lora_reasoner.py", *_arguments(tmp_path, dataset, base, tmp_path / "whole")).returncode == 0
     stopped = _arguments(tmp_path, dataset, base, tmp_path / "stopped")
     with monkeypatch.context() as patch:
         interrupt_at(patch, ReasonerLoRATrainer, step=3)
         done = run_here("lora_reasoner.py", *stopped)
-    assert done.returncode == 130 and "goes on from the last checkpoint" in done.stderr
+    assert done.returncode == 130 and "resumes from checkpoint-" in done.stderr
     done = run_here("lora_reasoner.py", *stopped)
     assert done.returncode == 0, done.stderr
     # the ranking is read, not made again
-    assert "Going on from" in done.stdout and "rank  layer" not in done.stdout
+    assert "Resuming from" in done.stdout and "rank  layer" not in done.stdout
     assert logged_curve(tmp_path / "stopped") == pytest.approx(logged_curve(tmp_path / "whole"), abs=1e-6)
 
 
@@ -71,11 +70,11 @@ def test_interrupted_run_goes_on(tmp_path, dataset, base, monkeypatch, run_here)
         (["--instructions", "no/such.yaml"], "no file no/such.yaml"),
         (["--reasoner_layers", "9"], "no layer '9'"),
         (["--model_name_or_path", "./nothing"], "./nothing"),
-        (["--domain_shares", '{"law": 1}'], "no domain law"),
-        (["--load_in_4bit", "true", "--reasoner_share", "2"], "reasoner_share"),
+        (["--domain_ratios", '{"law": 1}'], "no domain law"),
+        (["--load_in_4bit", "true", "--reasoner_ratio", "2"], "reasoner_ratio"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, base, run_here, extra, message):
+def test_errors_are_one_line_with_the_fix(tmp_path, dataset, base, run_here, extra, message):
     done = run_here("lora_reasoner.py", *_arguments(tmp_path, dataset, base, tmp_path / "out", *extra))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert message in done.stderr.strip().splitlines()[-1]

@@ -24,7 +24,7 @@ SETTINGS = {
     "load_best_model_at_end": True,
     "metric_for_best_model": "step_accuracy",
     "greater_is_better": True,
-    "eval_records": 2,
+    "max_eval_records": 2,
 }
 ANSWER = """
 import json, sys
@@ -40,7 +40,7 @@ print(json.dumps([output[0].tolist(), model.generation_config.eos_token_id]))
 
 def _arguments(tmp_path, dataset, name, *extra, **settings) -> list[str]:
     """Of a run that writes `tmp_path/name`."""
-    return recipe_arguments(tmp_path, tmp_path / name, *extra, **{**SETTINGS, "dataset": dataset, **settings})
+    return recipe_arguments(tmp_path, tmp_path / name, *extra, **{**SETTINGS, "dataset_name": dataset, **settings})
 
 
 def test_run_is_evaluated_documented_and_pushed(tmp_path, dataset):
@@ -66,7 +66,7 @@ def test_run_is_evaluated_documented_and_pushed(tmp_path, dataset):
     assert json.loads(local.stdout)[1] == json.loads((output / "generation_config.json").read_text())["eos_token_id"]
 
 
-def test_killed_run_goes_on_and_repeats_the_uninterrupted_curve(tmp_path, dataset, run_here):
+def test_killed_run_resumes_and_repeats_the_uninterrupted_curve(tmp_path, dataset, run_here):
     options = {"max_steps": 12, "save_steps": 3, "eval_steps": 3, "load_best_model_at_end": False}
     whole = run_here("sft_cot.py", *_arguments(tmp_path, dataset, "whole", **options))
     assert whole.returncode == 0, whole.stderr[-3000:]
@@ -91,14 +91,14 @@ def test_two_processes_train_together(tmp_path, dataset, run_here):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--dataset", "no/such/folder"], "no/such/folder"),
+        (["--dataset_name", "no/such/folder"], "no/such/folder"),
         (["--domain", "magic"], "magic"),
         (["--model_name_or_path", "./nothing"], "nothing"),
         (["--expected_world_size", "2"], "torchrun"),
         (["--max_length", "5"], "Raise max_length"),
     ],
 )
-def test_errors_are_one_line_with_the_mend(tmp_path, dataset, run_here, extra, message):
+def test_errors_are_one_line_with_the_fix(tmp_path, dataset, run_here, extra, message):
     done = run_here("sft_cot.py", *_arguments(tmp_path, dataset, "out", *extra))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

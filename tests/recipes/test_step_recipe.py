@@ -9,15 +9,15 @@ from safetensors import safe_open
 from tiny import RECIPES, TINY_STEP_SIZES, logged_curve, recipe_arguments
 
 MODEL = {**TINY_STEP_SIZES, "triggers": ["="]}
-SETTINGS = {"vocab_size": 400, "learning_rate": 1e-3, "eval_strategy": "steps", "eval_steps": 2, "eval_records": 2}
+SETTINGS = {"vocab_size": 400, "learning_rate": 1e-3, "eval_strategy": "steps", "eval_steps": 2, "max_eval_records": 2}
 SCRATCH = ["--model_type", "step_reasoner", "--model_config", json.dumps(MODEL)]
 
 
-def test_trains_goes_on_and_its_checkpoint_is_a_model(tmp_path, dataset, run_here):
+def test_trains_resumes_and_its_checkpoint_is_a_model(tmp_path, dataset, run_here):
     from transformers import AutoModelForCausalLM
 
     def run(folder, *extra):
-        return run_here("sft_cot.py", *recipe_arguments(tmp_path, folder, *extra, **SETTINGS, dataset=dataset))
+        return run_here("sft_cot.py", *recipe_arguments(tmp_path, folder, *extra, **SETTINGS, dataset_name=dataset))
 
     whole, again, tuned = tmp_path / "whole", tmp_path / "again", tmp_path / "tuned"
     done = run(whole, *SCRATCH)
@@ -35,7 +35,7 @@ def test_trains_goes_on_and_its_checkpoint_is_a_model(tmp_path, dataset, run_her
     shutil.copy(whole / "run.json", again)
     done = run(again, *SCRATCH)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Going on from" in done.stdout
+    assert "Resuming from" in done.stdout
     assert logged_curve(again) == pytest.approx(logged_curve(whole), abs=1e-6)
     # and packed, with LoRA on the reasoner only, from the finished model
     targets = r".*\.reasoner\.\d+\.self_attn\.[qv]_proj"

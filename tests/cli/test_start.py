@@ -1,0 +1,81 @@
+"""What a run says before its first step, and what it refuses or warns about there."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_reason.cli import start
+from hf_reason.cli.datasets import Splits
+from hf_reason.data.record import make_record
+from hf_reason.text import train_tokenizer
+
+
+def _trainer(tokenizer, rows, *, examples=10, overlong=0, kind="drop", **args):
+    model = torch.nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    report = SimpleNamespace(examples=examples, overlong=overlong, overlong_tokens=700 * overlong, unsplit=overlong)
+    values = {
+        "max_length": 512,
+        "overlong": kind,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "world_size": 1,
+        "max_steps": -1,
+        "num_train_epochs": 2.0,
+    }
+    return SimpleNamespace(
+        args=SimpleNamespace(**{**values, **args}),
+        length_reports={"train": report},
+        accelerator=SimpleNamespace(unwrap_model=lambda model: model),
+        model=model,
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+
+
+def _splits(records):
+    rows = Dataset.from_list(records)
+    return Splits(rows, None, rows.select(range(3)), [])
+
+
+def test_the_start_line_says_what_is_trained_on_what(tokenizer, records):
+    splits = _splits(records[:10])
+    line = start.start_line(_trainer(tokenizer, splits.train, overlong=1), splits, {"math": "{context}"})
+    assert "9 training records (1 dropped by max_length=512); 3 test records" in line
+    assert "6 of 8 parameters trainable (75.00%)" in line
+    assert "4 steps of 8 examples (2 epochs)" in line
+    assert "template used for 10 of 10 records" in line
+    assert "tokens a character" in line
+    assert "7 steps of 8 examples" in start.start_line(_trainer(tokenizer, splits.train, max_steps=7), splits, {})
+
+
+def test_records_without_a_template_are_counted(records):
+    rows = Dataset.from_list([records[0], {**records[1], "domain": "legal"}])
+    assert start.template_use(rows, {"math": "x"}) == "template used for 1 of 2 records (none for legal)"
+    assert start.template_use(rows, {"math": "x", "default": "y"}) == "template used for 2 of 2 records"
+
+
+@pytest.mark.parametrize("kind", ["drop", "split"])
+def test_most_of_the_data_dropped_is_refused(tokenizer, records, kind):
+    trainer = _trainer(tokenizer, records, overlong=3, kind=kind, max_length=130)
+    with pytest.raises(
+        ValueError, match=r"max_length=130 drops 3 of 10 training records \(30%.*700 tokens on average"
+    ):
+        start.check_dropped(trainer, 0.2)
+    start.check_dropped(trainer, 0.3)
+    start.check_dropped(_trainer(tokenizer, records, overlong=3, kind="truncate"), 0.2)
+
+
+def test_a_tokenizer_of_other_text_is_warned_about(tokenizer, records):
+    assert start.warnings_about(tokenizer, records[:5]) == []
+    other = [make_record("某上市公司披露季报,净利润同比增长,毛利率略有下滑。", ["营业收入减去成本"], "见附注")]
+    (warning,) = start.warnings_about(tokenizer, other)
+    assert "tokens a character" in warning
+    ratio, unknown = start.tokens_per_character(tokenizer, other)
+    assert ratio > 1.5 and unknown == 0
+    words = train_tokenizer(["abc abc abc def"] * 4, vocab_size=300)
+    words.unk_token = words.convert_ids_to_tokens(words("a", add_special_tokens=False)["input_ids"])[0]
+    warnings = start.warnings_about(words, [make_record("a a a a a a", ["a"], "a")])
+    assert any("unknown to the tokenizer" in warning for warning in warnings)
