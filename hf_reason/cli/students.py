@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.teachers.cache_format import META, read_meta
+from hf_reason.teachers import TeacherSource
+from hf_reason.teachers.cache_format import read_meta
 
 from .arguments import ScratchArguments, StudentArguments
 from .models import load_model_and_tokenizer
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 def _model_of_teacher(args: "DistillKLConfig") -> tuple[str, str]:
     """Names of the teacher's model and tokenizer; those that a cache was made with."""
-    source = args.teacher_model_name_or_path or ""
-    if source and Path(source, META).is_file():
-        meta = read_meta(Path(source))
-        return meta["teacher"], meta["tokenizer"]
-    return source, args.teacher_tokenizer_name_or_path or source
+    source = TeacherSource.parse(args.teacher_model_name_or_path)
+    if source.kind == "cache":
+        meta = read_meta(Path(source.value))
+        return meta["teacher_model_name_or_path"], meta["tokenizer_name_or_path"]
+    return source.value, args.teacher_tokenizer_name_or_path or (source.value if source.kind == "model" else "")
 
 
 def load_student(
