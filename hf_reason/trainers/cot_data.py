@@ -1,52 +1,30 @@
-"""Records to training rows: encode, drop or split what is too long, pack; the span columns stay aligned throughout."""
+"""Records to training rows: encode, limit the length, pack; the span columns stay aligned throughout."""
 
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_reason.text.long_chains import StepTooLong, split_encoded
-from hf_reason.text.spans import ADDED_COLUMNS, ANSWER, CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
+from hf_reason.text import spans
+from hf_reason.text.spans import CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
 from hf_reason.trainers.loss_terms.tasks import TaskTable
 from hf_reason.trainers.sampling.domains import domain_id
 from hf_reason.trainers.sampling.order import domain_of_rows
+
+from .length_limit import TOKEN_COLUMNS, LengthReport, limit_length
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedTokenizerBase
 
-TOKEN_COLUMNS = ("input_ids", "labels", *SPAN_COLUMNS)
+    from .cot_sft_config import CoTSFTConfig
 
+logger = logging.getLogger(__name__)
 
-@dataclass
-class LengthReport:
-    """What `max_length` did to a data set. Lengths are in tokens.
-
-    With `overlong="split"`, `pieces` is what the overlong examples became, and `unsplit` how many of them were dropped
-    because one of their steps is too long.
-    """
-
-    examples: int
-    overlong: int
-    overlong_tokens: int
-    tokens: int
-    pieces: int = 0
-    unsplit: int = 0
-
-    def __str__(self) -> str:
-        share = self.overlong_tokens / max(self.tokens, 1)
-        return (
-            f"{self.overlong} of {self.examples} examples over the limit ({self.overlong_tokens} tokens, {share:.1%})"
-        )
-
-    def outcome(self, overlong: str) -> str:
-        """What became of the overlong examples."""
-        if overlong != "split":
-            return {"drop": "dropped", "truncate": "cut at the end"}[overlong]
-        dropped = f"; {self.unsplit} dropped, which have a step that does not fit" if self.unsplit else ""
-        return f"{self.overlong - self.unsplit} split at step boundaries into {self.pieces} pieces{dropped}"
+# One of these columns, or the text column, makes a data set one of TRL's formats.
+_TRL_COLUMNS = {"prompt", "messages", "conversations", "input_ids"}
 
 
 def is_record_dataset(columns: list[str]) -> bool:
@@ -56,7 +34,7 @@ def is_record_dataset(columns: list[str]) -> bool:
 
 @dataclass
 class AddedColumns:
-    """Columns that tell a token's domain and task.
+    """Columns that hold a token's domain and task.
 
     Attributes:
         domains: Whether the domain is wanted.
@@ -82,6 +60,11 @@ def _encode(
     instructions: Mapping[str, str] | None,
     added: AddedColumns | None,
 ) -> dict[str, list[int]]:
+    if isinstance(record["steps"], str):
+        raise ValueError(
+            f"Record {record.get('id', '?')}: steps is one text ({record['steps'][:40]!r}...), not a list of steps. "
+            "Prepare the data with hf_reason.data.prepare, which finds the steps of a chain."
+        )
     encoded = encode(record, tokenizer, instructions=instructions)
     return encoded | (added.of(record, encoded) if added is not None else {})
 
@@ -91,7 +74,7 @@ def encode_records(
     tokenizer: "PreTrainedTokenizerBase",
     instructions: Mapping[str, str] | None,
     map_kwargs: dict[str, Any],
-    added: "AddedColumns | None" = None,
+    added: AddedColumns | None = None,
 ) -> "Dataset | IterableDataset":
     """Replace the record's columns by the four token columns, and those of `added`."""
     return dataset.map(
@@ -100,102 +83,6 @@ def encode_records(
         remove_columns=list(dataset.column_names or []),
         **map_kwargs,
     )
-
-
-def limit_length(
-    dataset: "Dataset | IterableDataset",
-    max_length: int,
-    overlong: str,
-    name: str,
-    map_kwargs: dict[str, Any],
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
-    overlap_steps: int = 1,
-) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
-    """Apply `max_length` as `overlong` says; a streamed data set gets no report, since it is not read yet.
-
-    `tokenizer` and `overlap_steps` are for `overlong="split"`, which keeps the four token columns only.
-
-    Raises:
-        ValueError: with `overlong="error"` and an example that is too long, or when no example is left.
-    """
-    from datasets import Dataset
-
-    report = None
-    if isinstance(dataset, Dataset):
-        lengths = [len(ids) for ids in dataset.with_format(None)["input_ids"]]
-        over = [length for length in lengths if length > max_length]
-        report = LengthReport(len(lengths), len(over), sum(over), sum(lengths))
-        if not over:
-            return dataset, report
-        if overlong == "error":
-            raise ValueError(
-                f"{name} data set: {report} of max_length={max_length}. Raise max_length, or set overlong='drop'."
-            )
-        if overlong == "drop" and len(over) == len(lengths):
-            raise ValueError(
-                f"{name} data set: every example is longer than max_length={max_length} (shortest {min(lengths)} "
-                "tokens). Raise max_length."
-            )
-    if overlong == "split":
-        if tokenizer is None:
-            raise ValueError("overlong='split' needs the tokenizer that the examples were encoded with.")
-        return _split(dataset, max_length, name, map_kwargs, tokenizer, overlap_steps, report)
-    if overlong == "truncate":
-
-        def cut(row: dict[str, Any]) -> dict[str, Any]:
-            return {column: row[column][:max_length] for column in row}
-
-        dataset = dataset.map(cut, **map_kwargs).filter(_has_target, **map_kwargs)
-        return dataset, report
-    return dataset.filter(lambda row: len(row["input_ids"]) <= max_length, **map_kwargs), report
-
-
-def _split(
-    dataset: "Dataset | IterableDataset",
-    max_length: int,
-    name: str,
-    map_kwargs: dict[str, Any],
-    tokenizer: "PreTrainedTokenizerBase",
-    overlap_steps: int,
-    report: LengthReport | None,
-) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
-    """Every example as its pieces; one with a step that does not fit is left out and counted in the report."""
-
-    more = [column for column in ADDED_COLUMNS if column in (dataset.column_names or ())]
-
-    def pieces(rows: dict[str, list]) -> dict[str, list]:
-        found: dict[str, list] = {column: [] for column in (*TOKEN_COLUMNS, *more, "part")}
-        for place in range(len(rows["input_ids"])):
-            example = {column: rows[column][place] for column in TOKEN_COLUMNS}
-            with suppress(StepTooLong):
-                for part, piece in enumerate(split_encoded(example, tokenizer, max_length, overlap_steps)):
-                    added = {column: _of_piece(column, rows[column][place], piece["segment_ids"]) for column in more}
-                    for column, values in {**piece, **added, "part": part}.items():
-                        found[column].append(values)
-        return found
-
-    dataset = dataset.select_columns([*TOKEN_COLUMNS, *more]).map(pieces, batched=True, batch_size=100, **map_kwargs)
-    if report is not None:
-        if not len(dataset):
-            raise ValueError(
-                f"{name} data set: no example fits into max_length={max_length}, nor does one of their steps with its "
-                "prompt and overlap. Raise max_length, or lower overlap_steps."
-            )
-        report.unsplit = report.examples - sum(part == 0 for part in dataset["part"])
-        report.pieces = len(dataset) - (report.examples - report.overlong)
-    return dataset.remove_columns("part"), report
-
-
-def _of_piece(column: str, values: list[int], segments: list[int]) -> list[int]:
-    """An added column of a piece: domain and task are those of the record, choices belong to the answer."""
-    if column != CHOICE_IDS:
-        return [values[0]] * len(segments)
-    answer = segments.count(ANSWER)
-    return [0] * (len(segments) - answer) + values[len(values) - answer :]
-
-
-def _has_target(row: dict[str, Any]) -> bool:
-    return any(label != -100 for label in row["labels"])
 
 
 def pack_rows(
@@ -221,3 +108,117 @@ def pack_rows(
     rows = np.asarray(domain_of_rows(dataset))
     parts = [dataset.select(np.flatnonzero(rows == key)) for key in np.unique(rows)]
     return concatenate_datasets([pack_dataset(part, length, strategy, map_kwargs) for part in parts])
+
+
+def format_of(columns: list[str], name: str, args: "CoTSFTConfig", formatting_func: Any) -> str:
+    """`"rows"` that were prepared here before, `"records"`, or one of `"trl"`'s formats.
+
+    Args:
+        columns: Of the data set.
+        name: Its name, for messages.
+        args: The configuration.
+        formatting_func: The user's; given, the data set is TRL's.
+
+    Raises:
+        ValueError: if it is none of them, or if options do not fit its format.
+    """
+    if "input_ids" in columns and set(SPAN_COLUMNS) <= set(columns):
+        return "rows"
+    trl_columns = sorted({*_TRL_COLUMNS, args.dataset_text_field} & set(columns))
+    if formatting_func is None and is_record_dataset(columns):
+        if trl_columns:
+            logger.warning(
+                "%s data set: trained as records; the columns %s are not read. Remove context, steps and answer to "
+                "train on those instead.",
+                name,
+                ", ".join(trl_columns),
+            )
+        if args.completion_only_loss is False or args.truncation_mode != "keep_start":
+            raise ValueError(
+                "Records have their loss on the chain and keep their beginning: leave completion_only_loss unset and "
+                "truncation_mode at 'keep_start', or pass a data set in one of TRL's formats."
+            )
+        return "records"
+    if formatting_func is None and not trl_columns:
+        raise ValueError(
+            f"The {name} data set has columns {columns}: neither records (context, steps, answer) nor one of TRL's "
+            "formats. Convert it with hf_reason.data.prepare or `hf-reason prepare`."
+        )
+    logger.info("%s data set: not records, trained as trl.SFTTrainer does", name)
+    if args.is_weighted:
+        raise ValueError(
+            f"The {name} data set has columns {columns}, not those of records, so there are no steps, tasks or "
+            "domains to weight. Convert it with hf_reason.data.prepare, or leave the weights at 1."
+        )
+    return "trl"
+
+
+@dataclass
+class RecordPreparation:
+    """How a run makes training rows of records.
+
+    Attributes:
+        tokenizer: The model's.
+        instructions: Template of each domain.
+        added: Columns of domains and tasks.
+        link: Adds columns with one value a token, which limiting and packing keep. Called with the encoded rows, the
+            records, the data set's name, the configuration and arguments for `map`.
+        linked_columns: The names of those columns.
+        reports: What `max_length` did to each data set, filled in here.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    instructions: Mapping[str, str]
+    added: AddedColumns
+    link: Callable[[Any, Any, str, Any, dict[str, Any]], Any]
+    linked_columns: tuple[str, ...] = ()
+    reports: dict[str, LengthReport] = field(default_factory=dict)
+
+    def __call__(
+        self, records: "Dataset | IterableDataset", name: str, args: "CoTSFTConfig", packing: bool
+    ) -> "Dataset | IterableDataset":
+        """Encode, limit and pack a data set of records.
+
+        Raises:
+            ValueError: if the chat template loses the problem or the thought, if the data set is streamed and the
+                options need it whole, or if `max_length` and the options do not fit together.
+        """
+        spans.check_round_trip(self.tokenizer)
+        is_map = not hasattr(records, "_ex_iterable")
+        if not is_map and (self.added.domains or args.curriculum):
+            raise ValueError(
+                f"The {name} data set is streamed; domain ratios and a curriculum choose among all examples. Load it "
+                "without streaming=True."
+            )
+
+        def options(what: str) -> dict[str, Any]:
+            return {"num_proc": args.dataset_num_proc, "desc": f"{what} {name} data set"} if is_map else {}
+
+        with args.main_process_first(desc="preparing the data set"):
+            rows = encode_records(records, self.tokenizer, self.instructions, options("Encoding"), self.added)
+            rows = self.link(rows, records, name, args, options("Preparing"))
+            rows = self._limit(rows, name, args, options("Limiting"))
+            if packing:
+                rows = self._pack(rows, name, args, options("Packing"))
+            return rows.shuffle(seed=args.seed) if args.shuffle_dataset else rows
+
+    def _limit(self, rows: Any, name: str, args: "CoTSFTConfig", options: dict[str, Any]) -> Any:
+        if args.max_length is None:
+            return rows
+        rows, report = limit_length(
+            rows, args.max_length, args.overlong, name, options, self.tokenizer, args.overlap_steps, self.added.names
+        )
+        if report is not None:
+            self.reports[name] = report
+            if report.overlong:
+                outcome = report.outcome(args.overlong)
+                logger.warning("%s data set: %s, max_length=%d: %s", name, report, args.max_length, outcome)
+        return rows
+
+    def _pack(self, rows: Any, name: str, args: "CoTSFTConfig", options: dict[str, Any]) -> Any:
+        if args.max_length is None:
+            raise ValueError("Packing needs a max_length: the length of a packed row.")
+        rows = rows.select_columns([*TOKEN_COLUMNS, *self.linked_columns, *self.added.names])
+        seed = args.seed if args.shuffle_dataset else None
+        by_domain = self.added.domains and name == "train"
+        return pack_rows(rows, args.max_length, args.packing_strategy, seed, by_domain, options)

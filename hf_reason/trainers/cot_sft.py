@@ -1,313 +1,192 @@
 """Supervised fine-tuning on chains of thought: TRL's `SFTTrainer` that knows thoughts, steps and answers."""
 
-import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from accelerate.utils import DistributedType
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
-from hf_reason.losses import token_weights
-from hf_reason.models.peft_adapters import base_fingerprint, write_base
-from hf_reason.text import spans
 from hf_reason.text.collator import CoTCollator
 from hf_reason.text.instructions import check_instructions, save_instructions
-from hf_reason.text.spans import ADDED_COLUMNS, ANSWER, IGNORE_INDEX, SPAN_COLUMNS
+from hf_reason.text.spans import ADDED_COLUMNS, DOMAIN_IDS, SPAN_COLUMNS
 from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
-from hf_reason.trainers.loss_terms.mixup import Mix, draw_mix
+from hf_reason.trainers.loss_terms.base import Moment
 from hf_reason.trainers.loss_terms.tasks import TaskTable, parse_tasks
-from hf_reason.trainers.optim.muon import MuonFactory
-from hf_reason.trainers.sampling.domains import DomainPlan
-from hf_reason.trainers.sampling.order import lengths, plan_of, staged_sampler
-from hf_reason.trainers.sampling.samplers import LengthGroupedSampler
+from hf_reason.trainers.loss_terms.terms import LossTerms
+from hf_reason.trainers.optim.muon import muon_of
+from hf_reason.trainers.sampling.choice import TrainOrder
 
-from .cot_data import TOKEN_COLUMNS, AddedColumns, encode_records, is_record_dataset, limit_length, pack_rows
+from .arguments import check_collator, check_data, check_positions, named_arguments, own_arguments
+from .cot_data import AddedColumns, RecordPreparation, format_of
 from .cot_sft_config import CoTSFTConfig
-from .fused_forward import FusedModel, TokenLoss
-from .routed import RoutedTrainerMixin, loar_of
+from .first_batch import check_ends
+from .fused_forward import FusedModel
+from .generated_figures import GeneratedFigures
+from .routed import Routing
+from .saved_files import save_base, write_card
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
 
-# Heads that scale or cap their logits: the smoothing term below assumes that logits are `hidden @ weight`.
-_SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
-
-
-# One of these columns, or the text column, makes a data set one of TRL's formats.
-_TRL_COLUMNS = {"prompt", "messages", "conversations", "input_ids"}
-
-
-class CoTSFTTrainer(RoutedTrainerMixin, SFTTrainer):
+class CoTSFTTrainer(SFTTrainer):
     """`trl.SFTTrainer` for reasoning records.
 
-    It takes data sets of records (`context`, `task`, `steps`, `answer`, `domain`; see `hf_reason.data`), builds
+    It accepts data sets of records (`context`, `task`, `steps`, `answer`, `domain`; see `hf_reason.data`), builds
     prompts with `hf_reason.text`, and weights thought, answer and steps through TRL's fused log-probabilities, so
     no `[batch, time, vocabulary]` tensor is built. Data sets in TRL's own formats are trained as `SFTTrainer` does.
-    With all weights at their defaults the loss is `SFTTrainer`'s.
+    With all weights at their defaults the loss is `SFTTrainer`'s. Positional arguments are in `SFTTrainer`'s order.
 
     Args:
         model: A model or its name, as in `SFTTrainer`.
-        args: The configuration; default `CoTSFTConfig`.
+        args: The configuration, which is copied; default `CoTSFTConfig`. An `SFTConfig` is converted.
+        data_collator: As in `SFTTrainer`; refused where the settings need columns that it would drop.
         train_dataset: Records, or any format of TRL's.
         eval_dataset: The same, or a dictionary of them.
         processing_class: The tokenizer. A missing or unsafe pad token is replaced (see `ensure_pad_token`).
+        *others: `SFTTrainer`'s further arguments by position: `compute_loss_func`, `compute_metrics`, `callbacks`, ...
         instructions: Template of each domain (`hf_reason.text.render`); saved beside the model.
         generation_eval: Called as `generation_eval(model)` at each evaluation; the numbers it returns are logged as
-            `eval_<name>`, so that `metric_for_best_model` can name them. `hf_reason.evaluation.evaluate_model`
-            inside a lambda is the usual one.
-        **kwargs: Everything else `SFTTrainer` takes.
+            `eval_<name>` and given to callbacks, so that `metric_for_best_model` and early stopping can name them.
+            `hf_reason.evaluation.evaluate_model` inside a lambda is the usual one.
+        **kwargs: `SFTTrainer`'s further arguments by name.
 
     Raises:
+        TypeError: if a data set is passed as third positional argument, or `args` cannot be converted.
         ValueError: if the chat template loses the problem or the thought, if an example does not end in the
             end-of-turn token, or if options exclude each other.
     """
 
     _tag_names = ["trl", "sft", "hf_reason"]
     _name = "CoT-SFT"
+    _config_class: ClassVar[type[SFTConfig]] = CoTSFTConfig
     # The loss divides by the sum of weights over the whole accumulated batch, not by the Trainer's step count.
     loss_is_scaled_for_ga: Any = True
     args: CoTSFTConfig  # type: ignore[assignment]
-    _added_columns: tuple[str, ...] = ()
-    _domain_plan: DomainPlan | None = None
-    _task_table: TaskTable | None = None
+    _linked_columns: tuple[str, ...] = ()  # columns with one value a token that a subclass adds
     base: dict[str, Any] | None = None  # of an adapter: which weights it belongs to
-    _mixed: tuple[int, int] = (0, 0)  # the step, and how many of its batches have been mixed
 
     def __init__(
         self,
         model: "str | PreTrainedModel",
-        args: CoTSFTConfig | None = None,
+        args: SFTConfig | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         train_dataset: "Dataset | IterableDataset | None" = None,
         eval_dataset: Any = None,
         processing_class: "PreTrainedTokenizerBase | None" = None,
-        *,
+        *others: Any,
         instructions: Mapping[str, str] | None = None,
         generation_eval: "Callable[[PreTrainedModel], dict[str, float]] | None" = None,
         **kwargs: Any,
     ):
-        if args is None:
-            name = model if isinstance(model, str) else model.config.name_or_path or "model"
-            args = CoTSFTConfig(f"{name.split('/')[-1]}-CoT-SFT")
-        self.instructions = check_instructions(instructions or {})
-        self.generation_eval = generation_eval
-        self.model_card: str | None = None
-        self.length_reports: dict[str, Any] = {}
-        self._first_batch_checked = False
+        check_positions(data_collator)
+        check_data(train_dataset, "train")
+        own: Any = own_arguments(args, self._config_class, model, self._name)
+        kwargs = named_arguments(others, kwargs)
         if processing_class is None:
             from transformers import AutoTokenizer
 
             # here and not in SFTTrainer, which would take the EOS for a missing pad token
             source = model if isinstance(model, str) else model.config.name_or_path
-            processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=args.trust_remote_code)
+            processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=own.trust_remote_code)
         ensure_pad_token(processing_class)
         if not isinstance(model, str):
             fit_embeddings(model, processing_class)
-        if args.muon_learning_rate is not None:
-            kwargs.setdefault("optimizer_cls_and_kwargs", self._muon(args))
-        loar = None if isinstance(model, str) else loar_of(model)
-        by_task = loar is not None and bool(loar.config.task_names)
-        self._wants_domains = args.samples_domains or args.domain_target != "sampled" or by_task
-        if args.tasks:
-            self._task_table = TaskTable(parse_tasks(args.tasks), processing_class, instructions)  # type: ignore[arg-type]
+        self.instructions = check_instructions(instructions or {})
+        tasks = TaskTable(parse_tasks(own.tasks), processing_class, instructions) if own.tasks else None
+        self.loss_terms = LossTerms(own, tasks)
+        self.order = TrainOrder(own)
+        self.routing = Routing(model)
+        self.generated = GeneratedFigures(generation_eval)
+        self.model_card: str | None = None
+        self._first_batch_checked = own.overlong == "truncate"  # which may cut the end-of-turn token off
+        self._check_given(own, data_collator, kwargs)
+        wants_domains = DOMAIN_IDS in (*self.loss_terms.columns, *self.order.columns, *self.routing.columns)
+        added = AddedColumns(wants_domains, tasks)
+        self._preparation = RecordPreparation(
+            processing_class, self.instructions, added, self._link, self._linked_columns
+        )
+        if kwargs.get("optimizer_cls_and_kwargs") is None:
+            kwargs["optimizer_cls_and_kwargs"] = muon_of(own)
         # TRL would build the full logits for smoothing, and warns so; here it is a term of the fused loss.
-        self._smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
-        try:
-            super().__init__(
-                model=model,
-                args=args,
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
-                processing_class=processing_class,
-                **kwargs,
-            )
-        finally:
-            args.label_smoothing_factor = self._smoothing
+        own.label_smoothing_factor = 0.0
+        super().__init__(model, own, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        self.args.label_smoothing_factor = self.loss_terms.smoothing.factor
+        unwrapped = self.accelerator.unwrap_model(self.model)
         if isinstance(model, str):
-            fit_embeddings(self.accelerator.unwrap_model(self.model), processing_class)
-        if kwargs.get("data_collator") is None:
+            fit_embeddings(unwrapped, processing_class)
+        if data_collator is None:
             self.data_collator = CoTCollator(
                 pad_token_id=self._tokenizer.pad_token_id,
                 padding_free=self.padding_free,
                 return_position_ids=getattr(self.data_collator, "return_position_ids", False),
-                pad_to_multiple_of=args.pad_to_multiple_of,  # type: ignore[arg-type]
+                pad_to_multiple_of=own.pad_to_multiple_of,
             )
-        base = self.accelerator.unwrap_model(self.model)
-        align_generation_config(base, self._tokenizer)
-        if self._smoothing > 0:
-            self._check_smoothing(base)
-        self._check_strategies(base)
-        self._init_routing(args.mixup_alpha > 0)
+        align_generation_config(unwrapped, self._tokenizer)
+        is_zero3 = self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
+        self.loss_terms.check(unwrapped, is_zero3=is_zero3)
+        self.routing.attach(self)
+
+    def _check_given(self, args: Any, data_collator: Any, given: Mapping[str, Any]) -> None:
+        """Refuse arguments that exclude each other, before anything is loaded."""
+        check_collator(data_collator, (*self.loss_terms.columns, *self.order.columns, *self.routing.columns))
+        changed = args.is_weighted or args.label_smoothing_factor > 0 or args.mixup_alpha > 0
+        if given.get("compute_loss_func") is not None and changed:
+            raise ValueError(
+                "compute_loss_func replaces the loss that weights, tasks, label_smoothing_factor and mixup_alpha "
+                "belong to. Leave it out, or leave those at their defaults."
+            )
 
     @property
-    def _is_zero3(self) -> bool:
-        return self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
+    def length_reports(self) -> dict[str, Any]:
+        """What `max_length` did to each data set, by its name."""
+        return self._preparation.reports
 
-    def _check_strategies(self, model: Any) -> None:
-        classifies = self._task_table is not None and len(self._task_table.choices) > 1
-        if classifies and self._is_zero3:
-            raise ValueError("Classification tasks need rows of the LM head: use ZeRO-2, FSDP or DDP.")
-        if self.args.mixup_alpha > 0 and model.config.model_type == "step_reasoner":
-            raise ValueError("MixUp does not go with StepReasoner: two chains have their steps at different places.")
-
-    def _muon(self, args: CoTSFTConfig) -> tuple[type[MuonFactory], dict[str, Any]]:
-        if args.distributed_state.distributed_type not in (
-            DistributedType.NO,
-            DistributedType.MULTI_CPU,
-            DistributedType.MULTI_GPU,
-            DistributedType.MULTI_XPU,
-            DistributedType.MULTI_NPU,
-        ):
-            raise ValueError("Muon needs whole matrices: use DDP or one process, or unset muon_learning_rate.")
-        return MuonFactory, {
-            "muon_learning_rate": args.muon_learning_rate,
-            "learning_rate": args.learning_rate,
-            "betas": (args.adam_beta1, args.adam_beta2),
-            "weight_decay": args.weight_decay,
-        }
-
-    def _check_smoothing(self, model: "PreTrainedModel") -> None:
-        config = model.config.get_text_config()
-        scaled = [name for name in _SCALED_HEADS if getattr(config, name, None) not in (None, 1.0)]
-        if scaled:
-            raise ValueError(f"label_smoothing_factor does not work with this model: it sets {', '.join(scaled)}.")
-        if self._is_zero3:
-            raise ValueError("label_smoothing_factor needs the whole LM head: use ZeRO-2, FSDP or DDP.")
+    @property
+    def _moment(self) -> Moment:
+        return Moment(self.model.training, self.state.global_step)  # type: ignore[union-attr]
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
     ) -> Any:
-        columns = get_dataset_column_names(dataset)
-        if "input_ids" in columns and set(SPAN_COLUMNS) <= set(columns):
-            return dataset  # prepared here before
-        trl_format = {*_TRL_COLUMNS, args.dataset_text_field} & set(columns)
-        if formatting_func is None and not trl_format and not is_record_dataset(columns):
-            raise ValueError(
-                f"The {dataset_name} data set has columns {columns}: neither records (context, steps, answer) nor one "
-                "of TRL's formats. Convert it with hf_reason.data.prepare or recipes/prepare_data.py."
-            )
-        if formatting_func is not None or not is_record_dataset(columns):
-            logger.info("%s data set: not records, trained as trl.SFTTrainer does", dataset_name)
-            if args.is_weighted:
-                raise ValueError(
-                    f"The {dataset_name} data set has columns {columns}, not those of records, so there are no steps, "
-                    "tasks or domains to weight. Convert it with hf_reason.data.prepare, or leave the weights at 1."
-                )
+        check_data(dataset, dataset_name)
+        form = format_of(get_dataset_column_names(dataset), dataset_name, args, formatting_func)
+        if form == "rows":
+            return dataset
+        if form == "trl":
             return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
-        spans.check_round_trip(self._tokenizer)
-        is_map = not hasattr(dataset, "_ex_iterable")
-        if not is_map and (self._wants_domains or args.curriculum):
-            raise ValueError(
-                f"The {dataset_name} data set is streamed; domain shares and a curriculum choose among all examples. "
-                "Load it without streaming=True."
-            )
-        added = AddedColumns(self._wants_domains, self._task_table)
+        rows: Any = self._preparation(dataset, dataset_name, args, packing)
+        if self._preparation.added.domains and dataset_name == "train":
+            self.loss_terms.importance.plan = self.order.prepare(rows)
+        return rows
 
-        def options(what: str) -> dict[str, Any]:
-            return {"num_proc": args.dataset_num_proc, "desc": f"{what} {dataset_name} data set"} if is_map else {}
-
-        with args.main_process_first(desc="preparing the data set"):
-            records = dataset
-            dataset = encode_records(dataset, self._tokenizer, self.instructions, options("Encoding"), added)
-            dataset = self._add_columns(dataset, records, dataset_name, args, options("Preparing"))
-            if args.max_length is not None:
-                dataset, report = limit_length(
-                    dataset,
-                    args.max_length,
-                    args.overlong,
-                    dataset_name,
-                    options("Limiting"),
-                    self._tokenizer,
-                    args.overlap_steps,
-                )
-                if report is not None:
-                    self.length_reports[dataset_name] = report
-                    if report.overlong:
-                        outcome = report.outcome(args.overlong)
-                        logger.warning(
-                            "%s data set: %s, max_length=%d: %s", dataset_name, report, args.max_length, outcome
-                        )
-            elif packing:
-                raise ValueError("Packing needs a max_length: the length of a packed row.")
-            if packing:
-                dataset = dataset.select_columns([*TOKEN_COLUMNS, *self._added_columns, *added.names])
-                seed = args.seed if args.shuffle_dataset else None
-                by_domain = self._wants_domains and dataset_name == "train"
-                dataset = pack_rows(
-                    dataset, args.max_length, args.packing_strategy, seed, by_domain, options("Packing")
-                )
-            if args.shuffle_dataset:
-                dataset = dataset.shuffle(seed=args.seed)
-        if self._wants_domains and dataset_name == "train":
-            self._domain_plan = plan_of(dataset, args)
-            logger.warning("domains: %s", self._domain_plan)
-        return dataset
+    def _link(self, rows: Any, records: Any, dataset_name: str, args: Any, map_kwargs: dict[str, Any]) -> Any:
+        """For subclasses: adds `_linked_columns`."""
+        return rows
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
-        names = dict.fromkeys([*columns, *SPAN_COLUMNS, *self._added_columns, *ADDED_COLUMNS])
+        names = dict.fromkeys([*columns, *SPAN_COLUMNS, *self._linked_columns, *ADDED_COLUMNS])
         self._signature_columns = list(names)  # type: ignore[assignment]
 
-    def _add_columns(
-        self, encoded: Any, records: Any, dataset_name: str, args: Any, map_kwargs: dict[str, Any]
-    ) -> Any:
-        """For subclasses: columns with one value a token (`_added_columns`), which limiting and packing keep."""
-        return encoded
-
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.samples_domains or self.args.curriculum:
-            return staged_sampler(dataset, self.args, self._domain_plan if self.args.samples_domains else None)
-        if self.args.train_sampling_strategy != "group_by_length" or not hasattr(dataset, "with_format"):
-            return super()._get_train_sampler(train_dataset)
-        batch_size = self.args.train_batch_size * self.args.world_size
-        return LengthGroupedSampler(lengths(dataset), batch_size, self.args.seed)
+        sampler = self.order.sampler(self.train_dataset if train_dataset is None else train_dataset)
+        return super()._get_train_sampler(train_dataset) if sampler is None else sampler
 
-    def _weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """Weights of the targets, `(batch, time - 1)`; `None` where the loss is TRL's plain mean."""
-        if not self.args.is_weighted or SPAN_COLUMNS[0] not in batch:
-            return None
-        weights = token_weights(
-            batch["labels"],
-            batch["segment_ids"],
-            batch["step_ids"],
-            thought_weight=self.args.thought_weight,
-            answer_weight=self.args.answer_weight,
-            step_weighting=self.args.step_weighting,
-        )[:, 1:]
-        if self._task_table is not None and spans.TASK_IDS in batch:
-            table = torch.tensor(self._task_table.weights, device=weights.device)
-            weights = weights * table[batch[spans.TASK_IDS][:, 1:]]
-        return weights
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return self.routing.add_prompts(super()._prepare_inputs(inputs))
 
-    def _importance(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """Importance weights of the targets, `(batch, time - 1)`, which no divisor contains; `None`: all are 1."""
-        plan, ids = self._domain_plan, batch.get(spans.DOMAIN_IDS)
-        if plan is None or ids is None or self.args.domain_target == "sampled" or not self.model.training:  # type: ignore[union-attr]
-            return None
-        table = torch.zeros(max(plan.weights) + 1, device=ids.device)
-        for key, weight in plan.weights.items():
-            table[key] = weight
-        return table[ids[:, 1:].clamp(max=len(table) - 1)]
-
-    def _mix(self, batch: Mapping[str, torch.Tensor]) -> Mix | None:
-        """MixUp of a training batch; the draw depends on the step, the batch and the process alone."""
-        if self.args.mixup_alpha == 0 or not self.model.training or batch["labels"].shape[0] < 2:  # type: ignore[union-attr]
-            return None
-        step = self.state.global_step
-        self._mixed = (step, self._mixed[1] + 1 if self._mixed[0] == step else 0)
-        seed = f"{self.args.seed} {step} {self._mixed[1]} {self.args.process_index}"
-        return draw_mix(batch, self.args.mixup_alpha, seed)
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.routing.count_rows(batches, device)
+        return batches, count
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
         # The divisor of a weighted mean is the sum of weights over all micro-batches and processes.
-        weights = [self._weights(batch) for batch in batch_samples]
+        weights = [self.loss_terms.token_weights.of(batch) for batch in batch_samples]
         if not weights or weights[0] is None:
             return super()._get_num_items_in_batch(batch_samples, device)
         total = torch.stack([weight.sum() for weight in weights if weight is not None]).sum().to(device)
@@ -322,36 +201,15 @@ class CoTSFTTrainer(RoutedTrainerMixin, SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        if not self._first_batch_checked:
-            self._check_first_batch(inputs)
-        weights, importance, mix = self._weights(inputs), self._importance(inputs), self._mix(inputs)
-        choices = None if self._task_table is None else inputs.get(spans.CHOICE_IDS)
+        self._check_first_batch(inputs)
+        loss = self.loss_terms.prepare(inputs, self._moment, num_items_in_batch)
         inputs = {name: value for name, value in inputs.items() if name not in (*SPAN_COLUMNS, *ADDED_COLUMNS)}
-        if weights is None and self._smoothing == 0 and mix is None:
+        if loss.is_plain:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if weights is not None and num_items_in_batch is None:
-            # TRL divides by the number of targets; make that the sum of weights
-            targets = (inputs["labels"][:, 1:] != IGNORE_INDEX).sum()
-            weights = weights * (targets / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny))
-        if weights is not None and num_items_in_batch is not None:
-            # TRL clamps the divisor at 1; small weights may sum to less, so scale both sides.
-            total = torch.as_tensor(num_items_in_batch, device=weights.device)
-            num_items_in_batch = total.clamp(min=1)
-            weights = weights * (num_items_in_batch / total.clamp(min=torch.finfo(weights.dtype).tiny))
-        if weights is not None and importance is not None:
-            weights = weights * importance
-        table = self._task_table
-        loss = TokenLoss(
-            weights=weights,
-            smoothing=self._smoothing,
-            mix=mix,
-            choice_ids=choices if choices is None else choices[:, 1:],
-            choices=torch.tensor(table.choices) if table is not None else None,
-        )
-        fused = FusedModel(model, self.accelerator.unwrap_model(self.model), loss)
-        result = super().compute_loss(fused, inputs, return_outputs, num_items_in_batch)
-        if fused.chosen is not None:
-            self._note_choices(fused.chosen)
+        fused = FusedModel(model, self.accelerator.unwrap_model(self.model), loss, self.loss_terms)
+        result = super().compute_loss(fused, inputs, return_outputs, loss.divisor)
+        if loss.chosen is not None:
+            self._note_choices(loss.chosen)
         return result
 
     def _note_choices(self, chosen: torch.Tensor) -> None:
@@ -359,56 +217,49 @@ class CoTSFTTrainer(RoutedTrainerMixin, SFTTrainer):
         counts = torch.tensor([int(chosen.sum()), chosen.numel()], device=chosen.device)
         right, total = self.accelerator.gather_for_metrics(counts.unsqueeze(0)).sum(dim=0).tolist()
         if total:
-            mode = "train" if self.model.training else "eval"  # type: ignore[union-attr]
-            self._metrics[mode]["choice_accuracy"].append(right / total)
+            self._metrics["train" if self._moment.training else "eval"]["choice_accuracy"].append(right / total)
 
     def _check_first_batch(self, inputs: Mapping[str, Any]) -> None:
-        """Every answer of the first batch must end in the end-of-turn token, or the model never learns to stop.
+        if not self._first_batch_checked:
+            self._first_batch_checked = check_ends(inputs, end_token_id(self._tokenizer))
 
-        Only the last piece of a split chain has one; a batch without any is passed over.
-        """
-        self._first_batch_checked = True
-        if SPAN_COLUMNS[0] not in inputs or self.args.overlong == "truncate":
-            return
-        labels, answer = inputs["labels"], inputs["segment_ids"] == ANSWER
-        self._first_batch_checked = bool(answer.any())
-        followed = torch.zeros_like(answer)
-        followed[:, :-1] = answer[:, 1:]
-        last = labels[answer & ~followed]
-        end = end_token_id(self._tokenizer)
-        if (last != end).any() or IGNORE_INDEX in last:
-            raise ValueError(
-                f"A completion of the first batch does not end in the end-of-turn token (id {end}): "
-                f"last labels {last.tolist()}. Encode records with hf_reason.text.encode and the same tokenizer."
-            )
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        generate, self.generation_eval = self.generation_eval, None
-        try:  # several evaluation sets come back here one by one; the generated figures belong to the whole
-            metrics = super().evaluate(*args, **kwargs)
-        finally:
-            self.generation_eval = generate
-        if generate is not None:
-            prefix = kwargs.get("metric_key_prefix", "eval")
-            generated = generate(self.accelerator.unwrap_model(self.model))
-            generated = {f"{prefix}_{name}": value for name, value in generated.items()}
-            metrics.update(generated)
-            # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
-            super(SFTTrainer, self).log(dict(generated))
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
+        with self.generated.evaluation(metric_key_prefix, several) as after_all_sets:
+            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+            if after_all_sets:
+                figures = self.generated.make(self.accelerator.unwrap_model(self.model), metric_key_prefix)
+                metrics.update(figures)
+                # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
+                super(SFTTrainer, self).log(figures)
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.generated.are_due(logs):
+            logs.update(self.generated.make(self.accelerator.unwrap_model(self.model)))
+        super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         folder = output_dir or str(self.args.output_dir)
+        self.routing.save(folder)
         if self.instructions:
             save_instructions(folder, self.instructions)
-        unwrapped: Any = self.accelerator.unwrap_model(self.model)
-        if hasattr(unwrapped, "peft_config"):
-            self.base = self.base or base_fingerprint(unwrapped)
-            write_base(folder, self.base)
+        self.base = save_base(folder, self.accelerator.unwrap_model(self.model), self.base)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.routing.load(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self.routing.load(str(self.state.best_model_checkpoint))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.model_card is None:
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
-            Path(str(self.args.output_dir), "README.md").write_text(self.model_card, encoding="utf-8")
+            write_card(str(self.args.output_dir), self.model_card)

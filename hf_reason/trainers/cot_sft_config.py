@@ -1,18 +1,18 @@
 """Configuration of `CoTSFTTrainer`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from trl import SFTConfig
 
-from hf_reason._options import parsed_option
+from hf_reason._options import numbers_from_text, option, parsed_option
+from hf_reason._renamed import renamed
 from hf_reason.trainers.loss_terms.tasks import parse_tasks
-from hf_reason.trainers.sampling.domains import check_shares
-
-_OVERLONG = ("drop", "split", "truncate", "error")
+from hf_reason.trainers.sampling.domains import check_ratios
 
 
+@renamed(domain_shares="domain_ratios", curriculum_share="curriculum_ratio")
 @dataclass
 class CoTSFTConfig(SFTConfig):
     """`SFTConfig` with what is particular to chains of thought.
@@ -25,33 +25,33 @@ class CoTSFTConfig(SFTConfig):
         answer_weight (`float`, defaults to `1.0`):
             Weight of the answer's tokens in the loss.
         step_weighting (`str`, defaults to `"token"`):
-            `"token"`: every token counts alike. `"step"`: every step counts alike, however long it is.
+            `"token"`: every token has the same weight. `"step"`: every step has, however long it is.
 
         tasks (`dict` or `str`, *optional*):
             Several tasks at once: what a record's `task` field says -> `{"kind": "generation" or "classification",
             "labels": [...], "weight": 1.0}`. A classification has the cross-entropy over its labels only, where their
             tokens part; records of a task that is not named are generations of weight 1. As JSON on the command line.
         mixup_alpha (`float`, defaults to `0.0`):
-            MixUp: the chains of a batch are mixed in pairs as embeddings, with a share from Beta(alpha, alpha), and
-            learned with both labels; 0 switches it off.
+            MixUp: the chains of a batch are mixed in pairs as embeddings, in a ratio from Beta(alpha, alpha), and
+            trained with both labels; 0 switches it off.
 
         > Parameters that control which examples are drawn
 
         domain_temperature (`float`, *optional*):
             Draw a domain with n examples in proportion to `n ** (1 / domain_temperature)`: 1 is as in the data, a
             large one evens the domains out.
-        domain_shares (`dict` or `str`, *optional*):
-            Draw the domains with these shares: `{"finance": 0.5, "math": 0.5}`. As JSON on the command line.
+        domain_ratios (`dict` or `str`, *optional*):
+            Draw the domains in these ratios: `{"finance": 0.5, "math": 0.5}`. As JSON on the command line.
         domain_target (`str` or `dict`, defaults to `"sampled"`):
-            Which mixture the loss estimates: the one that is drawn, that of the `"data"`, or shares of its own. Unless
+            Which mixture the loss estimates: the one that is drawn, that of the `"data"`, or ratios of its own. Unless
             it is the drawn one, each example's loss carries its importance weight.
         curriculum (`str`, *optional*):
             Easy first, by the number of `"steps"` or the `"length"` in tokens; or little data first and then more
             (`"size"`).
         curriculum_stages (`int`, defaults to `3`):
             Stages; stage k of n draws from the first k / n of the examples in that order.
-        curriculum_share (`float`, defaults to `0.5`):
-            Share of the run over which the stages are spread; then the last one, all examples, goes on.
+        curriculum_ratio (`float`, defaults to `0.5`):
+            Fraction of the run over which the stages are spread; after it, all examples are drawn from.
 
         > Parameters that control the data
 
@@ -74,55 +74,55 @@ class CoTSFTConfig(SFTConfig):
     > there is no accelerator.
     """
 
-    thought_weight: float = field(default=1.0, metadata={"help": "Weight of the thought's tokens in the loss."})
-    answer_weight: float = field(default=1.0, metadata={"help": "Weight of the answer's tokens in the loss."})
-    step_weighting: str = field(
-        default="token",
-        metadata={"help": "Whether every token or every step counts alike.", "choices": ["token", "step"]},
+    thought_weight: float = option(1.0, "Weight of the thought's tokens in the loss.")
+    answer_weight: float = option(1.0, "Weight of the answer's tokens in the loss.")
+    step_weighting: str = option(
+        "token", "Whether every token or every step has the same weight.", choices=["token", "step"]
     )
-    tasks: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'Loss of each task: {"TASK": {"kind": ..., "labels": [...], "weight": 1.0}}.'}
+    tasks: dict[str, Any] | str | None = option(
+        None, 'Loss of each task: {"TASK": {"kind": ..., "labels": [...], "weight": 1.0}}.'
     )
-    mixup_alpha: float = field(default=0.0, metadata={"help": "MixUp with a share from Beta(alpha, alpha); 0: off."})
-    domain_temperature: float | None = field(
-        default=None, metadata={"help": "Draw a domain of n examples in proportion to n ** (1 / temperature)."}
+    mixup_alpha: float = option(0.0, "MixUp with a ratio from Beta(alpha, alpha); 0: off.")
+    domain_temperature: float | None = option(
+        None, "Draw a domain of n examples in proportion to n ** (1 / temperature)."
     )
-    domain_shares: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'Draw the domains with these shares: {"finance": 0.5, "math": 0.5}.'}
+    domain_ratios: dict[str, Any] | str | None = option(
+        None, 'Draw the domains in these ratios: {"finance": 0.5, "math": 0.5}.'
     )
-    domain_target: dict[str, Any] | str | None = field(
-        default="sampled", metadata={"help": "Mixture that the loss estimates: sampled, data, or shares as JSON."}
+    domain_target: dict[str, Any] | str | None = option(
+        "sampled", "Mixture that the loss estimates: sampled, data, or ratios as JSON."
     )
-    curriculum: str | None = field(
-        default=None, metadata={"help": "Easy first: by steps or length; or little data first: size."}
+    curriculum: str | None = option(
+        None, "Easy first: by steps or length; or little data first: size.", choices=["steps", "length", "size"]
     )
-    curriculum_stages: int = field(default=3, metadata={"help": "Stages of the curriculum."})
-    curriculum_share: float = field(default=0.5, metadata={"help": "Share of the run that its stages take."})
-    overlong: str = field(
-        default="drop", metadata={"help": "What happens to examples over max_length.", "choices": list(_OVERLONG)}
+    curriculum_stages: int = option(3, "Stages of the curriculum.")
+    curriculum_ratio: float = option(0.5, "Fraction of the run over which the stages are spread.")
+    overlong: str = option(
+        "drop", "What happens to examples over max_length.", choices=["drop", "split", "truncate", "error"]
     )
-    overlap_steps: int = field(
-        default=1, metadata={"help": "Steps of context that a piece of a split chain has before its own."}
+    overlap_steps: int = option(1, "Steps of context that a piece of a split chain has before its own.")
+    muon_learning_rate: float | None = option(
+        None, "Learning rate of Muon for the matrices of the layers. Unset: no Muon."
     )
-    muon_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of Muon for the layers' matrices. Unset: no Muon."}
-    )
-    max_length: int | None = field(default=4096, metadata={"help": "Longest example in tokens."})
+    max_length: int | None = option(4096, "Longest example in tokens.")
 
     def __post_init__(self) -> None:
+        numbers_from_text(self)
         if self.activation_checkpointing is None:
             # the older of the two names is TRL's default and would warn at every start
             self.activation_checkpointing = self.gradient_checkpointing
         if self.bf16 is None and not torch.accelerator.is_available():
             self.bf16 = False  # TRL's default is True, which a machine without an accelerator refuses
+        _read_numbers(self)
         super().__post_init__()
         if self.packing and self.packing_strategy != "bfd":
             raise ValueError(
                 f"packing_strategy={self.packing_strategy!r} cuts chains in two. Use 'bfd': it packs whole examples."
             )
-        for name, known in (("step_weighting", ("token", "step")), ("overlong", _OVERLONG)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        known = {field.name: field.metadata.get("choices") for field in fields(self)}
+        for name in ("step_weighting", "overlong"):
+            if getattr(self, name) not in known[name]:
+                raise ValueError(f"{name} must be one of {', '.join(known[name])}, got {getattr(self, name)!r}.")
         for name in ("thought_weight", "answer_weight", "overlap_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
@@ -141,28 +141,28 @@ class CoTSFTConfig(SFTConfig):
     def _check_strategies(self) -> None:
         self.tasks = parsed_option("tasks", self.tasks)
         parse_tasks(self.tasks or {})
-        self.domain_shares = parsed_option("domain_shares", self.domain_shares)
+        self.domain_ratios = parsed_option("domain_ratios", self.domain_ratios)
         if self.domain_target not in ("sampled", "data"):
             self.domain_target = parsed_option("domain_target", self.domain_target) or "sampled"
-        for name in ("domain_shares", "domain_target"):
-            if isinstance(shares := getattr(self, name), dict):
-                check_shares(name, shares)
+        for name in ("domain_ratios", "domain_target"):
+            if isinstance(ratios := getattr(self, name), dict):
+                check_ratios(name, ratios)
         if self.domain_temperature is not None and not self.domain_temperature > 0:
             raise ValueError(f"domain_temperature must be above 0, got {self.domain_temperature}.")
-        if self.domain_temperature is not None and self.domain_shares is not None:
-            raise ValueError("domain_temperature and domain_shares both say how often a domain is drawn. Give one.")
+        if self.domain_temperature is not None and self.domain_ratios is not None:
+            raise ValueError("domain_temperature and domain_ratios both say how often a domain is drawn. Give one.")
         if self.curriculum not in (None, "steps", "length", "size"):
             raise ValueError(f"curriculum must be steps, length or size, got {self.curriculum!r}.")
-        if self.curriculum_stages < 2 or not 0 < self.curriculum_share <= 1:
+        if self.curriculum_stages < 2 or not 0 < self.curriculum_ratio <= 1:
             raise ValueError(
-                "curriculum_stages must be 2 or more and curriculum_share above 0 and at most 1, got "
-                f"{self.curriculum_stages} and {self.curriculum_share}."
+                "curriculum_stages must be 2 or more and curriculum_ratio above 0 and at most 1, got "
+                f"{self.curriculum_stages} and {self.curriculum_ratio}."
             )
         if self.curriculum and self.packing:
             raise ValueError("Packing puts easy and hard examples into one row: set packing=False for a curriculum.")
         if (self.curriculum or self.samples_domains) and self.train_sampling_strategy == "sequential":
             raise ValueError(
-                "train_sampling_strategy='sequential' keeps the order of the data, which domain shares and a "
+                "train_sampling_strategy='sequential' keeps the order of the data, which domain ratios and a "
                 "curriculum change. Use 'random' or 'group_by_length'."
             )
         if self.mixup_alpha < 0:
@@ -183,5 +183,21 @@ class CoTSFTConfig(SFTConfig):
 
     @property
     def samples_domains(self) -> bool:
-        """Whether domains are drawn otherwise than they stand in the data."""
-        return self.domain_temperature is not None or self.domain_shares is not None
+        """Whether domains are drawn in other ratios than those of the data."""
+        return self.domain_temperature is not None or self.domain_ratios is not None
+
+
+def _read_numbers(args: Any) -> None:
+    """Numbers that were given as text, as YAML reads `1e-3`.
+
+    Raises:
+        ValueError: if a text is no number.
+    """
+    for item in fields(args):
+        value = getattr(args, item.name)
+        if isinstance(value, str) and item.type in (float, int, "float", "int"):
+            kind: Any = float if item.type in (float, "float") else int
+            try:
+                setattr(args, item.name, kind(value))
+            except ValueError:
+                raise ValueError(f"{item.name} must be a number, got {value!r}.") from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_reason._files import write_atomically, write_json_atomically
 from hf_reason.models.layer_selection import LayerStack
 from hf_reason.text.spans import PROMPT, THOUGHT
 
@@ -27,7 +28,7 @@ class LayerScore:
         layer: Its number.
         thought: Mean squared gradient of a LoRA parameter of the layer, for the loss on thought tokens.
         prompt: The same for the loss on the prompt's tokens.
-        score: The layer's share of all layers' `thought`, minus its share of their `prompt`.
+        score: The layer's fraction of all layers' `thought`, minus its fraction of their `prompt`.
     """
 
     layer: int
@@ -52,8 +53,8 @@ def rank_layers(
     A LoRA is put on every layer; at its start one factor is 0, and only that one has a gradient. For each example the
     mean loss of its thought tokens and that of its prompt tokens are differentiated; the mean of the squared gradients
     over examples and parameters is the diagonal of the empirical Fisher information (as in Kirkpatrick et al. 2017,
-    there for whole weights). The score compares a layer's shares of both, so neither the scale of the losses nor the
-    size of a layer counts. Afterwards the model is as it was.
+    there for whole weights). The score compares a layer's fractions of both, so neither the scale of the losses nor
+    the size of a layer counts. Afterwards the model is as it was.
 
     Args:
         model: The base model.
@@ -61,8 +62,8 @@ def rank_layers(
         examples: Encoded records (`input_ids`, `segment_ids`).
         peft_config: Rank and target modules of the LoRA.
         device: Where the examples go.
-        process_index: Of `num_processes`, each of which reads its share of the examples; all get the same ranking.
-        num_processes: See there.
+        process_index: Of `num_processes`, each of which reads a part of the examples; all get the same ranking.
+        num_processes: Number of processes.
         progress: Wraps the examples.
 
     Raises:
@@ -81,7 +82,7 @@ def rank_layers(
     needed = [parameter.requires_grad for parameter in model.parameters()]
     training = model.training
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # the other factor is drawn; the ranking shall repeat
+        torch.manual_seed(0)  # the other factor is random; the ranking must repeat
         wrapped = get_peft_model(model, everywhere)
     sums = torch.zeros(2, len(stack.layers), dtype=torch.float64, device=device)
     count = torch.zeros((), dtype=torch.float64, device=device)
@@ -116,9 +117,9 @@ def rank_layers(
     if not count:
         raise ValueError("No record has both a prompt and a thought, so the layers cannot be ranked. Name the layers.")
     means = sums / sizes.clamp(min=1) / count
-    shares = means / means.sum(dim=1, keepdim=True)
+    ratios = means / means.sum(dim=1, keepdim=True)
     found = [
-        LayerScore(layer, float(means[0, layer]), float(means[1, layer]), float(shares[0, layer] - shares[1, layer]))
+        LayerScore(layer, float(means[0, layer]), float(means[1, layer]), float(ratios[0, layer] - ratios[1, layer]))
         for layer in range(len(stack.layers))
     ]
     return sorted(found, key=lambda item: (-item.score, item.layer))
@@ -151,9 +152,9 @@ def _fused_head(model: Any) -> Any:
             model.forward = before
 
 
-def choose(ranking: Sequence[LayerScore], share: float) -> list[int]:
-    """The best `share` of the layers, at least one, in the order of the model."""
-    return sorted(item.layer for item in ranking[: max(1, round(share * len(ranking)))])
+def choose(ranking: Sequence[LayerScore], ratio: float) -> list[int]:
+    """The best fraction of the layers, at least one, in the order of the model."""
+    return sorted(item.layer for item in ranking[: max(1, round(ratio * len(ranking)))])
 
 
 def format_ranking(ranking: Sequence[LayerScore], chosen: Sequence[int]) -> str:
@@ -182,16 +183,12 @@ def save_ranking(
         axes.bar(item.layer, 100 * item.score, color="#0072B2" if item.layer in chosen else "#BBBBBB")
     axes.axhline(0, color="#444444", linewidth=0.8)
     axes.set_xlabel("layer (blue: LoRA goes here)")
-    axes.set_ylabel("share of the thought's Fisher information\nminus share of the prompt's (points)")
+    axes.set_ylabel("percentage of the thought's Fisher information\nminus that of the prompt's (points)")
     step = max(1, len(ranking) // 16)
     axes.set_xticks(range(0, len(ranking), step))
-    partial = where / f"partial-{PLOT_FILE}"
-    figure.savefig(partial, format="png", dpi=150)
-    os.replace(partial, where / PLOT_FILE)
+    write_atomically(where / PLOT_FILE, lambda path: figure.savefig(path, format="png", dpi=150))
     values = {"settings": settings, "layers": list(chosen), "ranking": [asdict(item) for item in ranking]}
-    partial = where / f"{RANKING_FILE}.partial"
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, where / RANKING_FILE)
+    write_json_atomically(where / RANKING_FILE, values)
 
 
 def saved_layers(folder: str | os.PathLike[str], settings: dict[str, Any]) -> list[int] | None:

@@ -4,10 +4,13 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
+from trl import SFTConfig
+
 from hf_reason.models.layer_selection import LayerStack, parse_layers, reasoning_stack
 from hf_reason.models.peft_adapters import base_fingerprint, check_base
 from hf_reason.text.spans import encode
 
+from .arguments import check_data, check_positions, own_arguments
 from .cot_data import is_record_dataset
 from .cot_sft import CoTSFTTrainer
 from .layer_ranking import choose, format_ranking, rank_layers, save_ranking, saved_layers
@@ -27,53 +30,67 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
     Of a StepReasoner they are its reasoner, of a decoder-only model those that `reasoner_layers` names or a ranking
     finds (`hf_reason.trainers.layer_ranking`; it is printed and kept in `output_dir`, as JSON and as a plot). Before
     training it prints what is trainable; after training the base's weights are hashed again and compared. The hash
-    lies beside each saved adapter (`base_model.json`), so that `hf_reason.load_adapters` refuses another base.
+    is saved beside each adapter (`base_model.json`), so that `hf_reason.load_adapters` refuses another base.
 
     Args:
         model: The base model or its name; 4 bit (QLoRA) or not.
         args: The configuration.
-        train_dataset: Records.
+        data_collator: As in `CoTSFTTrainer`, and so are `train_dataset`, `eval_dataset`, `processing_class` and
+            `others`.
         peft_config: Rank, targets, rsLoRA, DoRA, ...; the layers are filled in. Default: PEFT's LoRA of rank 16.
-        **kwargs: Everything else that `CoTSFTTrainer` takes.
+        **kwargs: Everything else that `CoTSFTTrainer` accepts.
 
     Raises:
-        ValueError: if a layer does not exist, the model carries an adapter already, the config is none of LoRA or
-            names layers itself, or (`train`) if a weight of the base has moved.
+        ValueError: if a layer does not exist, the model carries an adapter already, the config is no LoRA's or names
+            layers itself, or (`train`) if a weight of the base has moved.
     """
 
     _tag_names = ["trl", "sft", "hf_reason", "lora"]
     _name = "Reasoner-LoRA"
+    _config_class = ReasonerLoRAConfig
     args: ReasonerLoRAConfig  # type: ignore[assignment]
     base: dict[str, Any]
 
     def __init__(
         self,
         model: "str | PreTrainedModel",
-        args: ReasonerLoRAConfig | None = None,
+        args: SFTConfig | None = None,
+        data_collator: Any = None,
         train_dataset: "Dataset | IterableDataset | None" = None,
         eval_dataset: Any = None,
         processing_class: "PreTrainedTokenizerBase | None" = None,
-        *,
+        *others: Any,
         peft_config: "LoraConfig | None" = None,
         **kwargs: Any,
     ):
-        if args is None:
-            name = model if isinstance(model, str) else model.config.name_or_path or "model"
-            args = ReasonerLoRAConfig(f"{name.split('/')[-1]}-Reasoner-LoRA")
+        check_positions(data_collator)
+        check_data(train_dataset, "train")
+        own = own_arguments(args, ReasonerLoRAConfig, model, self._name)
         if isinstance(model, str):
-            model = _load(model, args, kwargs.pop("quantization_config", None))
+            model = _load(model, own, kwargs.pop("quantization_config", None))
+            own.model_init_kwargs = None  # a copy: the model is there, and TRL would say that they are ignored
         if hasattr(model, "peft_config"):
             raise ValueError(
-                "The model carries an adapter already. Merge it first (merge_and_unload), or go on training it with "
+                "The model carries an adapter already. Merge it first (merge_and_unload), or train it further with "
                 "CoTSFTTrainer."
             )
         self.stack = reasoning_stack(model)
         config = _lora_config(peft_config, self.stack, model)
         self._ranking_input = (train_dataset, processing_class, kwargs.get("instructions"))
-        self.reasoner_layers = self._choose_layers(model, args, config)
+        self.reasoner_layers = self._choose_layers(model, own, config)
         config.layers_to_transform, config.layers_pattern = self.reasoner_layers, self.stack.pattern
-        super().__init__(model, args, train_dataset, eval_dataset, processing_class, peft_config=config, **kwargs)
         del self._ranking_input
+        super().__init__(
+            model,
+            own,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            *others,
+            peft_config=config,
+            **kwargs,
+        )
         unwrapped: Any = self.accelerator.unwrap_model(self.model)
         self.base = base_fingerprint(unwrapped)
         if self.is_world_process_zero():
@@ -87,7 +104,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
             return parse_layers(args.reasoner_layers, len(everything), self.stack.names, "reasoner_layers")
         settings = {
             "records": args.ranking_records,
-            "share": args.reasoner_share,
+            "ratio": args.reasoner_ratio,
             "seed": args.seed,
             "rank": config.r,
             "targets": sorted(config.target_modules or ()),
@@ -105,7 +122,10 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
             raise ValueError("reasoner_layers='auto' reads the whole model, which ZeRO-3 has cut: name the layers.")
         records, tokenizer, instructions = self._ranking_input
         if records is None or hasattr(records, "_ex_iterable") or not is_record_dataset(records.column_names):
-            raise ValueError("reasoner_layers='auto' ranks the layers on records at hand: pass some, or name layers.")
+            raise ValueError(
+                "reasoner_layers='auto' ranks the layers on records: pass a data set of them without streaming=True, "
+                "or name layers."
+            )
         if tokenizer is None:
             from transformers import AutoTokenizer
 
@@ -126,7 +146,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
             num_processes=args.world_size,
             progress=lambda items: tqdm(items, desc="Ranking layers", disable=args.disable_tqdm),
         )
-        layers = choose(ranking, args.reasoner_share)
+        layers = choose(ranking, args.reasoner_ratio)
         if args.process_index == 0:
             print(f"Layers by what thoughts tell about them ({len(examples)} records):")
             print(format_ranking(ranking, layers))
@@ -172,7 +192,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
 
 
 def _load(name: str, args: ReasonerLoRAConfig, quantization: Any) -> Any:
-    """The model that a name stands for, as `SFTTrainer` loads it; the layers are chosen before that gets its turn."""
+    """The model that a name stands for, as `SFTTrainer` would load it: the layers are chosen before."""
     from trl.trainer.utils import create_model_from_path
 
     given: Any = args.model_init_kwargs or {}
@@ -181,12 +201,11 @@ def _load(name: str, args: ReasonerLoRAConfig, quantization: Any) -> Any:
         options["quantization_config"] = quantization
     if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
         options["device_map"] = None
-    args.model_init_kwargs = None
     return create_model_from_path(name, **options)
 
 
 def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "LoraConfig":
-    """A copy of the user's config with its targets as a list of names, which is what PEFT takes beside layers."""
+    """A copy of the user's config with its targets as a list of names, which is what PEFT accepts beside layers."""
     from peft import LoraConfig
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
 
@@ -203,7 +222,7 @@ def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "
     targets: Any = config.target_modules
     if isinstance(targets, str) and targets != "all-linear":
         raise ValueError(
-            f"target_modules={targets!r} is a pattern, which PEFT does not take beside layers. Give names, such as "
+            f"target_modules={targets!r} is a pattern, which PEFT does not accept beside layers. Give names, such as "
             f"{', '.join(stack.linear_names())}, or 'all-linear'."
         )
     if targets is None:

@@ -1,10 +1,14 @@
 """Configuration of `ReasonerLoRATrainer`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from hf_reason._options import option
+from hf_reason._renamed import renamed
 
 from .cot_sft_config import CoTSFTConfig
 
 
+@renamed(reasoner_share="reasoner_ratio")
 @dataclass
 class ReasonerLoRAConfig(CoTSFTConfig):
     """`CoTSFTConfig` with the choice of the layers that get a LoRA.
@@ -14,9 +18,10 @@ class ReasonerLoRAConfig(CoTSFTConfig):
 
         reasoner_layers (`str`, defaults to `"auto"`):
             Which layers: `"auto"` (a StepReasoner's reasoner; of a decoder-only model those that a ranking chooses),
-            `"all"`, a range `"8-15"`, numbers `"0,3,5"`, or names `"model.layers.3"`.
-        reasoner_share (`float`, defaults to `0.33`):
-            Share of the layers that `"auto"` takes.
+            `"all"`, `"shallow_half"`, a fraction from the bottom `"0.5"`, a range `"8-15"`, numbers `"0,3,5"`, or
+            names `"model.layers.3"`.
+        reasoner_ratio (`float`, defaults to `0.33`):
+            Fraction of the layers that `"auto"` chooses.
         ranking_records (`int`, defaults to `256`):
             Records that the ranking reads.
 
@@ -25,17 +30,19 @@ class ReasonerLoRAConfig(CoTSFTConfig):
     > `CoTSFTConfig`: `learning_rate` is 2e-4.
     """
 
-    reasoner_layers: str = field(
-        default="auto", metadata={"help": "auto, all, a range (8-15), numbers (0,3,5) or names (model.layers.3)."}
+    reasoner_layers: str = option(
+        "auto", "auto, all, a range (8-15), numbers (0,3,5), names (model.layers.3), a fraction or shallow_half."
     )
-    reasoner_share: float = field(default=0.33, metadata={"help": "Share of the layers that auto takes."})
-    ranking_records: int = field(default=256, metadata={"help": "Records that auto's ranking reads."})
-    learning_rate: float = field(default=2e-4, metadata={"help": "Initial learning rate."})
+    reasoner_ratio: float = option(0.33, "Fraction of the layers that auto chooses.")
+    ranking_records: int = option(256, "Records that auto's ranking reads.")
+    learning_rate: float = option(2e-4, "Initial learning rate.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.reasoner_layers = str(self.reasoner_layers)  # a YAML's `reasoner_layers: 3` is a number
-        if not 0 < self.reasoner_share <= 1:
-            raise ValueError(f"reasoner_share must be above 0 and at most 1, got {self.reasoner_share}.")
+        if not isinstance(self.reasoner_layers, str):  # a YAML's `reasoner_layers: 3` is a number, `[0, 3]` a list
+            layers = self.reasoner_layers if isinstance(self.reasoner_layers, list) else [self.reasoner_layers]
+            self.reasoner_layers = ",".join(map(str, layers))
+        if not 0 < self.reasoner_ratio <= 1:
+            raise ValueError(f"reasoner_ratio must be above 0 and at most 1, got {self.reasoner_ratio}.")
         if self.ranking_records < 1:
             raise ValueError(f"ranking_records must be 1 or more, got {self.ranking_records}.")

@@ -45,7 +45,7 @@ def model_for(tokenizer) -> Qwen2ForCausalLM:
 
 def check_losses(device: torch.device) -> float:
     """Largest difference between device and CPU of the smoothed, weighted loss's parts, in float32."""
-    from hf_reason.losses import smoothing_term, token_weights
+    from hf_reason.losses import LMHead, smoothing_term, token_weights
 
     torch.manual_seed(0)
     hidden, weight, labels = torch.randn(512, 64), torch.randn(1000, 64), torch.randint(0, 1000, (512,))
@@ -53,7 +53,7 @@ def check_losses(device: torch.device) -> float:
     segments = torch.ones_like(steps)
     parts = []
     for where in (torch.device("cpu"), device):
-        term = smoothing_term(hidden.to(where), weight.to(where), None, labels.to(where)).cpu()
+        term = smoothing_term(hidden.to(where), LMHead(weight.to(where)), labels.to(where)).cpu()
         weights = token_weights(
             labels.view(4, 128).to(where), segments.to(where), steps.to(where), step_weighting="step"
         ).cpu()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_reason.losses import smoothing_term, token_weights
+from hf_reason.losses import LMHead, smoothing_term, token_weights
 
 LABELS = torch.tensor([[-100, -100, 5, 6, 7, 8, 9, 1], [-100, 4, 4, 1, -100, -100, -100, -100]])
 SEGMENTS = torch.tensor([[0, 0, 1, 1, 1, 1, 2, 2], [0, 1, 1, 2, 0, 0, 0, 0]])
@@ -53,7 +53,7 @@ def test_smoothing_equals_the_smoother_of_transformers(with_bias):
     inputs = [x for x in (hidden, weight, bias) if x is not None]
     expected = LabelSmoother(epsilon=0.3)({"logits": logits[None]}, labels[None])
     nll = torch.nn.functional.cross_entropy(logits, labels)
-    actual = nll + 0.3 * smoothing_term(hidden, weight, bias, labels).mean()
+    actual = nll + 0.3 * smoothing_term(hidden, LMHead(weight, bias), labels).mean()
     assert torch.allclose(expected, actual.to(expected), atol=1e-6)
     gradients = torch.autograd.grad(expected, inputs, retain_graph=True)
     for left, right in zip(gradients, torch.autograd.grad(actual, inputs), strict=True):

@@ -283,7 +283,7 @@ def test_tokenizer_of_a_loaded_model_gets_a_safe_pad_token(tmp_path, tiny_model,
     tiny_model.save_pretrained(tmp_path / "m")
     tokenizer.save_pretrained(tmp_path / "m")
     for model in (str(tmp_path / "m"), AutoModelForCausalLM.from_pretrained(tmp_path / "m")):
-        trainer = CoTSFTTrainer(model, _config(tmp_path), Dataset.from_list(records[:4]))
+        trainer = CoTSFTTrainer(model, _config(tmp_path), train_dataset=Dataset.from_list(records[:4]))
         pad = trainer.processing_class.pad_token_id
         assert pad not in (None, trainer.processing_class.eos_token_id)
         assert trainer.data_collator.pad_token_id == trainer.model.generation_config.pad_token_id == pad

@@ -45,7 +45,7 @@ def test_every_router_learns_and_the_budget_falls(tmp_path, model, tokenizer, re
     assert all(not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
     working = [row["heads_working"] for row in trainer.state.log_history if "heads_working" in row]
     assert working[0] == 1.0 and working[-1] == 0.5 and working == sorted(working, reverse=True)
-    usage = trainer._loar.routers.usage
+    usage = trainer.routing.loar.routers.usage
     assert (usage[:, 0] > 0.7).all() and not torch.allclose(usage, torch.full_like(usage, 0.5))
 
 
@@ -126,7 +126,7 @@ def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, model, tokenizer, r
     config = None if lora is None else LoraConfig(**lora)
     whole, resumed = train_and_resume(partial(_trainer, tmp_path, model, tokenizer, records, config, **options), at=2)
     assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
-    for left, right in zip(whole._loar.state_dict().values(), resumed._loar.state_dict().values(), strict=True):
+    for left, right in zip(whole.routing.loar.state_dict().values(), resumed.routing.loar.state_dict().values(), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
 
 
@@ -141,15 +141,15 @@ def test_tasks_come_from_the_records_in_training_and_evaluation(tmp_path, model,
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in (0, 4, 8)]))
     assert batch["loar_tasks"].tolist() == [1, 0, -1]
     trainer.train()
-    assert trainer._loar.routers.tasks.weight.abs().sum() > 0
+    assert trainer.routing.loar.routers.tasks.weight.abs().sum() > 0
     seen = []
-    route = trainer._loar._task_of_rows
+    route = trainer.routing.loar._task_of_rows
 
     def record(tasks, count, device):
         seen.append(route(tasks, count, device))
         return seen[-1]
 
-    trainer._loar._task_of_rows = record
+    trainer.routing.loar._task_of_rows = record
     # a piece of a split chain: its first steps are no targets, and no prompt either
     batch = {name: batch[name] for name in ("input_ids", "labels", "segment_ids", "attention_mask")}
     batch["labels"] = batch["labels"].masked_fill(batch["segment_ids"] != 2, -100)
@@ -169,7 +169,7 @@ def test_the_best_models_routers_come_back(tmp_path, model, tokenizer, records):
     best = trainer.state.best_model_checkpoint
     assert best and not best.endswith("-6")
     saved = load_file(f"{best}/loar.safetensors")
-    for name, value in trainer._loar.state_dict().items():
+    for name, value in trainer.routing.loar.state_dict().items():
         assert torch.equal(value, saved[name]), name
 
 
@@ -188,7 +188,7 @@ def test_chains_in_batches_and_with_votes(model, tokenizer, records):
 def test_a_routed_student_is_distilled(tmp_path, model, tokenizer, records):
     student = copy.deepcopy(model)
     apply_loar(student, LoARConfig(budget=0.5))
-    teacher = {"teacher": copy.deepcopy(model), "teacher_tokenizer": tokenizer}
+    teacher = {"teacher_model": copy.deepcopy(model), "teacher_tokenizer": tokenizer}
     trainer = tiny_trainer(
         DistillKLTrainer, DistillKLConfig, tmp_path, student, tokenizer, records, None, teacher, max_steps=4
     )

@@ -155,7 +155,7 @@ def test_ranking_is_the_fisher_score_written_from_its_definition(model, tokenize
 
 
 def test_auto_takes_the_top_share_and_a_second_start_reads_it(tmp_path, model, tokenizer, records, capsys):
-    trainer = _trainer(tmp_path, model, tokenizer, records, reasoner_share=0.5)
+    trainer = _trainer(tmp_path, model, tokenizer, records, reasoner_ratio=0.5)
     kept = json.loads((tmp_path / RANKING_FILE).read_text())
     best = sorted(item["layer"] for item in kept["ranking"][:2])
     assert trainer.reasoner_layers == kept["layers"] == best
@@ -163,12 +163,12 @@ def test_auto_takes_the_top_share_and_a_second_start_reads_it(tmp_path, model, t
     out = capsys.readouterr().out
     assert "rank  layer" in out and out.count("yes") == 2
     assert (tmp_path / "reasoner_layers.png").read_bytes().startswith(b"\x89PNG")
-    again = _trainer(tmp_path, model, tokenizer, records, reasoner_share=0.5)
+    again = _trainer(tmp_path, model, tokenizer, records, reasoner_ratio=0.5)
     assert again.reasoner_layers == best and "rank  layer" not in capsys.readouterr().out
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.lm_head.weight.mul_(2)
-    _trainer(tmp_path, other, tokenizer, records, reasoner_share=0.5)  # another base: ranked anew
+    _trainer(tmp_path, other, tokenizer, records, reasoner_ratio=0.5)  # another base: ranked anew
     assert "rank  layer" in capsys.readouterr().out
 
 
@@ -248,9 +248,9 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, model, tokenizer, recor
     [
         ({"reasoner_layers": "7"}, "no layer '7'.*model.layers.0 to model.layers.3"),
         ({"reasoner_layers": "2-9"}, "no layer '2-9'"),
-        ({"reasoner_layers": "encoder.0"}, "no layer 'encoder.0'"),
+        ({"reasoner_layers": "encoder.0"}, "'encoder.0' does not name layers"),
         ({"reasoner_layers": ","}, "names no layer"),
-        ({"reasoner_share": 0.0}, "reasoner_share"),
+        ({"reasoner_ratio": 0.0}, "reasoner_ratio"),
         ({"ranking_records": 0}, "ranking_records"),
         ({"lora": LoraConfig(**{**LORA, "target_modules": r".*q_proj"})}, "is a pattern"),
         ({"lora": LoraConfig(**LORA, layers_to_transform=[1])}, "Name the layers in reasoner_layers"),
@@ -291,7 +291,7 @@ def test_qlora_in_nf4_trains_the_lora_alone(tmp_path, model, tokenizer, records)
             bnb_4bit_compute_dtype=torch.float32,
         ),
     )
-    options = {"reasoner_share": 0.5, "max_steps": 4, "ranking_records": 4}
+    options = {"reasoner_ratio": 0.5, "max_steps": 4, "ranking_records": 4}
     trainer = _trainer(tmp_path / "out", quantized, tokenizer, records, **options)
     assert "4 bit" in trainer.base["kind"] and len(trainer.reasoner_layers) == 2
     losses_before = trainer.state.log_history

@@ -16,7 +16,7 @@ from hf_reason.trainers.on_policy import prompts_of
 
 
 def _trainer(tmp_path, model, tokenizer, records, dataset=None, cls=CoTSFTTrainer, config=CoTSFTConfig, **options):
-    teacher = {"teacher": options.pop("teacher"), "teacher_tokenizer": tokenizer} if "teacher" in options else {}
+    teacher = {"teacher_model": options.pop("teacher"), "teacher_tokenizer": tokenizer} if "teacher" in options else {}
     rows = dataset or records
     return tiny_trainer(cls, config, tmp_path, model, tokenizer, rows, None, teacher, overlong="split", **options)
 
@@ -131,10 +131,10 @@ def test_a_live_teacher_reads_the_pieces(tmp_path, tiny_model, tokenizer, record
 
 
 def test_a_cache_is_refused(tmp_path, tiny_model, tokenizer, records, monkeypatch):
-    from hf_reason.trainers import distill_kl
+    from hf_reason.teachers import TeacherSource
+    from hf_reason.trainers import teacher_setup
 
-    (tmp_path / distill_kl.META).write_text("{}")
-    monkeypatch.setattr(distill_kl, "TopKCache", lambda *args, **kwargs: object())
+    monkeypatch.setattr(teacher_setup, "TopKCache", lambda *args, **kwargs: object())
     with pytest.raises(ValueError, match="makes new examples of the records, which a cache holds whole"):
         _trainer(
             tmp_path / "run",
@@ -143,7 +143,7 @@ def test_a_cache_is_refused(tmp_path, tiny_model, tokenizer, records, monkeypatc
             records,
             cls=DistillKLTrainer,
             config=DistillKLConfig,
-            teacher=str(tmp_path),
+            teacher=TeacherSource("cache", str(tmp_path)),
         )
 
 

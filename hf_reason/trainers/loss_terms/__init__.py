@@ -1,1 +1,1 @@
-"""Terms of the training loss, one object each."""
+"""Terms of the training loss, one object each (see `base`)."""

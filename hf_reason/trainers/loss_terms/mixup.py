@@ -1,9 +1,9 @@
 """MixUp for causal language models: two chains share one forward pass, each with its own labels.
 
 Zhang et al. 2018 mix inputs and labels; for sequences the inputs are mixed as embeddings, position by position (Guo et
-al. 2020, "Sequence-Level Mixed Sample Data Augmentation"). With a share `lam`, position t sees
+al. 2020, "Sequence-Level Mixed Sample Data Augmentation"). With a ratio `lam`, position t sees
 `lam * e(a_t) + (1 - lam) * e(b_t)` and is scored on both next tokens, the first with the weight `lam`, the second with
-`1 - lam`. Where only one of the two chains goes on, its embedding stands alone.
+`1 - lam`. Where one of the two chains has ended, the embedding of the other stands alone.
 """
 
 import random
@@ -14,19 +14,21 @@ from typing import Any
 
 import torch
 
+from .base import LossTerm, Moment, TokenLoss
+
 
 @dataclass(frozen=True)
 class Mix:
     """How the rows of one batch are mixed.
 
     Attributes:
-        share: Weight of a row itself, `lam`.
+        ratio: Weight of a row itself, `lam`.
         partner: `(rows,)`: the row that it is mixed with.
         inputs: `(rows, time, 1)`: weight of the row's own embedding at each position.
         attention_mask: `(rows, time)`: where either of the two has a token.
     """
 
-    share: float
+    ratio: float
     partner: torch.Tensor
     inputs: torch.Tensor
     attention_mask: torch.Tensor
@@ -37,20 +39,56 @@ class Mix:
 
     def weights(self, weights: torch.Tensor) -> torch.Tensor:
         """`(2 x rows, ...)`: weights of the two sets of labels. Their sum is that of `weights`."""
-        return torch.cat([self.share * weights, (1 - self.share) * weights[self.partner]])
+        return torch.cat([self.ratio * weights, (1 - self.ratio) * weights[self.partner]])
 
 
 def draw_mix(batch: Mapping[str, torch.Tensor], alpha: float, seed: str) -> Mix:
     """A mix of a right-padded batch, `lam` from Beta(`alpha`, `alpha`); it depends on the seed alone."""
     mask = batch["attention_mask"].bool()
     rng = random.Random(seed)
-    share = rng.betavariate(alpha, alpha)
+    ratio = rng.betavariate(alpha, alpha)
     order = list(range(mask.shape[0]))
     rng.shuffle(order)
     partner = torch.tensor(order, device=mask.device)
     own, other = mask.float(), mask[partner].float()
-    inputs = share * own / (share * own + (1 - share) * other).clamp(min=torch.finfo(torch.float32).tiny)
-    return Mix(share, partner, inputs.unsqueeze(-1), (mask | mask[partner]).to(batch["attention_mask"].dtype))
+    inputs = ratio * own / (ratio * own + (1 - ratio) * other).clamp(min=torch.finfo(torch.float32).tiny)
+    return Mix(ratio, partner, inputs.unsqueeze(-1), (mask | mask[partner]).to(batch["attention_mask"].dtype))
+
+
+class MixUp(LossTerm):
+    """Mixes the rows of a training batch.
+
+    The draw depends on the step, the batch and the process alone, so a resumed run repeats it.
+
+    Args:
+        alpha: Of the Beta distribution; 0 switches it off.
+        seed: The run's.
+        process_index: This process's number.
+    """
+
+    def __init__(self, alpha: float, seed: int, process_index: int):
+        self.alpha, self.seed, self.process_index = alpha, seed, process_index
+        self._mixed = (0, 0)  # the step, and how many of its batches have been mixed
+
+    def check(self, model: Any, *, is_zero3: bool) -> None:
+        if self.alpha > 0 and model.config.model_type == "step_reasoner":
+            raise ValueError(
+                "MixUp does not work with StepReasoner: two chains have their steps at different places. Set "
+                "mixup_alpha=0."
+            )
+
+    def prepare(self, loss: TokenLoss, batch: Mapping[str, torch.Tensor], moment: Moment) -> None:
+        if self.alpha == 0 or not moment.training or batch["labels"].shape[0] < 2:
+            return
+        step, before = self._mixed
+        self._mixed = (moment.step, before + 1 if step == moment.step else 0)
+        mix = draw_mix(batch, self.alpha, f"{self.seed} {moment.step} {self._mixed[1]} {self.process_index}")
+        loss.inputs = {"labels": mix.labels(batch["labels"]), "attention_mask": mix.attention_mask}
+        loss.around = lambda model: mixed_forward(model, mix)
+        weights = loss.weights
+        loss.weights = mix.weights(torch.ones_like(mix.attention_mask[:, 1:]).float() if weights is None else weights)
+        if loss.choice_ids is not None:
+            loss.choice_ids = mix.labels(loss.choice_ids)
 
 
 @contextmanager

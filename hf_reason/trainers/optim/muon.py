@@ -1,9 +1,22 @@
 """Muon for the layers' matrices and AdamW for the rest, as one optimizer the Trainer can save and resume."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
+
+if TYPE_CHECKING:
+    from hf_reason.trainers.cot_sft_config import CoTSFTConfig
+
+# where every process has whole matrices
+_WHOLE = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+    DistributedType.MULTI_XPU,
+    DistributedType.MULTI_NPU,
+)
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -75,3 +88,21 @@ class MuonFactory:
 
     def __call__(self, model: nn.Module, **kwargs: Any) -> MuonWithAdamW:
         return MuonWithAdamW(model, **kwargs)
+
+
+def muon_of(args: "CoTSFTConfig") -> "tuple[type[Any], dict[str, Any]] | None":
+    """`optimizer_cls_and_kwargs` of a configuration; `None` without a `muon_learning_rate`.
+
+    Raises:
+        ValueError: if the processes hold parts of the matrices.
+    """
+    if args.muon_learning_rate is None:
+        return None
+    if args.distributed_state.distributed_type not in _WHOLE:  # type: ignore[union-attr]
+        raise ValueError("Muon needs whole matrices: use DDP or one process, or unset muon_learning_rate.")
+    return MuonFactory, {
+        "muon_learning_rate": args.muon_learning_rate,
+        "learning_rate": args.learning_rate,
+        "betas": (args.adam_beta1, args.adam_beta2),
+        "weight_decay": args.weight_decay,
+    }

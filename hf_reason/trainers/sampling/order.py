@@ -1,16 +1,13 @@
-"""The order of training: lengths, steps and domains of a prepared data set, and the sampler they give."""
+"""What the order of training depends on: lengths, steps, domains and weights of a prepared data set's rows."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from hf_reason.losses import token_weights
 from hf_reason.text.spans import DOMAIN_IDS
-
-from .domains import DomainPlan, counted, plan_domains
-from .samplers import Stage, StagedSampler, curriculum_stages
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -62,51 +59,3 @@ def weight_sums(dataset: "Dataset", args: "CoTSFTConfig") -> np.ndarray:
         )
         found.append(np.add.reduceat(weights[0].double().numpy(), starts))
     return np.concatenate(found)
-
-
-def plan_of(dataset: "Dataset", args: "CoTSFTConfig") -> DomainPlan:
-    """The domains of a prepared training set under the arguments' shares and target.
-
-    Raises:
-        ValueError: see `plan_domains`.
-    """
-    rows, sums = np.asarray(domain_of_rows(dataset)), weight_sums(dataset, args)
-    sizes = {int(key): float(sums[rows == key].mean()) for key in np.unique(rows)}
-    shares: Any = args.domain_shares
-    target: Any = args.domain_target
-    return plan_domains(
-        counted(rows.tolist()), sizes, temperature=args.domain_temperature, shares=shares, target=target
-    )
-
-
-def staged_sampler(dataset: "Dataset", args: "CoTSFTConfig", plan: DomainPlan | None) -> StagedSampler:
-    """The sampler of a run with domain shares or a curriculum.
-
-    Args:
-        dataset: The prepared training set.
-        args: For the curriculum, the sizes of a step, the seed and `train_sampling_strategy`.
-        plan: Shares of the domains; `None` draws from all examples alike.
-    """
-    groups: list[tuple[list[int], float]]
-    if plan is None:
-        groups = [(list(range(len(dataset))), 1.0)]
-    else:
-        rows = np.asarray(domain_of_rows(dataset))
-        groups = [(np.flatnonzero(rows == key).tolist(), share) for key, share in plan.shares.items() if share > 0]
-    batch = args.train_batch_size * args.world_size
-    tokens = lengths(dataset)
-    stages = [Stage(0, tuple((tuple(pool), share) for pool, share in groups))]
-    if args.curriculum is not None:
-        step = batch * args.gradient_accumulation_steps
-        draws = args.max_steps * step if args.max_steps > 0 else round(args.num_train_epochs * len(dataset))
-        order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(args.seed)).tolist()
-        difficulty = {"steps": lambda: last_steps(dataset), "length": lambda: tokens, "size": lambda: order}
-        stages = curriculum_stages(
-            groups,
-            difficulty[args.curriculum](),
-            stages=args.curriculum_stages,
-            draws=round(draws * args.curriculum_share),
-            batch_size=step,
-        )
-    by_length = args.train_sampling_strategy == "group_by_length"
-    return StagedSampler(stages, len(dataset), batch, args.seed, tokens if by_length else None)

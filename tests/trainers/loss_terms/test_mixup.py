@@ -27,11 +27,11 @@ def _plain_loss(model, batch, mix, smoothing=0.0, answer_weight=1.0):
         mixed = []
         for place in range(max(sizes)):
             if place < min(sizes):
-                mixed.append(mix.share * own[place] + (1 - mix.share) * other[place])
+                mixed.append(mix.ratio * own[place] + (1 - mix.ratio) * other[place])
             else:
                 mixed.append(own[place] if sizes[0] > sizes[1] else other[place])
         log_p = model(inputs_embeds=torch.stack(mixed).unsqueeze(0)).logits[0].double().log_softmax(-1)
-        for index, share in ((row, mix.share), (partner, 1 - mix.share)):
+        for index, share in ((row, mix.ratio), (partner, 1 - mix.ratio)):
             for place in range(1, max(sizes)):
                 target = int(batch["labels"][index, place])
                 if target >= 0:
@@ -46,9 +46,9 @@ def test_loss_equals_the_plain_formula(tmp_path, tiny_model, tokenizer, records,
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
     batch = first_batch(trainer, 5)
     mix = draw_mix(batch, 0.4, f"{trainer.args.seed} 0 1 0")
-    assert len(set(mix.partner.tolist())) == 5 and 0 < mix.share < 1
+    assert len(set(mix.partner.tolist())) == 5 and 0 < mix.ratio < 1
     reference = copy.deepcopy(tiny_model).train()
-    expected = _plain_loss(reference, batch, mix, trainer._smoothing, trainer.args.answer_weight)
+    expected = _plain_loss(reference, batch, mix, trainer.loss_terms.smoothing.factor, trainer.args.answer_weight)
     assert_training_loss_is(trainer, batch, expected, reference)
 
 

@@ -144,7 +144,7 @@ def test_bad_tasks_are_refused(tmp_path, tasks, message):
 @pytest.mark.parametrize("options", [{"tasks": TASKS}, {"mixup_alpha": 0.2}])
 def test_a_teacher_refuses_what_it_cannot_score(tmp_path, options):
     with pytest.raises(ValueError, match="a teacher does not know"):
-        DistillKLConfig(str(tmp_path), teacher="x", use_cpu=True, bf16=False, **options)
+        DistillKLConfig(str(tmp_path), teacher_model_name_or_path="x", use_cpu=True, bf16=False, **options)
 
 
 def test_split_chains_keep_their_columns(tmp_path, tiny_model, tokenizer):

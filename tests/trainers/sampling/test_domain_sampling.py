@@ -34,14 +34,14 @@ def _trainer(tmp_path, model, tokenizer, rows, **options):
 
 def test_shares_by_temperature_and_by_name():
     counts, sizes = {MATH: 800, FINANCE: 200}, {MATH: 50.0, FINANCE: 50.0}
-    assert plan_domains(counts, sizes).shares == {FINANCE: 0.2, MATH: 0.8}
-    assert plan_domains(counts, sizes, temperature=2).shares[MATH] == pytest.approx(2 / 3)
-    assert plan_domains(counts, sizes, temperature=1e9).shares[MATH] == pytest.approx(0.5)
-    plan = plan_domains(counts, sizes, shares={"math": 1, "finance": 3})
-    assert plan.shares == {FINANCE: 0.75, MATH: 0.25}
+    assert plan_domains(counts, sizes).ratios == {FINANCE: 0.2, MATH: 0.8}
+    assert plan_domains(counts, sizes, temperature=2).ratios[MATH] == pytest.approx(2 / 3)
+    assert plan_domains(counts, sizes, temperature=1e9).ratios[MATH] == pytest.approx(0.5)
+    plan = plan_domains(counts, sizes, ratios={"math": 1, "finance": 3})
+    assert plan.ratios == {FINANCE: 0.75, MATH: 0.25}
     assert plan.weights == {FINANCE: 1.0, MATH: 1.0}
     # what the data hold by four fifths and is drawn by one quarter
-    plan = plan_domains(counts, sizes, shares={"math": 1, "finance": 3}, target="data")
+    plan = plan_domains(counts, sizes, ratios={"math": 1, "finance": 3}, target="data")
     assert plan.weights == {FINANCE: pytest.approx(0.2 / 0.75), MATH: pytest.approx(0.8 / 0.25)}
     plan = plan_domains(counts, sizes, temperature=2, target={"math": 0.5, "finance": 0.5})
     assert plan.weights == {FINANCE: pytest.approx(0.5 * 3), MATH: pytest.approx(0.5 * 1.5)}
@@ -51,9 +51,9 @@ def test_weights_make_up_for_longer_examples_of_a_domain():
     """Of many draws, the weighted sum over the sum of tokens must tend to the target's mean a token."""
     counts, sizes = {MATH: 300, FINANCE: 100}, {MATH: 20.0, FINANCE: 60.0}
     loss = {MATH: 0.5, FINANCE: 2.0}  # a token
-    plan = plan_domains(counts, sizes, shares={"math": 0.1, "finance": 0.9}, target="data")
-    drawn = sum(plan.shares[d] * plan.weights[d] * sizes[d] * loss[d] for d in counts)
-    estimate = drawn / sum(plan.shares[d] * sizes[d] for d in counts)
+    plan = plan_domains(counts, sizes, ratios={"math": 0.1, "finance": 0.9}, target="data")
+    drawn = sum(plan.ratios[d] * plan.weights[d] * sizes[d] * loss[d] for d in counts)
+    estimate = drawn / sum(plan.ratios[d] * sizes[d] for d in counts)
     target = sum(counts[d] * sizes[d] * loss[d] for d in counts) / sum(counts[d] * sizes[d] for d in counts)
     assert estimate == pytest.approx(target)
 
@@ -63,7 +63,7 @@ def test_expectation_of_the_trainers_loss_is_that_of_the_target(tmp_path, tiny_m
     data (examples of equal length, so that the divisor is the same for each batch)."""
     rows = [row for row in two_domains if len(row["steps"]) == 3][:3] + [two_domains[12]]
     trainer = _trainer(
-        tmp_path, tiny_model, tokenizer, rows, domain_shares={"math": 0.2, "finance": 0.8}, domain_target="data"
+        tmp_path, tiny_model, tokenizer, rows, domain_ratios={"math": 0.2, "finance": 0.8}, domain_target="data"
     )
     model, data = trainer.model.train(), trainer.train_dataset
     length = min(len(row["input_ids"]) for row in data)
@@ -75,13 +75,13 @@ def test_expectation_of_the_trainers_loss_is_that_of_the_target(tmp_path, tiny_m
 
     examples = [of_equal_length(row) for row in data]
     domains = [row["domain_ids"][0] for row in examples]
-    plan = trainer._domain_plan = plan_domains(
+    plan = trainer.loss_terms.importance.plan = plan_domains(
         {MATH: 3, FINANCE: 1},
         {MATH: length - 1.0, FINANCE: length - 1.0},
-        shares={"math": 0.2, "finance": 0.8},
+        ratios={"math": 0.2, "finance": 0.8},
         target="data",
     )
-    chance = [plan.shares[domain] / domains.count(domain) for domain in domains]
+    chance = [plan.ratios[domain] / domains.count(domain) for domain in domains]
 
     def loss(batch, training=True):
         batch = trainer._prepare_inputs(trainer.data_collator(batch))
@@ -114,7 +114,7 @@ def test_training_draws_by_the_shares(tmp_path, tiny_model, tokenizer, two_domai
 
 
 def test_one_batch_of_eight_is_eight_of_one(tmp_path, tiny_model, tokenizer, two_domains):
-    weights = {"domain_shares": {"math": 0.5, "finance": 0.5}, "domain_target": "data", "thought_weight": 0.5}
+    weights = {"domain_ratios": {"math": 0.5, "finance": 0.5}, "domain_target": "data", "thought_weight": 0.5}
     assert_accumulation_changes_nothing(partial(_trainer, tmp_path, tiny_model, tokenizer, two_domains, **weights))
 
 
@@ -132,11 +132,11 @@ def test_packed_rows_hold_one_domain_each(tmp_path, tiny_model, tokenizer, two_d
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"domain_shares": {"legal": 1, "math": 1, "finance": 1}}, r"no record of legal.*math \(12\)"),
-        ({"domain_shares": {"math": 1}}, "does not name finance"),
-        ({"domain_shares": {"math": 1, "finance": 0}, "domain_target": "data"}, "needs finance"),
-        ({"domain_shares": {"magic": 1}}, "no domain magic"),
-        ({"domain_shares": {"math": 1}, "domain_temperature": 2.0}, "Give one"),
+        ({"domain_ratios": {"legal": 1, "math": 1, "finance": 1}}, r"no record of legal.*math \(12\)"),
+        ({"domain_ratios": {"math": 1}}, "does not name finance"),
+        ({"domain_ratios": {"math": 1, "finance": 0}, "domain_target": "data"}, "needs finance"),
+        ({"domain_ratios": {"magic": 1}}, "no domain magic"),
+        ({"domain_ratios": {"math": 1}, "domain_temperature": 2.0}, "Give one"),
         ({"domain_temperature": 0.0}, "above 0"),
         ({"domain_temperature": 2.0, "train_sampling_strategy": "sequential"}, "sequential"),
         ({"curriculum": "steps", "packing": True}, "packing=False"),
@@ -153,7 +153,7 @@ def test_streamed_data_are_refused(tmp_path, tiny_model, tokenizer, two_domains)
     args = CoTSFTConfig(str(tmp_path), use_cpu=True, bf16=False, max_steps=1, curriculum="steps", report_to="none")
     stream = Dataset.from_list(two_domains).to_iterable_dataset()
     with pytest.raises(ValueError, match="streamed"):
-        CoTSFTTrainer(copy.deepcopy(tiny_model), args, stream, processing_class=tokenizer)
+        CoTSFTTrainer(copy.deepcopy(tiny_model), args, train_dataset=stream, processing_class=tokenizer)
 
 
 def test_curriculum_by_steps_is_kept_over_a_resume(tmp_path, tiny_model, tokenizer, records):
@@ -161,7 +161,7 @@ def test_curriculum_by_steps_is_kept_over_a_resume(tmp_path, tiny_model, tokeniz
     options = {
         "curriculum": "steps",
         "curriculum_stages": 2,
-        "curriculum_share": 1.0,
+        "curriculum_ratio": 1.0,
         "max_steps": 6,
         "seed": 5,
         "save_strategy": "steps",

@@ -2,7 +2,7 @@
 
 import random
 
-from hf_reason.trainers.sampling.samplers import LengthGroupedSampler
+from hf_reason.trainers.sampling.length_groups import LengthGroupedSampler
 
 
 def _batches(sampler):

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from hf_reason.trainers.sampling.samplers import Stage, StagedSampler, curriculum_stages
+from hf_reason.trainers.sampling.curriculum import curriculum_stages
+from hf_reason.trainers.sampling.staged import Stage, StagedSampler
 
 
 def _two_domains(size=100, **options):

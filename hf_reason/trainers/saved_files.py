@@ -1,0 +1,28 @@
+"""What the trainers write beside a model: which base an adapter belongs to, and the model card."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hf_reason._files import write_atomically
+from hf_reason.models.peft_adapters import base_fingerprint, write_base
+
+
+def save_base(folder: str | os.PathLike[str], model: Any, base: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Keep the hash of the base's weights beside an adapter; returns it, `None` for a model without adapters.
+
+    Args:
+        folder: The adapter's.
+        model: The model, unwrapped.
+        base: The hash, if it is known from an earlier call: the base does not move.
+    """
+    if not hasattr(model, "peft_config"):
+        return base
+    base = base or base_fingerprint(model)
+    write_base(folder, base)
+    return base
+
+
+def write_card(folder: str | os.PathLike[str], card: str) -> None:
+    """Write the model card."""
+    write_atomically(Path(folder, "README.md"), card)
