@@ -1,156 +1,90 @@
-"""Makes the project's models known to transformers' Auto classes, as soon as these exist and no sooner.
+"""Makes the project's models known to transformers' Auto classes, by name: nothing is imported for it.
 
-`import hf_reason` must neither import transformers nor depend on what was imported first. So `install` registers what
-it can at once and otherwise puts a finder on `sys.meta_path` that sees transformers' modules being imported. The
-configuration follows `configuration_auto`. The model classes follow `modeling_auto`, once the import that pulled that
-in is through: transformers' `modeling_layers` imports it half-way, when our modeling file cannot be imported yet.
-Then the finder goes away.
+transformers keeps its own models in tables of names (model type -> class name) and imports
+`transformers.models.<model type>` when a class is asked for. StepReasoner is entered there like one of them, with its
+package under that module name. `import hf_reason` must neither import transformers nor depend on what was imported
+first: tables that are there are filled at once, the others by a finder on `sys.meta_path` as soon as the two modules
+that hold them have been imported; then the finder is gone.
 """
 
 import importlib
 import sys
-import threading
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-_AUTO = "transformers.models.auto"
-_OURS = "hf_reason.models.step_reasoner."
-_WATCHED = ("transformers.", _OURS)
+_AUTO = "transformers.models.auto."
+_TYPE = "step_reasoner"
+_CONFIG, _BASE, _CAUSAL = "StepReasonerConfig", "StepReasonerModel", "StepReasonerForCausalLM"
 
 
-class _Imports(threading.local):
-    """The watched modules that this thread is importing, outermost first."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
+def _enter_config(module: Any) -> None:
+    module.CONFIG_MAPPING_NAMES[_TYPE] = _CONFIG
+    sys.modules.setdefault(f"transformers.models.{_TYPE}", importlib.import_module(f"hf_reason.models.{_TYPE}"))
 
 
-_imports = _Imports()
-_running: set[str] = set()  # the same for all threads together
-_done: set[str] = set()  # what is registered: "config", "models"
-_warned: list[str] = []
+def _enter_models(module: Any) -> None:
+    module.MODEL_MAPPING_NAMES[_TYPE] = _BASE
+    # from this one Trainer knows that label smoothing has to shift the labels, and `transformers serve` that the model
+    # writes text
+    module.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[_TYPE] = _CAUSAL
+    for mapping in (module.MODEL_MAPPING, module.MODEL_FOR_CAUSAL_LM_MAPPING):
+        mapping._reverse_config_mapping[_CONFIG] = _TYPE  # made before, if hf_reason was imported after
 
 
-class _Loader:
-    """Loads as `loader` does and tells afterwards; the module keeps no trace of it."""
-
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_loader":  # a copy without attributes, as pickle makes them
-            raise AttributeError(name)
-        return getattr(self._loader, name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        name = module.__name__
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        _imports.names.append(name)
-        _running.add(name)
-        try:
-            self._loader.exec_module(module)
-        finally:
-            _imports.names.pop()
-            _running.discard(name)
-        _advance(finished=name)
+_ENTER = {f"{_AUTO}configuration_auto": _enter_config, f"{_AUTO}modeling_auto": _enter_models}
 
 
 class _Finder:
-    """Finds what the finders behind it find, for transformers' modules and our own, and wraps the loader."""
+    """Finds the modules of `_ENTER` as the finders behind it do, and fills their tables after they have run."""
+
+    def __init__(self) -> None:
+        self.waiting = set(_ENTER)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         finders = list(sys.meta_path)
-        if not name.startswith(_WATCHED) or self not in finders:
+        if name not in self.waiting or self not in finders:
             return None
         for finder in finders[finders.index(self) + 1 :]:
-            find = getattr(finder, "find_spec", None)
-            spec = find(name, path, target) if find else None
+            spec: Any = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
             if spec is not None:
-                if hasattr(spec.loader, "exec_module") and not isinstance(spec.loader, _Loader):
-                    spec.loader = _Loader(spec.loader)
-                return spec
+                # on this one loader, which is made anew for each import; it is taken off again before the module runs
+                spec.loader.exec_module = partial(self._execute, spec.loader)
+                return spec  # type: ignore[no-any-return]
         return None
+
+    def _execute(self, loader: Any, module: ModuleType) -> None:
+        del loader.exec_module
+        loader.exec_module(module)
+        self.enter(module)
+
+    def enter(self, module: ModuleType) -> None:
+        try:
+            _ENTER[module.__name__](module)
+        except Exception as error:  # raised, it would be a failed import of transformers
+            warnings.warn(
+                f"hf_reason could not register StepReasoner with transformers' Auto classes: {error!r}. Use "
+                "StepReasonerForCausalLM.from_pretrained; everything else works.",
+                stacklevel=2,
+            )
+        self.waiting.discard(module.__name__)
+        if not self.waiting:
+            # a new list: another thread may be walking the old one, and would skip a finder if an entry went away
+            sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
 
 
 _finder = _Finder()
 
 
 def install() -> None:
-    """Register now what can be, and the rest when transformers' Auto modules are imported. Any number of calls."""
-    if len(_done) == 2:
-        return
-    if _finder not in sys.meta_path:
-        sys.meta_path = [_finder, *sys.meta_path]
-    for module in ("configuration_auto", "modeling_auto"):
-        if f"{_AUTO}.{module}" in sys.modules:
-            importlib.import_module(f"{_AUTO}.{module}")  # waits while another thread is importing it
-    _advance()
-
-
-def _advance(finished: str = "") -> None:
-    """Register what the imports made so far allow; `finished` is the module that has just been executed."""
-    if len(_done) == 2 or any(name.startswith(_OURS) for name in _imports.names):
-        return
-    try:
-        if "config" not in _done and _complete(f"{_AUTO}.configuration_auto", finished):
-            _register_config()
-            _done.add("config")
-        if "config" in _done and not _imports.names and _complete(f"{_AUTO}.modeling_auto", finished):
-            _register_models()
-            _done.add("models")
-    except Exception as error:
-        # Raised, it would surface as a failed import of transformers, to which it does not belong. Modules that are
-        # half-way imported (by another thread, or since before the finder was there) may be all that is wrong: the
-        # next finished module tries again in any case.
-        watched = [name for name in list(sys.modules) if name.startswith(_WATCHED) and name != finished]
-        if not _warned and not any(_importing(name) for name in watched):
-            _warned.append(repr(error))
-            warnings.warn(
-                f"hf_reason could not register StepReasoner with transformers' Auto classes: {error!r}. Import "
-                "hf_reason.models.StepReasonerForCausalLM to see where it fails; everything else works.",
-                stacklevel=2,
-            )
-    if len(_done) == 2:
-        # a new list: another thread may be walking the old one, and would skip a finder if an entry went away
-        sys.meta_path = [finder for finder in sys.meta_path if finder is not _finder]
-
-
-def _complete(name: str, finished: str) -> bool:
-    return name == finished or (name in sys.modules and name not in _running and not _importing(name))
-
-
-def _importing(name: str) -> bool:
-    # by __dict__: the lazy modules of transformers import things when asked for an attribute
-    spec = getattr(sys.modules.get(name), "__dict__", {}).get("__spec__")
-    return bool(getattr(spec, "_initializing", False))
-
-
-def _register_config() -> None:
-    from transformers.models.auto.configuration_auto import AutoConfig
-
-    from hf_reason.models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
-
-    AutoConfig.register(StepReasonerConfig.model_type, StepReasonerConfig, exist_ok=True)
-    StepReasonerConfig.register_for_auto_class()
-
-
-def _register_models() -> None:
-    from transformers.models.auto import modeling_auto
-
-    from hf_reason.models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
-    from hf_reason.models.step_reasoner.modeling_step_reasoner import StepReasonerForCausalLM, StepReasonerModel
-
-    for auto, model in (("AutoModel", StepReasonerModel), ("AutoModelForCausalLM", StepReasonerForCausalLM)):
-        getattr(modeling_auto, auto).register(StepReasonerConfig, model, exist_ok=True)
-        # so that save_pretrained and push_to_hub add the code files, for people without hf_reason
-        model.register_for_auto_class(auto)
-    # By this list of names Trainer knows that label smoothing has to shift the labels, and `transformers serve` that
-    # the model writes text.
-    modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[StepReasonerConfig.model_type] = StepReasonerForCausalLM.__name__
+    """Fill the tables that are there, and the others when they are imported. Any number of calls."""
+    if _finder.waiting and _finder not in sys.meta_path:
+        sys.meta_path = [_finder, *sys.meta_path]  # type: ignore[list-item]
+    for name in sorted(_finder.waiting):
+        if name in sys.modules:
+            _finder.enter(importlib.import_module(name))  # waits while another thread is importing it

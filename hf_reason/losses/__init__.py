@@ -1,7 +1,9 @@
 """Losses as pure functions of tensors."""
 
 from .choice import choice_log_probs
-from .divergence import DivergenceOutput, LiveTargets, LMHead, TopKTargets, chunked_divergence
+from .divergence import DivergenceOutput, chunked_divergence
+from .events import LiveTargets, TopKTargets
+from .head import LMHead
 from .path import path_consistency_loss, step_similarities, step_vectors
 from .smoothing import smoothing_term
 from .weights import token_weights

@@ -2,7 +2,7 @@
 
 import torch
 
-from .divergence import LMHead
+from .head import LMHead
 
 
 def choice_log_probs(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hf_reason.losses import LMHead
-from hf_reason.losses.divergence import head_logits
+from hf_reason.losses.head import head_logits
 
 from .cache_format import tokens_hash
 from .cache_settings import CacheSettings

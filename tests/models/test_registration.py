@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -129,21 +130,84 @@ assert sys.meta_path == finders and waiting[0] not in finders
 
 @pytest.mark.timeout(120)
 def test_a_failure_does_not_break_transformers_and_is_told():
-    """As with a version of transformers that our modeling file does not fit."""
+    """As with a version of transformers that our modeling file does not fit, or that keeps its tables elsewhere."""
     code = """
-import sys, warnings
+import sys
 import hf_reason
 sys.modules["hf_reason.models.step_reasoner.layout_step_reasoner"] = None
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
-told = [str(w.message) for w in caught if "hf_reason could not register StepReasoner" in str(w.message)]
-assert len(told) == 1 and "layout_step_reasoner" in told[0], told
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2ForCausalLM
+config = AutoConfig.for_model("step_reasoner")
+try:
+    AutoModelForCausalLM.from_config(config)
+    raise SystemExit("made a model")
+except ImportError as error:
+    assert "layout_step_reasoner" in str(error), error
 del sys.modules["hf_reason.models.step_reasoner.layout_step_reasoner"]
 from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
 assert AutoModelForCausalLM._model_mapping[StepReasonerConfig] is StepReasonerForCausalLM
 """
     _python(code)
+    code = """
+import sys, warnings
+import hf_reason
+hf_reason._registration._TYPE = []  # a key that no table takes
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
+told = [str(w.message) for w in caught if "hf_reason could not register StepReasoner" in str(w.message)]
+assert len(told) == 2 and all("TypeError" in text for text in told), told
+assert not [finder for finder in sys.meta_path if type(finder).__module__.startswith("hf_reason")]
+"""
+    _python(code)
+
+
+@pytest.mark.timeout(120)
+def test_threads_that_import_at_the_same_time():
+    """hf_reason while another thread is importing transformers; and two threads that import it after hf_reason."""
+    code = """
+import sys, threading, time
+import torch
+sys.setswitchinterval(1e-5)
+def work():
+    from transformers import AutoModelForCausalLM
+threads = [threading.Thread(target=work) for _ in range(COUNT)]
+if COUNT == 1:
+    threads[0].start()
+    while "transformers.models.auto.configuration_auto" not in sys.modules:
+        time.sleep(0)
+import hf_reason
+for thread in threads:
+    if COUNT > 1:
+        thread.start()
+for thread in threads:
+    thread.join()
+from transformers import AutoConfig, AutoModelForCausalLM
+config = AutoConfig.for_model("step_reasoner")
+assert type(config) is hf_reason.StepReasonerConfig and type(config) in AutoModelForCausalLM._model_mapping
+assert "StepReasonerForCausalLM" in AutoModelForCausalLM._model_mapping._model_mapping.values()
+"""
+    for count in ("1", "3"):
+        _python(code.replace("COUNT", count))
+
+
+def test_nothing_of_the_models_is_imported_for_it():
+    code = """
+import sys
+import hf_reason
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+ours = [name for name in sys.modules if name.startswith("hf_reason.models.step_reasoner.")]
+assert not ours and "transformers.modeling_utils" not in sys.modules, ours
+"""
+    _python(code)
+
+
+def test_the_tables_can_be_pickled():
+    from transformers import AutoModelForCausalLM
+
+    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
+
+    again = pickle.loads(pickle.dumps(AutoModelForCausalLM._model_mapping))
+    assert again[StepReasonerConfig] is StepReasonerForCausalLM
 
 
 @pytest.fixture

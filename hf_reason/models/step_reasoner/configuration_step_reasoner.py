@@ -54,6 +54,7 @@ class StepReasonerConfig(PreTrainedConfig):
     """
 
     model_type = "step_reasoner"
+    _auto_class = "AutoConfig"  # save_pretrained and push_to_hub add the code, for people without hf_reason
     keys_to_ignore_at_inference = ["past_key_values"]
 
     vocab_size: int = 151936

@@ -63,6 +63,8 @@ class StepReasonerModel(CachedDecoding, StepReasonerPreTrainedModel):
     the prompt in both directions, so a state there could not be used to predict the next token.
     """
 
+    _auto_class = "AutoModel"  # save_pretrained and push_to_hub add the code, for people without hf_reason
+
     def __init__(self, config: StepReasonerConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
@@ -237,6 +239,7 @@ def _join(*ropes: Rope) -> Rope:
 class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
     """StepReasoner with a language modelling head; `generate`, trainers and PEFT take it like any causal model."""
 
+    _auto_class = "AutoModelForCausalLM"
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: StepReasonerConfig) -> None:
