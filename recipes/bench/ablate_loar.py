@@ -7,32 +7,31 @@ The first command trains the dense model. It (four key/value groups in each of s
 steps: dense; routed at 75% and 50%, the latter also with a task embedding; with static groups, namely those that
 matter most (each group is switched off alone, and the loss on training records compared), or drawn at random by the
 seed. Both domains are drawn alike. The table holds exact answers on held-out problems of both, generated greedily;
-plots: accuracy against the share of groups, and which groups work for which domain. Finished runs are not repeated.
+plots: accuracy against the fraction of groups, and which groups work for which domain. Finished runs are not repeated.
 Unknown arguments go to the training runs.
 """
 
 import argparse
 import json
-import os
 import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import common
 import torch
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
-from hf_reason.cli import run_in_batches
-from hf_reason.cli.round_data import first_of_each
+from hf_reason.cli.datasets import first_of_each
 from hf_reason.data import load_cot_sft_dataset
 from hf_reason.text import encode, encode_prompt
 
-RECIPES = Path(__file__).parents[1]
 RECORDS = 128  # on which the groups' worth is measured and budgets are searched, both domains alike
 DOMAINS = ("math", "finance")
-# share of the groups, how they are chosen, whether the layers' budgets are those of the search
+# fraction of the groups, how they are chosen, whether the layers' budgets are those of the search
 WAYS: dict[str, tuple[float, str, bool]] = {
     "dense": (1.0, "routed", False),
     "routed 75%": (0.75, "routed", False),
@@ -64,12 +63,12 @@ def prepared(args: argparse.Namespace) -> dict[str, Any]:
     path = args.output_dir / "prepared.json"
     if not path.is_file():
         model, tokenizer = (
-            AutoModelForCausalLM.from_pretrained(args.base).eval(),
-            AutoTokenizer.from_pretrained(args.base),
+            AutoModelForCausalLM.from_pretrained(args.model_name_or_path).eval(),
+            AutoTokenizer.from_pretrained(args.model_name_or_path),
         )
         loar = apply_loar(model, LoARConfig(budget=0.5))
 
-        rows = load_cot_sft_dataset("all", "train", str(args.data))
+        rows = load_cot_sft_dataset("all", "train", str(args.dataset_name))
         halves = [rows.select(range(len(rows) // 2)), rows.select(range(len(rows) // 2, len(rows)))]
         first, second = ([encode(row, tokenizer) for row in first_of_each(half, RECORDS // 2)] for half in halves)
         worth = {"both": calibrate_routers(model, first).tolist()}
@@ -78,7 +77,7 @@ def prepared(args: argparse.Namespace) -> dict[str, Any]:
         model.loar.unload()
         for domain in DOMAINS:  # the same by domain, to see whether there is anything to route by
             apply_loar(model, LoARConfig(budget=1.0))
-            rows = load_cot_sft_dataset(domain, "train", str(args.data)).select(range(RECORDS // 2))
+            rows = load_cot_sft_dataset(domain, "train", str(args.dataset_name)).select(range(RECORDS // 2))
             worth[domain] = calibrate_routers(model, [encode(row, tokenizer) for row in rows]).tolist()
             model.loar.unload()
         found = {"worth": worth, "budgets": result.budgets, "search": str(result), "uniform": list(loar.budgets)}
@@ -96,11 +95,11 @@ def static_groups(worth: list[list[float]], budgets: list[int], how: str, seed: 
 
 
 def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: list[str]) -> list[str]:
-    (share, how, searched), worth = WAYS[way], args.prepared["worth"]["both"]
-    budgets = args.prepared["budgets"] if searched else [round(share * len(worth[0]))] * len(worth)
+    (ratio, how, searched), worth = WAYS[way], args.prepared["worth"]["both"]
+    budgets = args.prepared["budgets"] if searched else [round(ratio * len(worth[0]))] * len(worth)
     values: dict[str, Any] = {
-        "model_name_or_path": args.base,
-        "dataset": args.data,
+        "model_name_or_path": args.model_name_or_path,
+        "dataset_name": args.dataset_name,
         "domain": "all",
         "output_dir": output,
         "seed": seed,
@@ -109,16 +108,15 @@ def command(args: argparse.Namespace, way: str, seed: int, output: Path, extra: 
         "budget": ",".join(map(str, budgets)),
         "save_strategy": "no",
         "calibration_records": 0 if how == "chance" else RECORDS,
-        "eval_max_new_tokens": 160,
-        "domain_shares": json.dumps(dict.fromkeys(DOMAINS, 1)),
-        "test_records": args.test_records,
+        "eval_max_completion_length": 160,
+        "domain_ratios": json.dumps(dict.fromkeys(DOMAINS, 1)),
+        "max_test_records": args.max_test_records,
     }
     if how in ("static", "random"):
         values["static_groups"] = json.dumps(static_groups(worth, budgets, how, seed))
-    pairs = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     if how == "tasks":
-        pairs += ["--task_names", *DOMAINS]
-    return [str(RECIPES / "loar.py"), "--config", str(RECIPES / "configs/loar/demo.yaml"), *pairs, *extra]
+        values["task_names"] = DOMAINS
+    return common.command("loar", common.CONFIGS / "loar" / "demo.yaml", values, extra)
 
 
 @torch.no_grad()
@@ -166,7 +164,7 @@ def plots(args: argparse.Namespace, table: dict[str, list[dict[str, float]]]) ->
     figure = Figure(figsize=(2.1 * len(shown), 5.2), layout="constrained")
     grid = figure.subplots(len(DOMAINS), len(shown), squeeze=False, sharex=True, sharey=True)
     for column, way in enumerate(shown):
-        used = working(args.output_dir / f"{slug(way)}-{args.seeds[0]}", args.data, 50)
+        used = working(args.output_dir / f"{common.slug(way)}-{args.seeds[0]}", args.dataset_name, 50)
         for row, domain in enumerate(DOMAINS):
             axes = grid[row, column]
             image = axes.imshow(used[domain], vmin=0, vmax=1, cmap="viridis", aspect="auto")
@@ -174,54 +172,42 @@ def plots(args: argparse.Namespace, table: dict[str, list[dict[str, float]]]) ->
             axes.set_title(way.replace(", ", ",\n") if row == 0 else "", fontsize=9)
             axes.set_ylabel(f"{domain}: layer" if column == 0 else "")
             axes.set_xlabel("group" if row == len(DOMAINS) - 1 else "")
-    figure.colorbar(image, ax=grid, label="share of the prompts it works on")
+    figure.colorbar(image, ax=grid, label="fraction of the prompts it works on")
     figure.savefig(args.output_dir / "groups.png", dpi=150)
 
 
-def slug(way: str) -> str:
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in way.lower()).split())
-
-
 def figures(output: Path) -> dict[str, float]:
-    results = json.loads((output / "evaluation" / "evaluation.json").read_text("utf-8"))
-    found = {domain: 100 * results["by_domain"][domain]["answer_accuracy"] for domain in DOMAINS}
-    return found | {"both": 100 * results["answer_accuracy"]}
+    result = common.result_of(output)
+    found = {domain: 100 * (result.by_domain[domain].answer_accuracy or 0.0) for domain in DOMAINS}
+    return found | {"both": 100 * (result.answer_accuracy or 0.0)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = common.parser(__doc__)
+    common.add_run_options(parser, "outputs/ablate_loar")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--base", type=Path, default=Path("outputs/ablate_training/as-the-data-are-0"))
-    parser.add_argument("--data", type=Path, default=Path("outputs/ablate_training/data/both"))
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/ablate_loar"))
-    parser.add_argument("--test_records", type=int, default=400)
-    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
+    dense = Path("outputs/ablate_training/as-the-data-are-0")
+    parser.add_argument("--model_name_or_path", type=Path, default=dense, help="The dense model.")
+    parser.add_argument("--dataset_name", type=Path, default=Path("outputs/ablate_training/data/both"))
+    parser.add_argument("--max_test_records", type=int, default=400)
     args, extra = parser.parse_known_args()
-    if not (args.base / "config.json").is_file():
-        sys.exit(f"Error: there is no model in {args.base}. The first command above trains it.")
+    if not (args.model_name_or_path / "config.json").is_file():
+        sys.exit(f"Error: {args.model_name_or_path} has no model. The first command above trains it.")
     args.output_dir.mkdir(parents=True, exist_ok=True)
     args.prepared = prepared(args)
-    outputs = {(way, seed): args.output_dir / f"{slug(way)}-{seed}" for way in args.ways for seed in args.seeds}
-    commands = {
-        f"{way}, seed {seed}": (command(args, way, seed, output, extra), output.with_suffix(".log"))
+    outputs = {(way, seed): args.output_dir / f"{common.slug(way)}-{seed}" for way in args.ways for seed in args.seeds}
+    jobs = {
+        f"{way}, seed {seed}": (output, partial(command, args, way, seed, output, extra))
         for (way, seed), output in outputs.items()
-        if not (output / "evaluation" / "evaluation.json").is_file()
     }
-    run_in_batches(commands, args.parallel)
+    common.run_missing(jobs, args.parallel)
     table = {way: [figures(outputs[way, seed]) for seed in args.seeds] for way in args.ways}
-    print(
-        f"\n| {args.steps} steps; mean (seeds {', '.join(map(str, args.seeds))}) | math | finance | both |\n"
-        + "|---" * 4
-        + "|"
-    )
+    rows = []
     for way, runs in table.items():
-        cells = []
-        for key in (*DOMAINS, "both"):
-            values = [run[key] for run in runs]
-            cells.append(f"{sum(values) / len(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})")
-        print(f"| {way} | " + " | ".join(cells) + " |")
+        rows.append([way, *(common.mean_and_values([run[name] for run in runs]) for name in (*DOMAINS, "both"))])
+    seeds = ", ".join(map(str, args.seeds))
+    common.print_markdown([f"{args.steps} steps; mean (seeds {seeds})", *DOMAINS, "both"], rows)
     plots(args, table)
 
 

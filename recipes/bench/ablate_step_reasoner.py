@@ -11,14 +11,12 @@ the data are the same. Runs that are finished are not repeated; unknown argument
 
 import argparse
 import json
-import os
-import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hf_reason.cli import run_side_by_side
+import common
 
-RECIPES = Path(__file__).parents[1]
 REFERENCE = "decoder-only"
 OPERATIONS = ("2", "3", "4", "5", "6")
 
@@ -47,85 +45,65 @@ def command(args: argparse.Namespace, model: str, seed: int, steps: int, output:
     settings = {**args.model_config, **MODELS[model]}
     model_type = settings.pop("model_type")
     values = {
-        "dataset": args.data,
+        "dataset_name": args.dataset_name,
         "output_dir": output,
         "seed": seed,
         "model_type": model_type,
         "model_config": json.dumps(settings),
         "max_steps": steps,
         "lr_scheduler_kwargs": json.dumps({"num_decay_steps": int(0.4 * steps)}),
-        "test_records": args.test_records,
+        "max_test_records": args.max_test_records,
         # nothing but training inside the time that is measured
         "eval_strategy": "no",
         "save_strategy": "no",
         "load_best_model_at_end": "false",
     }
-    pairs = [text for key, value in values.items() for text in (f"--{key}", str(value))]
-    yaml = str(RECIPES / "configs" / "sft_cot" / "demo.yaml")
-    return [str(RECIPES / "sft_cot.py"), "--config", yaml, *pairs, *extra]
+    return common.command("sft", common.CONFIGS / "sft_cot" / "demo.yaml", values, extra)
 
 
 def train(args: argparse.Namespace, jobs: list[tuple[str, int, int, Path]], extra: list[str]) -> None:
     """Run what is not finished, `--parallel` runs at a time."""
-    jobs = [job for job in jobs if not (job[3] / "evaluation" / "evaluation.json").is_file()]
-    for start in range(0, len(jobs), args.parallel):
-        batch = jobs[start : start + args.parallel]
-        run_side_by_side(
-            {
-                f"{model}, seed {seed}, {steps} steps": (
-                    command(args, model, seed, steps, output, extra),
-                    output.with_suffix(".log"),
-                )
-                for model, seed, steps, output in batch
-            },
-            threads=max(1, (os.cpu_count() or 1) // args.parallel),
-        )
+    runs = {
+        f"{model}, seed {seed}, {steps} steps": (output, partial(command, args, model, seed, steps, output, extra))
+        for model, seed, steps, output in jobs
+    }
+    common.run_missing(runs, args.parallel)
 
 
 def figures(output: Path) -> dict[str, float]:
     """What one run left behind."""
-    results = json.loads((output / "evaluation" / "evaluation.json").read_text())
-    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
-    groups = results["by_num_steps"]
+    result = common.result_of(output)
+    groups = result.by_num_steps
     return {
-        "steps": max(row["step"] for row in history),
-        "million tokens": max(row.get("num_tokens", 0.0) for row in history) / 1e6,
-        "seconds": next(row["train_runtime"] for row in reversed(history) if "train_runtime" in row),
-        "exact": results["answer_accuracy"],
-        "correct steps": results["step_accuracy"] or 0.0,
-        **{f"{n} operations": groups[n]["answer_accuracy"] for n in OPERATIONS if n in groups},
+        "steps": max(common.logged(output, "step")),
+        "million tokens": max(common.logged(output, "num_tokens")) / 1e6,
+        "seconds": common.training_seconds(output),
+        "exact": result.answer_accuracy or 0.0,
+        "correct steps": result.step_accuracy or 0.0,
+        **{f"{n} operations": groups[n].answer_accuracy or 0.0 for n in OPERATIONS if n in groups},
     }
 
 
 def cell(name: str, values: list[float]) -> str:
-    mean = sum(values) / len(values)
-    if name in ("steps", "seconds"):
-        return f"{mean:.0f}"
-    if name == "million tokens":
-        return f"{mean:.2f}"
-    spread = f" ({min(values):.1%}-{max(values):.1%})" if name in ("exact", "correct steps") else ""
-    return f"{mean:.1%}{spread}"
+    if name in ("exact", "correct steps"):
+        return common.mean_and_range(values)
+    form = {"steps": ".0f", "seconds": ".0f", "million tokens": ".2f"}.get(name, ".1%")
+    return f"{sum(values) / len(values):{form}}"
 
 
-def table(title: str, rows: dict[str, list[dict[str, float]]]) -> str:
-    names = list(next(iter(rows.values()))[0])
-    seeds = len(next(iter(rows.values())))
-    lines = [f"| {title}; {seeds} seeds, mean (lowest-highest) | " + " | ".join(names) + " |"]
-    lines.append("|---" * (len(names) + 1) + "|")
-    for model, runs in rows.items():
-        lines.append(f"| {model} | " + " | ".join(cell(name, [run[name] for run in runs]) for name in names) + " |")
-    return "\n".join(lines)
+def print_models(title: str, models: dict[str, list[dict[str, float]]]) -> None:
+    first = next(iter(models.values()))
+    rows = [[model, *(cell(name, [run[name] for run in runs]) for name in first[0])] for model, runs in models.items()]
+    common.print_markdown([f"{title}; {len(first)} seeds, mean (lowest-highest)", *first[0]], rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = common.parser(__doc__)
+    common.add_run_options(parser, "outputs/ablate_step_reasoner")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--data", type=Path, default=Path("outputs/demo/data"))
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/ablate_step_reasoner"))
-    parser.add_argument("--test_records", type=int, default=400)
-    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--dataset_name", type=Path, default=Path("outputs/demo/data"))
+    parser.add_argument("--max_test_records", type=int, default=400)
     parser.add_argument("--no_equal_time", action="store_true", help="only the runs of equal steps")
     parser.add_argument(
         "--model_config",
@@ -145,12 +123,12 @@ def main() -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
 
     def output(model: str, seed: int, kind: str) -> Path:
-        return args.output_dir / f"{re.sub('[^a-z0-9]+', '-', model.lower())}-{kind}-{seed}"
+        return args.output_dir / f"{common.slug(model)}-{kind}-{seed}"
 
     equal = {m: [(m, s, args.steps, output(m, s, "steps")) for s in args.seeds] for m in args.models}
     train(args, [equal[m][i] for i in range(len(args.seeds)) for m in args.models], extra)
     rows = {model: [figures(job[3]) for job in jobs] for model, jobs in equal.items()}
-    print("\n" + table("equal parameters", rows), flush=True)
+    print_models("equal parameters", rows)
     if args.no_equal_time:
         return
     speed = {m: sum(r["seconds"] for r in runs) / sum(r["steps"] for r in runs) for m, runs in rows.items()}
@@ -161,7 +139,7 @@ def main() -> None:
     }
     train(args, [timed[m][i] for i in range(len(args.seeds)) for m in timed], extra)
     later = {model: [figures(job[3]) for job in jobs] for model, jobs in timed.items()}
-    print("\n" + table("equal training time", {REFERENCE: rows[REFERENCE], **later}), flush=True)
+    print_models("equal training time", {REFERENCE: rows[REFERENCE], **later})
 
 
 if __name__ == "__main__":

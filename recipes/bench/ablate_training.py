@@ -12,25 +12,25 @@ arguments go to the training runs.
 
 import argparse
 import json
-import os
+import math
 import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import common
 from datasets import Dataset, DatasetDict
 from safetensors import safe_open
 
-from hf_reason.cli import run_in_batches
 from hf_reason.data.record import make_record
 from hf_reason.data.synthetic.word_problems import generate_word_problems
 
-RECIPES = Path(__file__).parents[1]
 PLAIN = "as the data are"
 STRATEGIES: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "domains by temperature 3": {"domain_temperature": 3.0},
-    "domains evenly, weights of the data": {"domain_shares": '{"math": 1, "finance": 1}', "domain_target": "data"},
+    "domains evenly, weights of the data": {"domain_ratios": '{"math": 1, "finance": 1}', "domain_target": "data"},
     "curriculum by steps": {"curriculum": "steps"},
     "MixUp 0.2": {"mixup_alpha": 0.2},
     "label smoothing 0.1": {"label_smoothing_factor": 0.1},
@@ -48,7 +48,7 @@ LAYERS, CHOSEN = 6, 2
 def make_data(folder: Path) -> None:
     """The two data sets and their common test split; what is there is left alone."""
 
-    def rows(domain: str, count: int, skip: int = 0) -> list[dict]:
+    def rows(domain: str, count: int, skip: int = 0) -> list[Any]:
         problems = list(generate_word_problems(skip + count, seed=11, domain=domain))[skip:]
         return [make_record(row["context"], row["steps"], row["answer"], domain=domain) for row in problems]
 
@@ -62,9 +62,10 @@ def make_data(folder: Path) -> None:
             DatasetDict(splits).save_to_disk(folder / name)
 
 
-def common(args: argparse.Namespace, data: str, output: Path, seed: int, steps: int) -> dict[str, Any]:
+def shared_values(args: argparse.Namespace, data: str, output: Path, seed: int, steps: int) -> dict[str, Any]:
+    """What all runs have in common."""
     return {
-        "dataset": args.output_dir / "data" / data,
+        "dataset_name": args.output_dir / "data" / data,
         "domain": "all",
         "output_dir": output,
         "seed": seed,
@@ -74,14 +75,9 @@ def common(args: argparse.Namespace, data: str, output: Path, seed: int, steps: 
         "save_strategy": "no",
         "load_best_model_at_end": "false",
         "eval_distractors": "false",
-        "eval_max_new_tokens": 160,
-        "test_records": 200,
+        "eval_max_completion_length": 160,
+        "max_test_records": 200,
     }
-
-
-def line(recipe: str, config: str, values: dict[str, Any], extra: list[str]) -> list[str]:
-    pairs = [text for name, value in values.items() for text in (f"--{name}", str(value))]
-    return [str(RECIPES / recipe), "--config", str(RECIPES / "configs" / config), *pairs, *extra]
 
 
 def strategy(args: argparse.Namespace, name: str, seed: int, output: Path, extra: list[str]) -> list[str]:
@@ -95,111 +91,94 @@ def strategy(args: argparse.Namespace, name: str, seed: int, output: Path, extra
         "max_position_embeddings": 512,
         "tie_word_embeddings": True,
     }
-    values = common(args, "both", output, seed, args.steps) | {
+    values = shared_values(args, "both", output, seed, args.steps) | {
         "model_type": "qwen3",
         "model_config": json.dumps(model),
         "vocab_size": 700,
         "lr_scheduler_kwargs": json.dumps({"num_decay_steps": round(0.4 * args.steps)}),
     }
-    return line("sft_cot.py", "sft_cot/demo.yaml", values | STRATEGIES[name], extra)
+    return common.command("sft", common.CONFIGS / "sft_cot/demo.yaml", values | STRATEGIES[name], extra)
 
 
 def adaptation(args: argparse.Namespace, name: str, seed: int, output: Path, extra: list[str]) -> list[str]:
     layers, rate = ADAPTATIONS[name]
-    values = common(args, "finance", output, seed, args.adapt_steps)
+    values = shared_values(args, "finance", output, seed, args.adapt_steps)
     values |= {"model_name_or_path": args.base, "learning_rate": rate, "lr_scheduler_type": "cosine"}
     if layers is None:
         # the demo's config is one for a model from scratch, with Muon
         config = args.output_dir / "all_weights.yaml"
         kept = [
             text
-            for text in (RECIPES / "configs/lora_reasoner/demo.yaml").read_text("utf-8").splitlines()
+            for text in (common.CONFIGS / "lora_reasoner/demo.yaml").read_text("utf-8").splitlines()
             if not text.startswith(("lora_", "reasoner_", "ranking_"))
         ]
         config.write_text("\n".join(kept) + "\n", encoding="utf-8")
-        return line("sft_cot.py", str(config.resolve()), values, extra)
+        return common.command("sft", config, values, extra)
     if layers == "random":
         layers = ",".join(map(str, sorted(random.Random(seed).sample(range(LAYERS), CHOSEN))))
-    values |= {"reasoner_layers": layers, "reasoner_share": CHOSEN / LAYERS}
-    return line("lora_reasoner.py", "lora_reasoner/demo.yaml", values, extra)
+    values |= {"reasoner_layers": layers, "reasoner_ratio": CHOSEN / LAYERS}
+    return common.command("lora", common.CONFIGS / "lora_reasoner/demo.yaml", values, extra)
 
 
 def trained(output: Path) -> int:
     """Parameters that a run has trained, from what it saved."""
     path = output / "adapter_model.safetensors"
     with safe_open(path if path.is_file() else output / "model.safetensors", "pt") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    total = 0
-    for shape in shapes:
-        size = 1
-        for side in shape:
-            size *= side
-        total += size
-    return total
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def figures(output: Path) -> dict[str, float]:
-    results = json.loads((output / "evaluation" / "evaluation.json").read_text("utf-8"))
-    history = json.loads((output / "trainer_state.json").read_text("utf-8"))["log_history"]
-    found = {domain: 100 * results["by_domain"][domain]["answer_accuracy"] for domain in ("math", "finance")}
-    found["steps"] = 100 * (results["step_accuracy"] or 0.0)
-    found["seconds"] = next(row["train_runtime"] for row in reversed(history) if "train_runtime" in row)
-    return found | {"parameters": trained(output)}
-
-
-def cell(values: list[float], form: str = ".1f") -> str:
-    shown = ", ".join(f"{value:{form}}" for value in values)
-    return f"{sum(values) / len(values):{form}} ({shown})"
+    result = common.result_of(output)
+    found = {domain: 100 * (result.by_domain[domain].answer_accuracy or 0.0) for domain in ("math", "finance")}
+    found["steps"] = 100 * (result.step_accuracy or 0.0)
+    return found | {"seconds": common.training_seconds(output), "parameters": trained(output)}
 
 
 def run(args: argparse.Namespace, names: list[str], build: Any, extra: list[str]) -> dict[str, list[dict]]:
     """Train what is missing; the figures of each name, a seed an item."""
-    outputs = {(name, seed): args.output_dir / f"{slug(name)}-{seed}" for name in names for seed in args.seeds}
-    commands = {
-        f"{name}, seed {seed}": (build(args, name, seed, output, extra), output.with_suffix(".log"))
+    outputs = {(name, seed): args.output_dir / f"{common.slug(name)}-{seed}" for name in names for seed in args.seeds}
+    jobs = {
+        f"{name}, seed {seed}": (output, partial(build, args, name, seed, output, extra))
         for (name, seed), output in outputs.items()
-        if not (output / "evaluation" / "evaluation.json").is_file()
     }
-    run_in_batches(commands, args.parallel)
+    common.run_missing(jobs, args.parallel)
     return {name: [figures(outputs[name, seed]) for seed in args.seeds] for name in names}
 
 
-def slug(name: str) -> str:
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
+def row(runs: list[dict[str, float]], **columns: str) -> list[str]:
+    """Mean and values of each column, in its form."""
+    return [common.mean_and_values([run[name] for run in runs], form) for name, form in columns.items()]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = common.parser(__doc__)
+    common.add_run_options(parser, "outputs/ablate_training")
     parser.add_argument("--strategies", nargs="*", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--adaptations", nargs="*", choices=list(ADAPTATIONS), default=list(ADAPTATIONS))
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--adapt_steps", type=int, default=200)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/ablate_training"))
-    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
     args, extra = parser.parse_known_args()
     make_data(args.output_dir / "data")
-    args.base = args.output_dir / f"{slug(PLAIN)}-{args.seeds[0]}"
+    args.base = args.output_dir / f"{common.slug(PLAIN)}-{args.seeds[0]}"
     strategies = run(args, args.strategies, strategy, extra)
-    if args.adaptations and not (args.base / "evaluation" / "evaluation.json").is_file():
+    if args.adaptations and not common.is_finished(args.base):
         sys.exit(f"Error: there is no base in {args.base}. Run the strategy {PLAIN!r} first.")
     adaptations = run(args, args.adaptations, adaptation, extra)
     what = f"mean (seeds {', '.join(map(str, args.seeds))})"
     if strategies:
-        print(f"\n| {args.steps} steps; {what} | math | finance | correct steps | seconds |\n" + "|---" * 5 + "|")
-    for name, runs in strategies.items():
-        cells = [cell([one[key] for one in runs]) for key in ("math", "finance", "steps")]
-        print(f"| {name} | " + " | ".join(cells) + f" | {cell([one['seconds'] for one in runs], '.0f')} |")
+        forms = {"math": ".1f", "finance": ".1f", "steps": ".1f", "seconds": ".0f"}
+        rows = [[name, *row(runs, **forms)] for name, runs in strategies.items()]
+        common.print_markdown([f"{args.steps} steps; {what}", "math", "finance", "correct steps", "seconds"], rows)
     if not adaptations:
         return
     base = figures(args.base)
-    print(f"\n| {args.adapt_steps} steps; {what} | parameters | seconds | finance | math | forgotten |")
-    print("|---" * 6 + "|")
-    print(f"| the base | | | {base['finance']:.1f} | {base['math']:.1f} | |")
+    rows = [["the base", "", "", f"{base['finance']:.1f}", f"{base['math']:.1f}", ""]]
     for name, runs in adaptations.items():
-        cells = [cell([one[key] for one in runs], form) for key, form in (("seconds", ".0f"), ("finance", ".1f"))]
-        cells += [cell([one["math"] for one in runs]), cell([base["math"] - one["math"] for one in runs])]
-        print(f"| {name} | {runs[0]['parameters']:,.0f} | " + " | ".join(cells) + " |")
+        runs = [one | {"forgotten": base["math"] - one["math"]} for one in runs]
+        cells = row(runs, seconds=".0f", finance=".1f", math=".1f", forgotten=".1f")
+        rows.append([name, f"{runs[0]['parameters']:,.0f}", *cells])
+    columns = ["parameters", "seconds", "finance", "math", "forgotten"]
+    common.print_markdown([f"{args.adapt_steps} steps; {what}", *columns], rows)
 
 
 if __name__ == "__main__":

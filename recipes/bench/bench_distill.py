@@ -17,28 +17,27 @@ before any model is made (on an accelerator, the peak that the allocator saw).
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import common
 import torch
 from datasets import Dataset
-from rich.console import Console
-from rich.table import Table
 from transformers import Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 
+DEVICE = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 SIDES = ("GKD", "live", "live, CE", "cache", "SFT")
-# (side, reference): the aims at the default sizes
-AIMS = {("live", "GKD"): "speed >= 1.3, memory <= 0.35", ("cache", "SFT"): "speed >= 0.9"}
+# the aims at the default sizes
+AIMS = {"live": "speed / GKD >= 1.3, memory / GKD <= 0.35", "cache": "speed / SFT >= 0.9"}
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
+    common.add_timing_options(parser)
     add = parser.add_argument
     add("--vocab_size", type=int, default=151_936)
     add("--student", type=int, nargs=2, default=[256, 4], metavar=("WIDTH", "LAYERS"))
@@ -47,11 +46,8 @@ def parse() -> argparse.Namespace:
     add("--tokens", type=int, default=512, help="Tokens of a row.")
     add("--prompt_tokens", type=int, default=64)
     add("--steps", type=int, default=4, help="Training steps of a measurement; the first one warms up.")
-    add("--repeats", type=int, default=3, help="Measurements of each side.")
-    add("--k", type=int, default=32)
-    add("--threads", type=int, default=0, help="Threads of torch; 0: its default.")
+    add("--top_k", type=int, default=32)
     add("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    add("--json", type=Path, help="Write arguments and figures to this file.")
     add("--measure", choices=SIDES, help=argparse.SUPPRESS)
     add("--cache", help=argparse.SUPPRESS)
     add("--make_cache", action="store_true", help=argparse.SUPPRESS)
@@ -106,12 +102,10 @@ class Clock(TrainerCallback):
         self.started = 0.0
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.started = time.perf_counter()
+        self.started = common.now(DEVICE)
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        self.seconds.append(time.perf_counter() - self.started)
+        self.seconds.append(common.now(DEVICE) - self.started)
 
 
 def tokenizer() -> Any:
@@ -123,18 +117,12 @@ def tokenizer() -> Any:
 def make_cache(args: argparse.Namespace) -> None:
     from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher
 
-    settings = CacheSettings("teacher", "tokenizer", top_k=args.k, vocab_size=args.vocab_size)
+    settings = CacheSettings("teacher", "tokenizer", top_k=args.top_k, vocab_size=args.vocab_size)
     teacher = LiveTeacher(build(args.teacher, args, 1).eval(), args.vocab_size)
     builder = CacheBuilder(args.cache, {"train": rows(args)}, teacher, tokenizer(), settings, batch_size=args.batch)
     builder.start()
     builder.build()
     builder.finish()
-
-
-def peak_mb() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
@@ -146,7 +134,7 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
     from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
 
     data, clock, tok = rows(args), Clock(), tokenizer()
-    common: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "max_steps": args.steps,
         "per_device_train_batch_size": args.batch,
         "report_to": "none",
@@ -163,12 +151,12 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
     if cache is not None:
         data = cache.link(data, data["id"], "train", None)
     data = data.remove_columns("id")
-    before = peak_mb()
+    before = common.peak_mb(DEVICE)
     student = build(args.student, args, 0)
     with tempfile.TemporaryDirectory() as folder:
         shared: dict[str, Any] = {"train_dataset": data, "processing_class": tok, "callbacks": [clock]}
         if side == "SFT":
-            trainer: Any = CoTSFTTrainer(student, CoTSFTConfig(folder, **common), **shared)
+            trainer: Any = CoTSFTTrainer(student, CoTSFTConfig(folder, **settings), **shared)
         elif side == "GKD":
 
             def collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -182,19 +170,19 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
                     "prompt_attention_mask": torch.ones_like(prompts),
                 }
 
-            settings: Any = GKDConfig(folder, lmbda=0.0, beta=0.0, temperature=1.0, **common)
+            config: Any = GKDConfig(folder, lmbda=0.0, beta=0.0, temperature=1.0, **settings)
             teacher: Any = build(args.teacher, args, 1)
-            trainer = GKDTrainer(student, teacher, settings, data_collator=collate, **shared)
+            trainer = GKDTrainer(student, teacher, config, data_collator=collate, **shared)
         else:
             weights = {"live": (0.0, 1.0)}.get(side, (0.5, 0.5))
             source: Any = args.cache or LiveTeacher(build(args.teacher, args, 1).eval(), args.vocab_size)
-            settings = DistillKLConfig(folder, ce_weight=weights[0], kl_weight=weights[1], **common)
-            trainer = DistillKLTrainer(student, settings, teacher=source, **shared)
+            config = DistillKLConfig(folder, ce_weight=weights[0], kl_weight=weights[1], **settings)
+            trainer = DistillKLTrainer(student, config, teacher_model=source, **shared)
             if isinstance(source, LiveTeacher):
                 source.model.to(trainer.accelerator.device)
         trainer.train()
     step = statistics.median(clock.seconds[1:])
-    return {"tokens/s": args.batch * args.tokens / step, "peak MB": peak_mb() - before}
+    return {"tokens/s": args.batch * args.tokens / step, "peak MB": common.peak_mb(DEVICE) - before}
 
 
 def main() -> None:
@@ -207,39 +195,29 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure, args)))
         return
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in args.sides}
     with tempfile.TemporaryDirectory() as folder:
         if "cache" in args.sides:
             # in a process of its own, too: a peak counts what the parent held when it started the child
             subprocess.run([sys.executable, __file__, *sys.argv[1:], "--make_cache", "--cache", folder], check=True)
-        for _ in range(args.repeats):
-            for side in args.sides:
-                extra = ["--cache", folder] if side == "cache" else []
-                command = [sys.executable, __file__, *sys.argv[1:], "--measure", side, *extra]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                found[side].append(json.loads(done.stdout.strip().splitlines()[-1]))
-    medians = {
-        side: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for side, runs in found.items()
-    }
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    table = Table(
-        title=f"{args.batch} x {args.tokens} tokens, vocabulary {args.vocab_size}, {device}, "
-        f"{torch.get_num_threads()} thread(s), median of {args.repeats}",
-        title_justify="left",
-    )
-    for name in ("", "tokens/s", "peak MB", "speed / GKD", "memory / GKD", "speed / SFT", "aim"):
-        table.add_column(name, justify="right" if name else "left")
+        extra = {side: ["--cache", folder] if side == "cache" else [] for side in args.sides}
+        sides = {
+            side: partial(common.in_own_process, __file__, *sys.argv[1:], "--measure", side, *extra[side])
+            for side in args.sides
+        }
+        found = common.alternate(sides, args.repeats)
+    medians, cells_by_side = common.medians(found), []
     for side, values in medians.items():
         cells = [f"{values['tokens/s']:.0f}", f"{values['peak MB']:,.0f}"]
         for name, other in (("tokens/s", "GKD"), ("peak MB", "GKD"), ("tokens/s", "SFT")):
             cells.append(f"{values[name] / medians[other][name]:.2f}" if other in medians else "-")
-        table.add_row(side, *cells, next((aim for (ours, _), aim in AIMS.items() if ours == side), ""))
-    Console(width=120).print(table)
-    if args.json:
-        settings = {
-            name: value for name, value in vars(args).items() if name not in ("json", "measure", "cache", "make_cache")
-        }
-        args.json.write_text(json.dumps({"arguments": settings, "torch": torch.__version__, "figures": found}) + "\n")
+        cells_by_side.append([side, *cells, AIMS.get(side, "")])
+    title = (
+        f"{args.batch} x {args.tokens} tokens, vocabulary {args.vocab_size}, {DEVICE}, "
+        f"{torch.get_num_threads()} thread(s), median of {args.repeats}"
+    )
+    columns = ("side", "tokens/s", "peak MB", "speed / GKD", "memory / GKD", "speed / SFT", "aim")
+    common.print_table(title, columns, cells_by_side)
+    common.write_json(args.json, args, found, hidden=["measure", "cache", "make_cache"])
 
 
 if __name__ == "__main__":

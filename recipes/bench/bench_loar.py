@@ -8,13 +8,11 @@ machine hits all of them; the figures are medians. `window` is a sliding window 
 `copies` are the working groups' rows of the projections, which live as long as the cache of one row.
 """
 
-import argparse
-import json
-import statistics
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import common
 import torch
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
@@ -70,12 +68,10 @@ def measure(model: Any, ids: torch.Tensor, new_tokens: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
+    common.add_timing_options(parser, repeats=5)
     parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 4096, 8192, 16384])
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--new_tokens", type=int, default=48)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--output", type=Path, default=None, help="JSON with every single figure")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -87,20 +83,15 @@ def main() -> None:
     everything: dict[str, Any] = {}
     speeds = ["prefill s", "tokens/s", "cache MB", "copies MB"]
     columns = ["context", "way", *speeds, "prefill x", "decode x", "cache x", "with copies x"]
-    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for context in args.contexts:
         torch.manual_seed(1)
         ids = torch.randint(0, 4096, (1, context))
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
         for model in models.values():  # once without the clock
             measure(model, ids[:, :256], 2)
-        for _ in range(args.repeats):
-            for name, model in models.items():
-                found[name].append(measure(model, ids, args.new_tokens))
-        middle = {
-            name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
-        }
-        dense = middle["dense"]
+        sides = {name: partial(measure, model, ids, args.new_tokens) for name, model in models.items()}
+        found = common.alternate(sides, args.repeats)
+        middle = common.medians(found)
+        dense, rows = middle["dense"], []
         for name, row in middle.items():
             factors = (
                 dense["prefill"] / row["prefill"],
@@ -108,14 +99,12 @@ def main() -> None:
                 row["bytes"] / dense["bytes"],
                 (row["bytes"] + row["copies"]) / dense["bytes"],
             )
-            print(
-                f"| {context} | {name} | {row['prefill']:.2f} | {row['decode']:.1f} | {row['bytes'] / 2**20:.1f} | "
-                f"{row['copies'] / 2**20:.1f} | " + " | ".join(f"{factor:.2f}" for factor in factors) + " |",
-                flush=True,
-            )
+            sizes = (f"{row[key] / 2**20:.1f}" for key in ("bytes", "copies"))
+            cells = (f"{row['prefill']:.2f}", f"{row['decode']:.1f}", *sizes)
+            rows.append([context, name, *cells, *(f"{factor:.2f}" for factor in factors)])
+        common.print_markdown(columns, rows)
         everything[str(context)] = found
-    if args.output:
-        args.output.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+    common.write_json(args.json, args, everything)
 
 
 if __name__ == "__main__":

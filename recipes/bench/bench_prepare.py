@@ -7,18 +7,15 @@ search's signatures, not the texts, so the growth is a small part of the growth 
 processes, and tells a slow machine from a busy one; with several processes it includes starting them.
 """
 
-import argparse
 import json
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+import common
 
 
 def words(text: str) -> list[str]:
@@ -64,9 +61,7 @@ def write_traces(path: Path, records: int) -> float:
 def measure(source: Path, num_proc: int) -> dict[str, float]:
     """Prepare `source` in a process of its own: records/s and peak memory (MB, of the main process)."""
     with tempfile.TemporaryDirectory() as output:
-        command = [sys.executable, __file__, "--measure", str(source), output, str(num_proc)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+        return common.in_own_process(__file__, "--measure", source, output, num_proc)
 
 
 def measured(source: str, output: str, num_proc: str) -> None:
@@ -79,9 +74,9 @@ def measured(source: str, output: str, num_proc: str) -> None:
     start, start_cpu = time.perf_counter(), _cpu_seconds()
     report = prepare(source, output, num_proc=int(num_proc), progress=False)
     seconds, cpu = time.perf_counter() - start, _cpu_seconds() - start_cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     counts = report["counts"]
-    found = {"seconds": seconds, "cpu": cpu, "rate": counts["in"] / seconds, "peak": peak, "out": counts["out"]}
+    found = {"seconds": seconds, "cpu": cpu, "rate": counts["in"] / seconds, "out": counts["out"]}
+    found["peak"] = common.peak_mb()
     print(json.dumps(found))
 
 
@@ -92,13 +87,11 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
     parser.add_argument("--records", type=int, default=4000, help="N; memory is measured at N and 4N.")
     parser.add_argument("--num_proc", type=int, nargs="+", default=[1, 2], help="Numbers of processes to compare.")
     arguments = parser.parse_args()
-    table = Table(title="prepare on synthetic traces", title_justify="left")
-    for name in ("records", "MB", "procs", "seconds", "CPU s", "rec/s", "peak MB", "kept"):
-        table.add_column(name, justify="right")
+    rows = []
     sizes: dict[int, float] = {}
     peaks: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -110,12 +103,12 @@ def main() -> None:
                 peaks.setdefault(records, found["peak"])
                 figures = (found[name] for name in ("seconds", "cpu", "rate", "peak", "out"))
                 cells = (records, sizes[records], num_proc, *figures)
-                table.add_row(*(f"{cell:,.1f}" if isinstance(cell, float) else f"{cell:,}" for cell in cells))
-    console = Console()
-    console.print(table)
+                rows.append([f"{cell:,.1f}" if isinstance(cell, float) else f"{cell:,}" for cell in cells])
+    columns = ("records", "MB", "procs", "seconds", "CPU s", "rec/s", "peak MB", "kept")
+    common.print_table("prepare on synthetic traces", columns, rows)
     small, large = peaks
     grown, file_grown = peaks[large] - peaks[small], sizes[large] - sizes[small]
-    console.print(
+    print(
         f"{arguments.num_proc[0]} process(es): the file grew by {file_grown:.1f} MB, the peak by {grown:.1f} MB: "
         f"{grown * 1e6 / (large - small):,.0f} bytes a record, {grown / file_grown:.0%} of the text."
     )

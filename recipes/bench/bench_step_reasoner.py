@@ -14,21 +14,16 @@ the sides, and medians are compared.
 """
 
 import argparse
-import json
 import random
-import resource
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import common
 import torch
-from rich.console import Console
-from rich.table import Table
+from common import now
 from transformers import LogitsProcessor, LogitsProcessorList, Qwen2Config, Qwen2ForCausalLM
 
 from hf_reason.models import StepReasonerConfig, StepReasonerForCausalLM
@@ -41,7 +36,8 @@ AIMS |= {f"cache MB, batch {batch}": "<= 0.5" for batch in (1, 16)}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
+    common.add_timing_options(parser)
     add = parser.add_argument
     add(
         "--layers",
@@ -63,13 +59,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--decoder_window", type=int, default=0, help="Own tokens that the decoder keeps; 0: all of the chain.")
     add("--train_batch", type=int, default=4)
     add("--decode_batch", type=int, nargs="*", default=[1, 16])
-    add("--repeats", type=int, default=3, help="Measurements of each kind and side, after one to warm up.")
     add("--device", default="cpu")
     add("--dtype", default="float32", choices=["float32", "bfloat16"])
     add("--attention", default="sdpa", help="attn_implementation of both sides.")
-    add("--threads", type=int, default=0, help="Threads of torch; 0: its default.")
     add("--seed", type=int, default=0)
-    add("--json", type=Path, help="Write arguments and figures to this file.")
     add("--peak", choices=SIDES, help=argparse.SUPPRESS)  # what a memory process measures
     return parser.parse_args(arguments)
 
@@ -119,12 +112,6 @@ def random_ids(batch: int, args: argparse.Namespace) -> torch.Tensor:
         prompt = [rng.randrange(FIRST, args.vocab_size) for _ in range(args.prompt_tokens)]
         rows.append(prompt + chain[: args.chain_tokens])
     return torch.tensor(rows, device=args.device)
-
-
-def now(device: str) -> float:
-    if torch.device(device).type != "cpu":
-        torch.accelerator.synchronize()
-    return time.perf_counter()
 
 
 def trainer(model: Any, ids: torch.Tensor, args: argparse.Namespace) -> Callable[[], float]:
@@ -184,39 +171,19 @@ def decode(model: Any, ids: torch.Tensor, args: argparse.Namespace) -> dict[str,
     return {"speed": speed, "first": forced.first - start, "cache": held / 1e6}
 
 
-def alternate(measure: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[Any]]:
-    """Results of each side, measured in turn; the first of each side warms up and does not count."""
-    found: dict[str, list[Any]] = {side: [] for side in measure}
-    for _ in range(repeats + 1):
-        for side, function in measure.items():
-            found[side].append(function())
-    return {side: results[1:] for side, results in found.items()}
-
-
-def _peak_mb(device: str) -> float:
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (1e6 if sys.platform == "darwin" else 1e3)
-
-
 def measure_peak(side: str, args: argparse.Namespace) -> float:
     """MB that weights, optimizer and two training steps add to this process."""
-    before = _peak_mb(args.device)
+    before = common.peak_mb(args.device)
     step = trainer(build(side, args).train(), random_ids(args.train_batch, args), args)
     step()
     step()
-    return _peak_mb(args.device) - before
+    return common.peak_mb(args.device) - before
 
 
 def run(args: argparse.Namespace, command: list[str]) -> dict[str, dict[str, list[float]]]:
     """Every measurement: {name: {side: values}}."""
-    # first, since a process's peak counts what its parent held when it was started
-    peaks = {}
-    for side in SIDES:
-        child = [sys.executable, __file__, *command, "--peak", side]
-        done = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True)
-        peaks[side] = [float(done.stdout)]
+    # first, before anything is loaded
+    peaks = {side: [float(common.in_own_process(__file__, *command, "--peak", side))] for side in SIDES}
     figures: dict[str, dict[str, list[float]]] = {"train peak MB": peaks}
     models = {side: build(side, args) for side in SIDES}
     figures["parameters, M"] = {
@@ -224,13 +191,13 @@ def run(args: argparse.Namespace, command: list[str]) -> dict[str, dict[str, lis
     }
     for batch in args.decode_batch:
         ids = random_ids(batch, args)
-        found = alternate(
-            {side: partial(decode, model.eval(), ids, args) for side, model in models.items()}, args.repeats
-        )
+        decoders = {side: partial(decode, model.eval(), ids, args) for side, model in models.items()}
+        found = common.alternate(decoders, args.repeats, warm_up=1)
         for name, key in (("decode tok/s", "speed"), ("first token s", "first"), ("cache MB", "cache")):
             figures[f"{name}, batch {batch}"] = {side: [r[key] for r in rows] for side, rows in found.items()}
     ids = random_ids(args.train_batch, args)
-    seconds = alternate({side: trainer(model.train(), ids, args) for side, model in models.items()}, args.repeats)
+    trainers = {side: trainer(model.train(), ids, args) for side, model in models.items()}
+    seconds = common.alternate(trainers, args.repeats, warm_up=1)
     tokens = args.train_batch * args.chain_tokens
     figures["train tok/s"] = {side: [tokens / s for s in values] for side, values in seconds.items()}
     return figures
@@ -246,18 +213,14 @@ def main(command: list[str] | None = None) -> None:
         return
     figures = run(args, command)
     title = f"{'/'.join(map(str, args.layers))} against {sum(args.layers)} layers, {args.device}, {args.dtype}"
-    table = Table(title=f"{title}, {torch.get_num_threads()} thread(s)", title_justify="left")
-    for name in ("median of each", *SIDES, "ratio", "aim"):
-        table.add_column(name, justify="left" if name == "median of each" else "right")
+    rows = []
     for name, values in figures.items():
         plain, ours = (statistics.median(values[side]) for side in SIDES)
         cells = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in (plain, ours))
-        table.add_row(name, *cells, f"{ours / plain:.2f}", AIMS.get(name, ""))
-    Console().print(table)
-    if args.json:
-        settings = {name: value for name, value in vars(args).items() if name not in ("json", "peak")}
-        about = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        args.json.write_text(json.dumps({"arguments": settings, **about, "figures": figures}, indent=1) + "\n")
+        rows.append([name, *cells, f"{ours / plain:.2f}", AIMS.get(name, "")])
+    columns = ("median of each", *SIDES, "ratio", "aim")
+    common.print_table(f"{title}, {torch.get_num_threads()} thread(s)", columns, rows)
+    common.write_json(args.json, args, figures, hidden=["peak"])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ The part that trains needs trl, datasets and peft too; without them it is report
 import importlib.util
 import sys
 import tempfile
-import time
 from typing import Any
 
+import common
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -19,28 +19,56 @@ from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.text import encode, encode_prompt, render, train_tokenizer
 
 
-def records(count: int) -> list[dict]:
+def records(count: int) -> list[Any]:
     return [
         make_record(row["context"], row["steps"], row["answer"], domain="math")
         for row in generate_word_problems(count)
     ]
 
 
-def model_for(tokenizer) -> Qwen2ForCausalLM:
+def fields(tokenizer, width: int = 128, **more: Any) -> dict[str, Any]:
+    """Config fields that all models here have."""
+    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": width, "max_position_embeddings": 2048}
+    return {**special, **sizes, **more}
+
+
+def model_for(tokenizer) -> Any:
     torch.manual_seed(0)
     width, layers = (512, 8) if torch.accelerator.is_available() else (64, 2)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 2}
+    config = Qwen2Config(**fields(tokenizer, width, intermediate_size=3 * width, num_hidden_layers=layers, **heads))
     return Qwen2ForCausalLM(config)
+
+
+def left_padded(tokenizer, rows: list[Any], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask of the prompts, [rows, time]."""
+    from hf_reason.generation.batching import pad_left
+
+    ids, mask = pad_left([encode_prompt(row, tokenizer) for row in rows], tokenizer.pad_token_id)
+    return ids.to(device), mask.to(device)
+
+
+def generate(model: Any, tokenizer, ids: torch.Tensor, mask: torch.Tensor, count: int, **options: Any) -> torch.Tensor:
+    """Exactly `count` tokens for each row, greedily: [rows, count]."""
+    length = {"max_new_tokens": count, "min_new_tokens": count, "pad_token_id": tokenizer.pad_token_id}
+    return model.generate(ids, attention_mask=mask, do_sample=False, **length, **options)[:, ids.shape[1] :]
+
+
+def writes_alone(model: Any, tokenizer, ids: torch.Tensor, mask: torch.Tensor, count: int) -> bool:
+    """Whether the first row of a left-padded batch is written as it is alone."""
+    together = generate(model, tokenizer, ids, mask, count)[0]
+    own = ids[:1, int((mask[0] == 0).sum()) :]
+    alone = generate(model, tokenizer, own, torch.ones_like(own), count)[0]
+    return bool((alone == together).float().mean() > 0.9)
+
+
+def difference_on(device: torch.device, model: Any, ids: torch.Tensor) -> float:
+    """Largest difference of the logits between the CPU and the device, relative to the largest; moves the model."""
+    with torch.no_grad():
+        expected = model(ids).logits
+        found = model.to(device)(ids.to(device)).logits.cpu()
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def check_losses(device: torch.device) -> float:
@@ -96,104 +124,57 @@ def check_divergence(device: torch.device) -> float:
     return worst
 
 
-def check_generation(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
+def check_generation(device: torch.device, tokenizer, rows: list[Any]) -> tuple[float, bool]:
     """Tokens/s of batched generation in bf16, and whether a left-padded batch equals its rows."""
-    from hf_reason.generation.batching import pad_left
-
-    model: Any = model_for(tokenizer)
-    model = model.to(device, torch.bfloat16 if device.type != "cpu" else torch.float32).eval()
-    prompts = [encode_prompt(row, tokenizer) for row in rows]
-    ids, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))
-    options = {"max_new_tokens": 64, "min_new_tokens": 64, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-    model.generate(ids, attention_mask=mask, **options)
-    started = time.perf_counter()
-    output = model.generate(ids, attention_mask=mask, **options)[:, ids.shape[1] :].cpu()
-    seconds = time.perf_counter() - started
-    single = torch.tensor([prompts[0]], device=device)
-    alone = model.float().generate(single, attention_mask=torch.ones_like(single), **options)[0, single.shape[1] :]
-    batched = model.generate(ids, attention_mask=mask, **options)[0, ids.shape[1] :]
-    return output.numel() / seconds, bool((alone == batched).float().mean() > 0.9)
+    model = model_for(tokenizer).to(device, torch.bfloat16 if device.type != "cpu" else torch.float32).eval()
+    ids, mask = left_padded(tokenizer, rows, device)
+    generate(model, tokenizer, ids, mask, 64)
+    started = common.now(device)
+    output = generate(model, tokenizer, ids, mask, 64)
+    seconds = common.now(device) - started
+    return output.numel() / seconds, writes_alone(model.float(), tokenizer, ids, mask, 64)
 
 
-def check_step_reasoner(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
+def check_step_reasoner(device: torch.device, tokenizer, rows: list[Any]) -> tuple[float, bool]:
     """StepReasoner in float32: the largest difference of its logits between the device and the CPU, relative to the
     largest logit, and whether a left-padded batch writes the same with and without a cache."""
     from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
-    from hf_reason.generation.batching import pad_left
 
     torch.manual_seed(0)
-    config = StepReasonerConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_encoder_layers=2,
-        num_reasoner_layers=2,
-        num_decoder_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        plan_slots=2,
-        initializer_range=0.1,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    ).set_tokens(tokenizer, triggers=["="])
+    stacks = {f"num_{name}_layers": 2 for name in ("encoder", "reasoner", "decoder")}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    more: dict[str, Any] = {"intermediate_size": 256, "plan_slots": 2, "initializer_range": 0.1}
+    config = StepReasonerConfig(**fields(tokenizer, **stacks, **heads, **more)).set_tokens(tokenizer, triggers=["="])
     model = StepReasonerForCausalLM(config).eval()
-    ids = torch.tensor([encode(rows[0], tokenizer)["input_ids"]])
-    prompts = [encode_prompt(row, tokenizer) for row in rows[:8]]
-    batch, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))
-    options = {"max_new_tokens": 48, "min_new_tokens": 48, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-    with torch.no_grad():
-        expected = model(ids).logits
-        found = model.to(device)(ids.to(device)).logits.cpu()
-    cached = model.generate(batch, attention_mask=mask, **options)
-    plain = model.generate(batch, attention_mask=mask, use_cache=False, **options)
-    same = bool((cached == plain).float().mean() > 0.9)
-    return float((found - expected).abs().max() / expected.abs().max()), same
+    difference = difference_on(device, model, torch.tensor([encode(rows[0], tokenizer)["input_ids"]]))
+    batch = left_padded(tokenizer, rows[:8], device)
+    cached, plain = (generate(model, tokenizer, *batch, 48, use_cache=use) for use in (True, False))
+    return difference, bool((cached == plain).float().mean() > 0.9)
 
 
-def check_loar(device: torch.device, tokenizer, rows: list[dict]) -> tuple[float, bool]:
+def check_loar(device: torch.device, tokenizer, rows: list[Any]) -> tuple[float, bool]:
     """LoAR in float32: the largest difference of its logits between the device and the CPU, relative to the largest
     logit, and whether a left-padded batch writes what its rows write alone."""
     from hf_reason import LoARConfig, apply_loar
-    from hf_reason.generation.batching import pad_left
 
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        initializer_range=0.1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model: Any = Qwen2ForCausalLM(config).eval()
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
+    more: dict[str, Any] = {"intermediate_size": 256, "num_hidden_layers": 4, "initializer_range": 0.1}
+    model: Any = Qwen2ForCausalLM(Qwen2Config(**fields(tokenizer, **heads, **more))).eval()
     loar = apply_loar(model, LoARConfig(budget=0.5, sliding_window=16).set_prompt_end(tokenizer))
     for name, parameter in loar.named_parameters():
         torch.nn.init.normal_(parameter, std=12.0 if name.endswith("weight") and "routers" in name else 1.0)
-    ids = torch.tensor([encode(rows[0], tokenizer)["input_ids"]])
-    prompts = [encode_prompt(row, tokenizer) for row in rows[:8]]
-    batch, mask = (x.to(device) for x in pad_left(prompts, tokenizer.pad_token_id))
-    options = {"max_new_tokens": 48, "min_new_tokens": 48, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-    with torch.no_grad():
-        expected = model(ids).logits
-        found = model.to(device)(ids.to(device)).logits.cpu()
-    together = model.generate(batch, attention_mask=mask, **options)[0, batch.shape[1] :]
-    single = torch.tensor([prompts[0]], device=device)
-    alone = model.generate(single, attention_mask=torch.ones_like(single), **options)[0, single.shape[1] :]
-    same = bool((together == alone).float().mean() > 0.9)
-    return float((found - expected).abs().max() / expected.abs().max()), same
+    difference = difference_on(device, model, torch.tensor([encode(rows[0], tokenizer)["input_ids"]]))
+    return difference, writes_alone(model, tokenizer, *left_padded(tokenizer, rows[:8], device), 48)
 
 
-def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[str, float]:
+def check_training(device: torch.device, tokenizer, rows: list[Any]) -> dict[str, float]:
     """Sixty steps of CoTSFTTrainer, weighted, smoothed and packed: the loss must fall."""
     from datasets import Dataset
 
     from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
+    data = Dataset.from_list(rows)
     with tempfile.TemporaryDirectory() as folder:
         args = CoTSFTConfig(
             folder,
@@ -211,10 +192,10 @@ def check_training(device: torch.device, tokenizer, rows: list[dict]) -> dict[st
             gradient_checkpointing=False,
             disable_tqdm=True,
         )
-        trainer = CoTSFTTrainer(model_for(tokenizer), args, Dataset.from_list(rows), processing_class=tokenizer)
-        started = time.perf_counter()
+        trainer = CoTSFTTrainer(model_for(tokenizer), args, train_dataset=data, processing_class=tokenizer)
+        started = common.now(device)
         trainer.train()
-        seconds = time.perf_counter() - started
+        seconds = common.now(device) - started
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         tokens = trainer.state.log_history[-2]["num_tokens"]
     return {"first loss": losses[0], "last loss": losses[-1], "tokens/s": tokens / seconds}
@@ -252,7 +233,7 @@ def main() -> int:
         print("training:", ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         failed += [] if figures["last loss"] < 0.7 * figures["first loss"] else ["training"]
     if device.type == "cuda":
-        print(f"peak memory: {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")
+        print(f"peak memory: {common.peak_mb(device):.0f} MB")
     print("FAILED: " + ", ".join(failed) if failed else "passed")
     return bool(failed)
 

@@ -17,7 +17,8 @@ _TINY = shlex.split(
 
 
 @pytest.fixture
-def bench():
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(_PATH.parent)  # as for a script
     spec = importlib.util.spec_from_file_location("bench_step_reasoner", _PATH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
