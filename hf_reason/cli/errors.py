@@ -20,7 +20,7 @@ from pathlib import Path
 
 DONE, UNUSABLE, REFUSED, INTERRUPTED = 0, 2, 3, 130
 # How long another process of a launch leaves the word to the first, which most often has the same to say.
-_PATIENCE = 3.0
+_PATIENCE = 15.0
 
 _interrupt_message: Callable[[], str] | None = None
 
@@ -87,8 +87,14 @@ def _told(error: BaseException) -> int | None:
         return None
     if not _is_first():
         time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
-    print(f"Error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    print(f"Error: {_line(error)}", file=sys.stderr, flush=True)
     return REFUSED if type(error).__name__ == "ForgettingError" else UNUSABLE
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return " ".join(str(error).split())
 
 
 def leave_together(code: int) -> None:
@@ -96,15 +102,19 @@ def leave_together(code: int) -> None:
 
     While an interpreter is torn down, gloo's threads may still free tensors, which aborts it (exit code -6) after all
     the work is done, and the launcher calls the run failed. Leaving the process group is not enough: what holds on to
-    it may live longer.
+    it may live longer. A process that failed leaves without a word to the others, which may wait for it forever.
     """
     distributed = sys.modules.get("torch.distributed")  # not imported here: some commands need no torch
-    if code == DONE and distributed is not None and distributed.is_available() and distributed.is_initialized():
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return
+    if code == DONE:
         distributed.destroy_process_group()
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    elif distributed.get_world_size() == 1:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def silence_import_noise() -> None:

@@ -5,6 +5,7 @@ A test holds what is read here against `dataclasses.fields()` of the imported cl
 
 import ast
 import functools
+import importlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ _FOREIGN = {
     ("trl", "ModelConfig"): "trl.trainer.model_config",
     ("transformers", "TrainingArguments"): "transformers.training_args",
 }
+# Modules that may be imported for a constant that is computed: they need none of the libraries.
+_LIGHT = "hf_reason.data."
 
 
 class _NotConstant(Exception):
@@ -172,7 +175,12 @@ class _Module:
                         items.append(self.value(item))
                 return items if isinstance(node, ast.List) else tuple(items)
             case ast.Name() if node.id in self.constants:
-                return self.value(self.constants[node.id])
+                try:
+                    return self.value(self.constants[node.id])
+                except _NotConstant:
+                    if not self.name.startswith(_LIGHT):
+                        raise
+                    return getattr(importlib.import_module(self.name), node.id)
             case ast.Name() if node.id in self.imported:
                 origin, name = self.imported[node.id]
                 if not origin.startswith("hf_reason"):

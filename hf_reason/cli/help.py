@@ -29,7 +29,7 @@ def overview() -> str:
 
 def command_help(command: Command, everything: bool = False) -> str:
     """`--help` of a command; with `everything`, `--help_all`."""
-    width = min(max(shutil.get_terminal_size((120, 24)).columns, 100), 140) - 1
+    width = min(max(shutil.get_terminal_size((120, 24)).columns, 110), 140) - 1
     sections = command.sections()
     shown = {view.name for views in sections.values() for view in views}
     rest = [view for name, view in command.fields().items() if name not in shown]
@@ -55,8 +55,10 @@ def _other(hidden: int, everything: bool) -> list[tuple[str, str]]:
 
 def _row(view: FieldView) -> tuple[str, str]:
     text = " ".join(view.help.replace("%%", "%").split())
-    if not view.owner.startswith("hf_reason") or view.name in _SHORT:
-        text = _SHORT.get(view.name) or _first_sentence(text)
+    if not view.owner.startswith("hf_reason"):
+        text = _first_sentence(text)
+    if not view.owner.startswith(("hf_reason.cli", "hf_reason.data")):
+        text = _SHORT.get(view.name, text)
     choices = None if view.choices is None else ", ".join(map(str, view.choices))
     if choices and not all(str(choice) in text for choice in view.choices or ()):
         text = f"{text.rstrip('.')}: {choices}."

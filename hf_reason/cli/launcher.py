@@ -88,9 +88,9 @@ def _torchrun(wanted: Launch, count: int) -> None:
 
 
 def _here(wanted: Launch) -> int:
-    import importlib
+    from .main import module_of
 
-    return importlib.import_module(wanted.command.module).main(wanted.words) or 0
+    return module_of(wanted.command).main(wanted.words) or 0
 
 
 def _waited(start: Any) -> int:

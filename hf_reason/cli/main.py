@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import errors
 from .commands import COMMANDS, Command
@@ -82,4 +83,9 @@ def _start(command: Command, words: list[str]) -> int | None:
             from .launcher import launch
 
             return launch(wanted)
-    return importlib.import_module(command.module).main(words)
+    return module_of(command).main(words)
+
+
+def module_of(command: Command) -> Any:
+    """The module of a command, with its `main(argv)`; imports the libraries that it needs."""
+    return importlib.import_module(command.module)

@@ -61,6 +61,8 @@ class CommandParser(TrlParser):
         plain.metadata = {name: field.metadata[name] for name in _PASSED_ON if name in field.metadata}  # type: ignore[assignment]
         if get_origin(field.type) is tuple:
             plain.type = list[get_args(field.type)[0]]  # type: ignore[misc]
+            if field.default is not dataclasses.MISSING:
+                plain.default, plain.default_factory = dataclasses.MISSING, lambda: field.default
         TrlParser._parse_dataclass_field(parser, plain)
 
     def error(self, message: str) -> Any:
@@ -69,6 +71,9 @@ class CommandParser(TrlParser):
     @property
     def names(self) -> list[str]:
         return sorted({action.dest for action in self._actions} | {"config"})
+
+    def knows(self, word: str) -> bool:
+        return word.split("=", 1)[0] in self._option_string_actions
 
     def names_in(self, argv: Iterable[str]) -> set[str]:
         """The arguments that a command line sets."""
@@ -106,7 +111,7 @@ class CommandParser(TrlParser):
         if unknown and launches:
             unknown = [name for name in unknown if name not in launch_options()]
         if unknown:
-            raise ConfigError(f"{path}: {explain_unknown(unknown[0], self.names, renamed, dashes='')}")
+            raise ConfigError(f"{path}: {explain_unknown(unknown[0], _known(self, launches), renamed, dashes='')}")
         settings = {name: value for name, value in settings.items() if name in self.hints}
         try:
             values = {
@@ -180,9 +185,12 @@ def parse_known(
     renamed = renamed_of(classes)
     launches = command in COMMANDS and COMMANDS[command].launches
     given = set() if path is None else parser.apply_config(path, renamed, launches)
-    namespace, extra = parser.parse_known_args(words)
+    # before argparse, which would rather say that the renamed argument is missing
+    extra = [word for word in words if word.startswith("--") and not parser.knows(word)]
+    if not extra or not strict:
+        namespace, extra = parser.parse_known_args(words)
     if extra and strict:
-        raise UsageError(_about(extra, [*parser.names, *(("num_processes",) if launches else ())], renamed))
+        raise UsageError(_about(extra, _known(parser, launches), renamed))
     given |= parser.names_in(words)
     values = vars(namespace)
     _imply_peft(command, given, values)
@@ -202,6 +210,10 @@ def _config_of(words: list[str]) -> tuple[str | None, list[str]]:
                 raise UsageError("--config needs a value: the path of a YAML file.")
             return words[position + 1], words[:position] + words[position + 2 :]
     return None, words
+
+
+def _known(parser: CommandParser, launches: bool) -> list[str]:
+    return [*parser.names, *(("num_processes", "accelerate_config", "config_file") if launches else ())]
 
 
 def _about(unknown: Sequence[str], known: Sequence[str], renamed: Mapping[str, str]) -> str:
