@@ -2,7 +2,7 @@
 
 from hf_reason._lazy import lazy_exports
 
-# Not lazy: the function shares its name with its module, and importing the module would hide it.
+# Not lazy: function and module have the same name, and importing the module would hide the function.
 from .render import Parsed, build_prompt, parse, render, template_hash
 
 _lazy_getattr, _, _lazy_names = lazy_exports(

@@ -35,13 +35,15 @@ def check_instructions(instructions: Mapping[str, Any], where: str = "instructio
         where: For the message: the file, say.
 
     Raises:
-        ValueError: for an unknown domain, a template that is no text, or a field that a record does not have.
+        ValueError: for an unknown domain, a template that is not text, or a field that a record does not have.
     """
     for domain, template in instructions.items():
         if domain not in (*DOMAINS, FALLBACK):
             raise ValueError(f"{where}: there is no domain {domain!r}. Domains are {', '.join(DOMAINS)}, {FALLBACK}.")
         if not isinstance(template, str):
-            raise ValueError(f"{where}: the template of {domain} is {type(template).__name__}, not text. Quote it.")
+            raise ValueError(
+                f"{where}: the template of {domain} is {type(template).__name__}, not text. Put it in quotes."
+            )
         try:
             unknown = template_fields(template) - set(FIELDS)
         except ValueError as error:
@@ -58,10 +60,10 @@ def load_instructions(source: str | os.PathLike[str] | None) -> dict[str, str]:
     """The templates that a recipe's `instructions` names.
 
     Args:
-        source: `None`: none; `"default"`: the built-in ones; or a YAML file, domain -> template.
+        source: `None` for no templates, `"default"` for the built-in ones, or a YAML file, domain -> template.
 
     Raises:
-        ValueError: if the file is missing or is no such YAML.
+        ValueError: if the file is missing, or is not such a YAML.
     """
     if source is None:
         return {}
@@ -71,25 +73,25 @@ def load_instructions(source: str | os.PathLike[str] | None) -> dict[str, str]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
-        raise ValueError(f"{path} holds {type(loaded).__name__}, not domain: template.")
+        raise ValueError(f"{path} must have lines 'domain: template', but it is {type(loaded).__name__}.")
     return check_instructions(loaded, str(path))
 
 
 def save_instructions(folder: str | os.PathLike[str], instructions: Mapping[str, str]) -> None:
-    """Write the templates beside a model, so that evaluation and serving prompt it as training did.
+    """Write the templates into a model's folder, so that evaluation and serving prompt it as training did.
 
-    Of several processes the first writes.
+    Only the first of several processes writes.
     """
     if not is_first_process():
         return
     text = yaml.safe_dump(dict(instructions), allow_unicode=True, sort_keys=False)
-    write_atomically(Path(folder, INSTRUCTIONS_FILE), text.encode("utf-8"))
+    write_atomically(Path(folder, INSTRUCTIONS_FILE), text)
 
 
 def saved_instructions(model: str) -> dict[str, str]:
-    """The templates beside a model, in its folder or on the Hub; none if there are none."""
+    """The templates saved with a model, in its folder or on the Hub; empty if there are none."""
     from transformers.utils import cached_file
 
     if os.path.isdir(model):

@@ -33,9 +33,9 @@ def split_encoded(
     Every piece has the whole prompt, the opening of the thought (if the prompt has not written it) and as many whole
     consecutive steps as fit. A piece that does not begin with the first step has the `overlap_steps` steps before it
     as context: no targets, so that every token of the completion is a target of exactly one piece. Steps keep their
-    numbers, in the text and in `step_ids`. The last step is never parted from `</think>`, the answer and the
-    end-of-turn token, which only the last piece has. Nothing is tokenised anew: the targets of all pieces, one behind
-    the other, are those of the whole example.
+    numbers, in the text and in `step_ids`. The last step is never separated from `</think>`, the answer and
+    the end-of-turn token, which only the last piece has. Nothing is tokenised again: the targets of all pieces, one
+    after the other, are those of the whole example.
 
     Args:
         example: What `encode` returns; one that fits comes back as it is.

@@ -6,12 +6,13 @@ of reasoning models delete or move the thought of an assistant turn. A tokenizer
 plain form "问题:...\\n回答:".
 """
 
-import hashlib
 import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from hf_reason._files import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +28,7 @@ _ESCAPED_TAG = re.compile(r"<\\(\\*)(/?think>)")
 
 @dataclass(frozen=True)
 class Parsed:
-    """A completion taken apart.
+    """The parts of a completion.
 
     Attributes:
         steps: The steps without their labels. A thought without labels is one step.
@@ -117,8 +118,8 @@ def opened_by_prompt(prompt: str) -> str:
 def completion_pieces(record: Mapping[str, Any], prompt: str) -> list[tuple[str, int]]:
     """The completion as consecutive `(text, step id)` pieces; joined they are the completion.
 
-    Step ids run from 1 to n for the n steps; n + 1 is the answer. The opening tag goes with the first step,
-    the closing one with the last. What the prompt has opened already is not written again.
+    Step ids run from 1 to n for the n steps; n + 1 is the answer. The opening tag belongs to the first step,
+    the closing one to the last. What the prompt has opened already is not written again.
     """
     steps, answer = list(record.get("steps") or ()), _escape(record["answer"])
     opened = opened_by_prompt(prompt)
@@ -150,14 +151,14 @@ def render(
 ) -> dict[str, str]:
     """A record as `{"prompt", "completion"}`. A record without steps is rendered in the non-thinking mode.
 
-    The completion does not hold the end-of-turn token; `encode` adds its id.
+    The completion does not include the end-of-turn token; `encode` adds its id.
     """
     prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record.get("steps")))
     return {"prompt": prompt, "completion": "".join(text for text, _ in completion_pieces(record, prompt))}
 
 
 def parse(text: str) -> Parsed:
-    """Take a completion apart; the inverse of `render`'s completion.
+    """The steps and the answer of a completion; the inverse of `render`'s completion.
 
     Accepts a thought with or without its opening tag (models whose prompt ends in `<think>` write none), and a
     completion that was cut before `</think>` (`closed=False`, no answer). Text with neither tag nor step label is
@@ -222,4 +223,4 @@ def template_hash(tokenizer: "PreTrainedTokenizerBase | None", instructions: Map
     """Hash (12 hex digits) of everything that shapes a prompt; two runs with the same hash prompt alike."""
     probe = {"context": "{context}", "task": "{task}", "steps": ["a", "b"], "answer": "c", "domain": ""}
     parts = list(render(probe, tokenizer).values()) + [f"{k}={v}" for k, v in sorted((instructions or {}).items())]
-    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=6).hexdigest()
+    return digest("\x1f".join(parts), size=6)

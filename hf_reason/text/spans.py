@@ -109,7 +109,7 @@ _SAMPLE = {
 
 
 def check_round_trip(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Send a two-step sample through the tokenizer and back; refuse a template or vocabulary that loses it.
+    """Send a two-step sample through the tokenizer and back; refuse a template or vocabulary that loses parts of it.
 
     Raises:
         ValueError: if the problem is missing from the prompt, if the thought, its tags or the answer do not come

@@ -24,7 +24,7 @@ _TAGS = ("<think>", "</think>")
 def train_tokenizer(texts: Iterable[str], vocab_size: int, model_max_length: int = 4096) -> "Qwen2Tokenizer":
     """Train a byte-level BPE tokenizer with a chat template on `texts`.
 
-    It is a `Qwen2Tokenizer`, with Qwen2's rules of what may share a token (every digit stands alone): for several
+    It is a `Qwen2Tokenizer`, with Qwen2's rules of what may be in one token (every digit stands alone): for several
     model types `AutoTokenizer` builds that class whatever was saved, and other rules would change the tokens of a
     reloaded model without a word. Bytes are the base alphabet, so every text comes back as it was.
 

@@ -57,8 +57,8 @@ def ensure_pad_token(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Give the tokenizer a padding token that ends nothing; `True` if a token had to be added.
 
     A pad that equals the EOS or the end of turn is masked out with the padding, and the model never learns
-    to stop. A spare token of the vocabulary is taken where there is one, else `<|pad|>` is added; then the caller
-    must see that the embeddings are large enough (`fit_embeddings`).
+    to stop. A spare token of the vocabulary is used where there is one, else `<|pad|>` is added; then the caller
+    must make sure that the embeddings are large enough (`fit_embeddings`).
     """
     ends = {tokenizer.eos_token_id, end_token_id(tokenizer)}
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:

@@ -9,7 +9,7 @@ _PROBE = "问题:小明有12个苹果,又买来3.5千克。So f(x) = 2x^2 + 1\n\
 _INSTEAD = (
     "Distillation compares the two distributions id by id and needs one vocabulary. Use a teacher of the student's "
     "own family, or train the student on text that the teacher writes (sequence-level distillation: its traces "
-    "through recipes/prepare_data.py and recipes/sft_cot.py), or align the two vocabularies by text with TRL's GOLD "
+    "through hf-reason prepare and hf-reason sft), or align the two vocabularies by text with TRL's GOLD "
     "(trl.experimental.gold)."
 )
 
@@ -17,7 +17,7 @@ _INSTEAD = (
 def shared_vocabulary(student: "PreTrainedTokenizerBase", teacher: "PreTrainedTokenizerBase", *rows: int) -> int:
     """The number of ids that mean the same to both tokenizers, and exist in every head.
 
-    Heads are often padded beyond the tokenizer (151,936 rows here, 152,064 there for one Qwen vocabulary); the ids
+    Heads are often padded beyond the tokenizer (151,936 or 152,064 rows for one Qwen vocabulary); the ids
     up to the tokenizers' last one are shared, the padding is not. A pad token that one side has appended does not
     count: it is never read and never predicted.
 
@@ -69,6 +69,7 @@ def _difference(ours: dict[str, int], theirs: dict[str, int]) -> str:
         f"id {number} is {names[0].get(number)!r} to the student and {names[1].get(number)!r} to the teacher"
         for number in ids[:3]
     )
-    share = len(ids) / max(len(ours), len(theirs))
-    what = "only some (special) ids differ, the most dangerous case" if share < 0.01 else "they are different ones"
+    fraction = len(ids) / max(len(ours), len(theirs))
+    few = "only some (special) ids differ, the most dangerous case"
+    what = few if fraction < 0.01 else "they are different ones"
     return f"{len(ids)} of {max(len(ours), len(theirs))} ids differ ({shown}); {what}."

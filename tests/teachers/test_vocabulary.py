@@ -46,7 +46,7 @@ def test_the_same_ids_with_another_meaning_are_refused(tokenizer):
         shared_vocabulary(tokenizer, other)
     message = str(caught.value)
     assert "2 of" in message and "'<think>'" in message and "'<reason>'" in message
-    assert "only some (special) ids" in message and "GOLD" in message and "sft_cot" in message
+    assert "only some (special) ids" in message and "GOLD" in message and "hf-reason sft" in message
 
 
 def test_another_tokenizer_is_refused(tokenizer):

@@ -50,8 +50,8 @@ def test_training_and_evaluation_prompt_alike_and_the_hash_tells(tokenizer, reco
         ("finance: '分析{context'", "template of finance"),
         ("magic: x", "no domain 'magic'"),
         ("finance: 3", "not text"),
-        ("- finance", "holds list"),
-        ("finance: [", "no YAML"),
+        ("- finance", "is list"),
+        ("finance: [", "not YAML"),
     ],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path, text, message):
@@ -82,14 +82,20 @@ def test_a_trained_model_carries_its_templates(tmp_path, tiny_model, tokenizer, 
         gradient_checkpointing=False,
     )
     data = Dataset.from_list(records)
-    trainer = CoTSFTTrainer(copy.deepcopy(tiny_model), args, data, processing_class=tokenizer, instructions=mine)
+    trainer = CoTSFTTrainer(
+        copy.deepcopy(tiny_model), args, train_dataset=data, processing_class=tokenizer, instructions=mine
+    )
     assert "作为数学老师," in tokenizer.decode(trainer.train_dataset[0]["input_ids"])
     trainer.train()
     trainer.save_model()
     assert saved_instructions(str(tmp_path)) == saved_instructions(str(tmp_path / "checkpoint-1")) == mine
     with pytest.raises(ValueError, match="has the field steps"):
         CoTSFTTrainer(
-            copy.deepcopy(tiny_model), args, data, processing_class=tokenizer, instructions={"math": "{steps}"}
+            copy.deepcopy(tiny_model),
+            args,
+            train_dataset=data,
+            processing_class=tokenizer,
+            instructions={"math": "{steps}"},
         )
 
 
