@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.data.record import DOMAINS
-
-from .result import EvaluationResult, GroupResult, LengthHistogram, ReasoningLength
+from .result import EvaluationResult, GroupResult, LengthHistogram, ReasoningLength, domain_order
 from .scoring import mean
 
 if TYPE_CHECKING:
@@ -61,6 +59,9 @@ class Summary:
         for name, metric in self.metrics.items():
             found |= metric.aggregate([output.scores[name] for output in outputs])
         lengths = {name: found[name] for name in ("mean_tokens", "median_tokens", "p95_tokens", "mean_steps")}
+        records = {output.record for output in outputs}
+        # A verdict is None where the record has no answer.
+        scored = {record for record, verdict in (o.scores["answer_accuracy"] for o in outputs) if verdict is not None}
         return {
             "answer_accuracy": found["answer_accuracy"],
             "answer_accuracy_ci": found["answer_accuracy_ci"],
@@ -72,7 +73,8 @@ class Summary:
             "close_rate": found["close_rate"],
             "repeat_rate": found["repeat_rate"],
             "language_ratio": mean(output.chinese for output in outputs),
-            "num_records": len({output.record for output in outputs}),
+            "num_records": len(records),
+            "num_scored": len(scored) if len(scored) < len(records) else None,
         }
 
     def by(self, outputs: Sequence[ScoredOutput], key: Callable[[ScoredOutput], str]) -> dict[str, GroupResult]:
@@ -91,8 +93,7 @@ class Summary:
         """
         figures = self.figures(outputs)
         figures["reasoning_length"].histogram = length_histogram(outputs)
-        order = {domain: place for place, domain in enumerate(DOMAINS)}
-        by_domain = sorted(outputs, key=lambda output: (order.get(output.domain, len(order)), output.domain))
+        by_domain = sorted(outputs, key=lambda output: domain_order(output.domain))
         by_steps = sorted(outputs, key=lambda output: output.reference_steps)
         return EvaluationResult(
             **figures,

@@ -49,7 +49,7 @@ def _accuracy_plot(models: Models, group: str, label: str) -> bytes:
         for number, name in enumerate(names):
             figures, x = groups.get(name), number + (place - (len(models) - 1) / 2) * width
             if figures is None or figures.answer_accuracy is None:
-                axes.text(x, 1, "-", ha="center")
+                axes.text(x, 0.5, "-", ha="center", fontsize=14)
                 continue
             at.append(x)
             values.append(100 * figures.answer_accuracy)
@@ -64,7 +64,9 @@ def _accuracy_plot(models: Models, group: str, label: str) -> bytes:
         for name in names
     ]
     axes.set_xticks(range(len(names)), [f"{name}\nn={count}" for name, count in zip(names, counts, strict=True)])
-    axes.set(xlabel=label, ylabel="answer accuracy (%), 95% interval", ylim=(0, 105))
+    # Bars fill the plot by themselves; a "-" at the edge would not.
+    edges = (-0.6, len(names) - 0.4)
+    axes.set(xlabel=label, ylabel="answer accuracy (%), 95% interval", ylim=(0, 105), xlim=edges)
     if len(models) > 1:
         _legend(axes)
     return _png(figure)
@@ -81,9 +83,11 @@ def _length_plot(models: Models) -> bytes:
     Each model has its own bins, so histograms of several could not be compared.
     """
     figure, axes = _new_axes()
-    for place, (model, results) in enumerate(models.items()):
-        histogram = results.reasoning_length.histogram
-        if histogram is None:  # a result put together by hand, or a mean of several
+    # None for a result put together by hand, or a mean of several.
+    histograms = {model: results.reasoning_length.histogram for model, results in models.items()}
+    longest = max((histogram.edges[-1] for histogram in histograms.values() if histogram), default=1)
+    for place, (model, histogram) in enumerate(histograms.items()):
+        if histogram is None:
             continue
         edges, closed, open_ = histogram.edges, histogram.closed, histogram.open
         if len(models) == 1:
@@ -95,7 +99,14 @@ def _length_plot(models: Models) -> bytes:
         else:
             total = sum(closed) + sum(open_) or 1
             done = [100 * count / total for count in itertools.accumulate(closed, initial=0)]
-            axes.plot(edges, done, label=_label(model, place), color=_COLOURS[place % len(_COLOURS)], linewidth=2)
+            # Nothing more is done by the longest output of the other models.
+            axes.plot(
+                [*edges, longest],
+                [*done, done[-1]],
+                label=_label(model, place),
+                color=_COLOURS[place % len(_COLOURS)],
+                linewidth=2,
+            )
             axes.set(ylabel="outputs with a closed thought (%)", ylim=(0, 105))
     axes.set(xlabel="reasoning length (tokens until the answer)", xlim=(0, None))
     if axes.get_legend_handles_labels()[0]:

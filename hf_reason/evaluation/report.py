@@ -72,22 +72,22 @@ def cell(figures: GroupResult | None, row: Row, base: GroupResult | None = None)
     return text if before is None else f"{text} ({scale * (value - before):+.{digits}f})"
 
 
-def missing_figures(models: Mapping[str, EvaluationResult]) -> list[str]:
-    """A sentence for each figure that a model lacks: which and why.
-
-    What was not asked for (distractors) or does not apply (Chinese where nobody asked in Chinese) is no lack.
-    """
+def lacks(models: Mapping[str, EvaluationResult]) -> list[str]:
+    """A sentence for each figure that a model lacks, or has only for some of the records: why."""
     lines = []
     for row in ROWS:
-        lacking: dict[str, list[str]] = {}
+        reasons: dict[str, list[str]] = {}
         for name, single in models.items():
-            reason = single.why_missing(row.path) if "." not in row.path else None
-            if reason:
-                lacking.setdefault(reason, []).append(name)
-        for reason, names in lacking.items():
-            where = "" if len(names) == len(models) else f" ({', '.join(names)})"
-            lines.append(f"No {row.label.strip()}{where}: {reason}.")
+            if (reason := _lack(single, row)) and not row.label.startswith(" "):
+                reasons.setdefault(reason, []).append(name)
+        for reason, names in reasons.items():
+            where = "" if len(names) == len(models) else f" of {', '.join(names)}"
+            lines.append(f"Note on {row.label}{where}: {reason}.")
     return lines
+
+
+def _lack(figures: EvaluationResult, row: Row) -> str | None:
+    return None if "." in row.path else figures.lack(row.path)
 
 
 def overview_rows(
@@ -98,8 +98,7 @@ def overview_rows(
     return [
         (row, cells)
         for row, cells in rows
-        if any(text != "-" for text in cells)
-        or ("." not in row.path and any(single.why_missing(row.path) for single in models.values()))
+        if any(text != "-" for text in cells) or any(_lack(single, row) for single in models.values())
     ]
 
 
@@ -151,7 +150,7 @@ def format_table(results: Results, baseline: str | Results | None = None, width:
     console = Console(file=stream, width=width or 1000, color_system=None, force_terminal=False)
     for table in tables:
         console.print(table)
-    return "\n".join([*(line.rstrip() for line in stream.getvalue().splitlines()), *missing_figures(models)])
+    return "\n".join([*(line.rstrip() for line in stream.getvalue().splitlines()), *lacks(models)])
 
 
 def most_records(found: Sequence[GroupResult | None]) -> int:

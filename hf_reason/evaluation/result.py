@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from hf_reason.data.record import DOMAINS
+
 _T = TypeVar("_T", bound="Figures")
 
 # A field that is left out of the dictionary, and of the file, while it is None.
@@ -95,7 +97,7 @@ class ReasoningLength(Figures):
 
 @dataclass(eq=False)
 class GroupResult(Figures):
-    """The figures of a group of records; `None` stands where nothing can be said (see `why_missing`).
+    """The figures of a group of records; `None` stands where nothing can be said (`EvaluationResult.lack` tells why).
 
     Attributes:
         answer_accuracy: Fraction of right answers: mean over the samples of a record, then over the records.
@@ -109,6 +111,7 @@ class GroupResult(Figures):
         repeat_rate: Fraction of the outputs that loop.
         language_ratio: Mean fraction of Chinese characters in the outputs to Chinese problems.
         num_records: Number of records.
+        num_scored: How many of them have an answer to compare with; only there where some have none.
     """
 
     answer_accuracy: float | None = None
@@ -122,6 +125,7 @@ class GroupResult(Figures):
     repeat_rate: float | None = None
     language_ratio: float | None = None
     num_records: int = 0
+    num_scored: int | None = field(default=None, metadata=_OPTIONAL)
 
     @classmethod
     def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:
@@ -177,8 +181,17 @@ class EvaluationResult(GroupResult):
         }
         return super().from_dict({**data, **groups})
 
-    def why_missing(self, name: str) -> str | None:
-        """Why a figure is `None`; `None` if it is there, or was not asked for."""
+    def lack(self, name: str) -> str | None:
+        """Why a figure is `None`, or covers fewer records than there are; `None` if it lacks nothing.
+
+        A figure that was not asked for (distractors), or does not apply (Chinese, where no problem is Chinese), lacks
+        nothing.
+        """
+        if name == "answer_accuracy" and self.num_scored:
+            return f"{self.num_scored} of {self.num_records} records have an answer to compare with"
+        return self._why_missing(name)
+
+    def _why_missing(self, name: str) -> str | None:
         if self[name] is not None:
             return None
         return {
@@ -210,8 +223,16 @@ def as_models(results: Mapping[str, Any]) -> dict[str, EvaluationResult]:
 
 
 def group_names(models: Mapping[str, EvaluationResult], group: str) -> list[str]:
-    """The names in `by_domain` or `by_num_steps` (`group`) of all models; numbers of steps in their order."""
-    names = list(dict.fromkeys(name for single in models.values() for name in single[group]))
-    if group == "by_num_steps":
-        names.sort(key=lambda name: int(name.rstrip("+").split("-")[0]))
-    return names
+    """The names in `by_domain` or `by_num_steps` (`group`) of all models, in the project's order of the domains, or by
+    the number of steps."""
+    names = dict.fromkeys(name for single in models.values() for name in single[group])
+    return sorted(names, key=domain_order if group == "by_domain" else _first_number)
+
+
+def domain_order(domain: str) -> tuple[int, str]:
+    """Sorts domains in the project's order; unknown ones come last, by name."""
+    return (DOMAINS.index(domain), "") if domain in DOMAINS else (len(DOMAINS), domain)
+
+
+def _first_number(label: str) -> int:
+    return int(label.rstrip("+").split("-")[0])

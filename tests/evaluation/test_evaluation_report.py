@@ -140,19 +140,24 @@ def test_a_figure_that_cannot_be_had_is_a_dash_with_a_reason():
     table = format_table(results)
     for label in ("answer accuracy", "step accuracy", "steps with an equation", "key-node coverage"):
         assert row_of(table, label)[1] == "-"
-    assert "No answer accuracy: no record has an answer to compare with." in table
-    assert "No step accuracy: no step of the outputs states an equation." in table
-    assert "No key-node coverage: no step of the references states an equation." in table
+    assert "Note on answer accuracy: no record has an answer to compare with." in table
+    assert "Note on step accuracy: no step of the outputs states an equation." in table
+    assert "Note on key-node coverage: no step of the references states an equation." in table
     assert "distractor" not in table and "Chinese" not in table, "not asked for, or does not apply"
     beside = format_table({"code": results, "math": make_results(4)})
     assert row_of(beside, "answer accuracy")[1:] == ["-", "75.0%"]
-    assert "No answer accuracy (code): no record" in beside
+    assert "Note on answer accuracy of code: no record" in beside
     nothing_right = make_results(1)
     nothing_right.distracted_accuracy, nothing_right.distractor_resistance = 0.0, None
     table = format_table(nothing_right)
     assert row_of(table, "distractor resistance")[1] == "-" and row_of(table, "answer accuracy")[1] == "0.0%"
-    assert "No distractor resistance: the accuracy without a distractor is 0." in table
-    assert "No " not in format_table(make_results(4))
+    assert "Note on distractor resistance: the accuracy without a distractor is 0." in table
+    assert "Note" not in format_table(make_results(4))
+    some = summarise(
+        [scored(number, "math", 2, (True, None)[number % 2], LengthScore(5, 5, 1, True, False)) for number in range(4)]
+    )
+    assert "Note on answer accuracy: 2 of 4 records have an answer to compare with." in format_table(some)
+    assert "num_scored" not in make_results(4).to_dict() and some.to_dict()["by_domain"]["math"]["num_scored"] == 2
 
 
 def test_a_bar_that_cannot_be_had_is_a_dash(monkeypatch):

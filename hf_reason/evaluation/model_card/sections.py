@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hf_reason.data.record import DOMAINS
-from hf_reason.evaluation.report import Results, missing_figures, most_records, overview_rows
+from hf_reason.evaluation.report import Results, lacks, most_records, overview_rows
 from hf_reason.evaluation.result import EvaluationResult, GroupResult, as_models, group_names
 
 GROUPS = {"by_num_steps": "steps of the reference", "by_domain": "domain"}
@@ -119,7 +119,7 @@ def measured(main: EvaluationResult, seeds: int, eval_dataset: str) -> str:
 
 
 def results_tables(columns: Mapping[str, EvaluationResult]) -> dict[str, Any]:
-    """`overview`: a table; `missing`: why a figure in it is "-"; `groups`: title and table of each way to group."""
+    """`overview`: a table; `notes`: why a figure in it is "-"; `groups`: title and table of each way to group."""
     # report.py indents what belongs to the row above; Markdown would drop the blanks
     rows = [(row.label.replace("  ", "— ", 1), *cells) for row, cells in overview_rows(columns)]
     groups = []
@@ -128,8 +128,8 @@ def results_tables(columns: Mapping[str, EvaluationResult]) -> dict[str, Any]:
         table = [_group_row(columns, group, name) for name in names]
         if table:
             groups.append({"title": title, "table": markdown_table((title, "records", *columns), table)})
-    missing = [one_line(line) for line in missing_figures(columns)]
-    return {"overview": markdown_table(("", *columns), rows), "missing": missing, "groups": groups}
+    notes = [one_line(line) for line in lacks(columns)]
+    return {"overview": markdown_table(("", *columns), rows), "notes": notes, "groups": groups}
 
 
 def _group_row(columns: Mapping[str, EvaluationResult], group: str, name: str) -> tuple[Any, ...]:
