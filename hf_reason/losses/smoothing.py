@@ -3,7 +3,7 @@
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from .divergence import LMHead
+from .head import LMHead
 
 # Elements of one tile of capped logits; 64 MB in float32.
 _TILE = 2**24

@@ -119,7 +119,7 @@ class CoTSFTConfig(SFTConfig):
             raise ValueError(
                 f"packing_strategy={self.packing_strategy!r} cuts chains in two. Use 'bfd': it packs whole examples."
             )
-        known = {field.name: field.metadata.get("choices") for field in fields(self)}
+        known = {item.name: item.metadata["choices"] for item in fields(self) if "choices" in item.metadata}
         for name in ("step_weighting", "overlong"):
             if getattr(self, name) not in known[name]:
                 raise ValueError(f"{name} must be one of {', '.join(known[name])}, got {getattr(self, name)!r}.")

@@ -15,6 +15,7 @@ from tiny import (
     first_batch,
     logged,
     tiny_qwen2,
+    tiny_step_reasoner,
     tiny_trainer,
     train_and_resume,
 )
@@ -244,23 +245,7 @@ def test_lora_student(tmp_path, tiny_model, tokenizer, records, teacher, source)
 
 
 def test_step_reasoner_learns_from_a_decoder_only_teacher(tmp_path, tokenizer, records, teacher):
-    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
-
-    torch.manual_seed(0)
-    config = StepReasonerConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_encoder_layers=1,
-        num_reasoner_layers=1,
-        num_decoder_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    ).set_tokens(tokenizer, triggers=["="])
-    student = StepReasonerForCausalLM(config)
+    student = tiny_step_reasoner(tokenizer)
     trainer = _trainer(tmp_path, student, tokenizer, records, copy.deepcopy(teacher), path_weight=1.0, max_steps=6)
     batch = first_batch(trainer)
     expected = _plain_loss(trainer.model.eval(), teacher, batch, len(tokenizer), trainer.args)

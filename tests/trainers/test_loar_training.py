@@ -126,7 +126,9 @@ def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, model, tokenizer, r
     config = None if lora is None else LoraConfig(**lora)
     whole, resumed = train_and_resume(partial(_trainer, tmp_path, model, tokenizer, records, config, **options), at=2)
     assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
-    for left, right in zip(whole.routing.loar.state_dict().values(), resumed.routing.loar.state_dict().values(), strict=True):
+    for left, right in zip(
+        whole.routing.loar.state_dict().values(), resumed.routing.loar.state_dict().values(), strict=True
+    ):
         assert torch.allclose(left, right, atol=1e-6)
 
 

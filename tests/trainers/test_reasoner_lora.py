@@ -9,11 +9,12 @@ import sys
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
-from tiny import save_model, tiny_qwen2, tiny_trainer
+from tiny import save_model, tiny_qwen2, tiny_step_reasoner, tiny_trainer
 from transformers import AutoModelForCausalLM
+from trl.trainer.utils import use_adapter
 
 from hf_reason.models.layer_selection import parse_layers, reasoning_stack
-from hf_reason.models.peft_adapters import AdapterError, adapter_of, base_fingerprint, load_adapters
+from hf_reason.models.peft_adapters import AdapterError, base_fingerprint, load_adapters
 from hf_reason.text import encode
 from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
 from hf_reason.trainers.layer_ranking import RANKING_FILE, rank_layers
@@ -92,31 +93,16 @@ def _without_reasoner(config):
 
 
 def test_of_a_step_reasoner_the_reasoner_is_trained(tmp_path, tokenizer, records):
-    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
-
-    torch.manual_seed(0)
-    config = StepReasonerConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_encoder_layers=2,
-        num_reasoner_layers=2,
-        num_decoder_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    ).set_tokens(tokenizer)
+    model = tiny_step_reasoner(tokenizer, num_encoder_layers=2, num_reasoner_layers=2)
     lora = LoraConfig(**{**LORA, "target_modules": "all-linear"})
-    trainer = _trainer(tmp_path, StepReasonerForCausalLM(config), tokenizer, records, lora)
+    trainer = _trainer(tmp_path, model, tokenizer, records, lora)
     names = [name for name, value in trainer.model.named_parameters() if value.requires_grad]
     assert names and all(".reasoner." in name and "lora_" in name for name in names)
     assert {int(name.split("reasoner.")[1].split(".")[0]) for name in names} == {0, 1}
     assert {"q_proj", "o_proj", "down_proj"} <= {name.split(".")[-4] for name in names}
     trainer.train()
     with pytest.raises(ValueError, match="no reasoner layers"):
-        reasoning_stack(StepReasonerForCausalLM(_without_reasoner(config)))
+        reasoning_stack(type(model)(_without_reasoner(model.config)))
 
 
 def test_ranking_is_the_fisher_score_written_from_its_definition(model, tokenizer, records):
@@ -217,10 +203,11 @@ def test_several_adapters_on_one_base_and_switching(tmp_path, model, tokenizer, 
     loaded = load_adapters(copy.deepcopy(model), {domain: tmp_path / domain for domain in outputs})
     assert isinstance(loaded, PeftModel) and loaded.active_adapter == "math"
     for domain, expected in outputs.items():
-        with adapter_of(loaded, domain) as name:
-            assert name == domain and torch.allclose(_logits(loaded, tokenizer), expected, atol=1e-5)
-    with adapter_of(loaded, "legal") as name:
-        assert name is None and torch.allclose(_logits(loaded, tokenizer), _logits(model, tokenizer), atol=1e-6)
+        with use_adapter(loaded, domain):
+            assert loaded.active_adapter == domain
+            assert torch.allclose(_logits(loaded, tokenizer), expected, atol=1e-5)
+    with use_adapter(loaded, None):
+        assert torch.allclose(_logits(loaded, tokenizer), _logits(model, tokenizer), atol=1e-6)
     assert torch.allclose(_logits(loaded, tokenizer), outputs["math"], atol=1e-5)
     with pytest.raises(AdapterError, match="already"):
         load_adapters(loaded, {"math": tmp_path / "math"})

@@ -1,0 +1,264 @@
+"""What the trainers accept: SFTTrainer's order, other libraries' configurations, collators; what they leave alone."""
+
+import copy
+import dataclasses
+import inspect
+import warnings
+
+import pytest
+import torch
+from datasets import Dataset, IterableDataset
+from peft import LoraConfig
+from tiny import first_batch, logged, tiny_settings, tiny_trainer
+from transformers import TrainerCallback, TrainingArguments
+from trl import SFTConfig, SFTTrainer, TrlParser
+
+from hf_reason.text.collator import CoTCollator
+from hf_reason.trainers import (
+    CoTSFTConfig,
+    CoTSFTTrainer,
+    DistillKLConfig,
+    DistillKLTrainer,
+    ReasonerLoRAConfig,
+    ReasonerLoRATrainer,
+)
+
+TRAINERS = [CoTSFTTrainer, DistillKLTrainer, ReasonerLoRATrainer]
+CONFIGS = [CoTSFTConfig, DistillKLConfig, ReasonerLoRAConfig]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_positional_arguments_are_sft_trainers(trainer):
+    theirs = list(inspect.signature(SFTTrainer.__init__).parameters)
+    ours = inspect.signature(trainer.__init__).parameters
+    assert list(ours)[:7] == theirs[:7]
+    kinds = [parameter.kind for parameter in list(ours.values())[7:]]
+    assert kinds[0] is inspect.Parameter.VAR_POSITIONAL  # SFTTrainer's further ones
+    assert kinds[-1] is inspect.Parameter.VAR_KEYWORD
+    assert set(kinds[1:-1]) == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_further_positional_arguments_arrive(tmp_path, tiny_model, tokenizer, records):
+    class Counting(TrainerCallback):
+        begun = 0
+
+        def on_step_begin(self, *args, **kwargs):
+            self.begun += 1
+
+    counting, data = Counting(), Dataset.from_list(records[:8])
+    settings = CoTSFTConfig(**tiny_settings(tmp_path))
+    trainer = CoTSFTTrainer(tiny_model, settings, None, data, data, tokenizer, None, None, [counting])
+    trainer.train()
+    assert counting.begun == 2 and trainer.evaluate()["eval_loss"] > 0
+    with pytest.raises(TypeError, match="callbacks was passed by position and by name"):
+        CoTSFTTrainer(tiny_model, settings, None, data, data, tokenizer, None, None, [counting], callbacks=[])
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_data_set_in_the_collators_place_is_named(tiny_model, records, trainer):
+    with pytest.raises(TypeError, match="third positional argument is data_collator.*train_dataset="):
+        trainer(tiny_model, None, Dataset.from_list(records[:4]))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_args_are_left_alone(tmp_path, tiny_model, tokenizer, records, streamed):
+    """TRL drops `selective` from the dictionary, and forces dispatch_batches for a stream."""
+    args = CoTSFTConfig(
+        **{
+            **tiny_settings(tmp_path, label_smoothing_factor=0.1, step_weighting="step"),
+            "gradient_checkpointing": True,
+            "gradient_checkpointing_kwargs": {"use_reentrant": False, "selective": False},
+        }
+    )
+    before = copy.deepcopy(args.to_dict())
+    data = IterableDataset.from_generator(lambda: iter(records)) if streamed else Dataset.from_list(records)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = CoTSFTTrainer(tiny_model, args, train_dataset=data, processing_class=tokenizer)
+    assert args.to_dict() == before and trainer.args is not args
+    assert trainer.args.label_smoothing_factor == 0.1
+    assert not [str(item.message) for item in caught if "label_smoothing_factor" in str(item.message)]
+    trainer.train()
+    trainer.save_model()
+    assert args.to_dict() == before
+    assert torch.load(tmp_path / "training_args.bin", weights_only=False).label_smoothing_factor == 0.1
+
+
+def test_reasoner_lora_leaves_args_alone(tmp_path, tiny_model, tokenizer, records):
+    tiny_model.save_pretrained(tmp_path / "base")
+    args = ReasonerLoRAConfig(
+        **tiny_settings(tmp_path / "out", reasoner_layers="1", model_init_kwargs={"dtype": "float32"})
+    )
+    before = copy.deepcopy(args.to_dict())
+    lora = LoraConfig(r=2, target_modules=["q_proj"])
+    ReasonerLoRATrainer(
+        str(tmp_path / "base"), args, None, Dataset.from_list(records), None, tokenizer, peft_config=lora
+    )
+    assert args.to_dict() == before
+
+
+@pytest.mark.parametrize("config", [SFTConfig, TrainingArguments])
+def test_configurations_of_trl_and_transformers_are_converted(tmp_path, tiny_model, tokenizer, records, config):
+    settings = tiny_settings(tmp_path, seed=7, hub_token="secret", weight_decay=0.25)
+    if config is TrainingArguments:
+        del settings["max_length"]
+    data = Dataset.from_list(records[:8])
+    trainer = CoTSFTTrainer(tiny_model, config(**settings), train_dataset=data, processing_class=tokenizer)
+    assert isinstance(trainer.args, CoTSFTConfig)
+    values = (trainer.args.seed, trainer.args.weight_decay, trainer.args.hub_token, trainer.args.max_length)
+    assert values == (7, 0.25, "secret", 512 if config is SFTConfig else 4096)
+    trainer.train()
+
+
+def test_a_teacher_with_the_configuration_of_sft(tmp_path, tiny_model, tokenizer, records):
+    args = CoTSFTConfig(**tiny_settings(tmp_path, step_weighting="step"))
+    trainer = DistillKLTrainer(
+        tiny_model,
+        args,
+        train_dataset=Dataset.from_list(records[:8]),
+        processing_class=tokenizer,
+        teacher_model=copy.deepcopy(tiny_model),
+        teacher_tokenizer=tokenizer,
+    )
+    assert isinstance(trainer.args, DistillKLConfig) and trainer.args.step_weighting == "step"
+    trainer.train()
+    assert logged(trainer, "kl")[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_cannot_be_converted_is_refused(tmp_path, tiny_model, records):
+    data = Dataset.from_list(records[:4])
+    distill = DistillKLConfig(**tiny_settings(tmp_path, kl_weight=0.9, lmbda=0.5))
+    with pytest.raises(TypeError, match="sets kl_weight, lmbda, which a ReasonerLoRAConfig does not have"):
+        ReasonerLoRATrainer(tiny_model, distill, train_dataset=data)
+    with pytest.raises(TypeError, match="must be a CoTSFTConfig, got a dict"):
+        CoTSFTTrainer(tiny_model, {"max_steps": 1}, train_dataset=data)
+
+
+def test_an_own_collator_is_used_or_refused(tmp_path, tiny_model, tokenizer, records):
+    def collate(examples):
+        return plain([{name: row[name] for name in ("input_ids", "labels")} for row in examples])
+
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    plain = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
+    options = {"data_collator": collate}
+    trainer = tiny_trainer(
+        CoTSFTTrainer,
+        CoTSFTConfig,
+        tmp_path,
+        tiny_model,
+        tokenizer,
+        records,
+        None,
+        options,
+        label_smoothing_factor=0.1,
+    )
+    assert trainer.data_collator is collate
+    trainer.train()
+    for settings in ({"step_weighting": "step"}, {"tasks": {"x": {"weight": 2.0}}}, {"domain_target": "data"}):
+        with pytest.raises(ValueError, match="segment_ids.*Leave data_collator out"):
+            tiny_trainer(
+                CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records, None, options, **settings
+            )
+    with pytest.raises(ValueError, match="Leave data_collator out"):
+        teacher = {"teacher_model": copy.deepcopy(tiny_model), "teacher_tokenizer": tokenizer}
+        tiny_trainer(
+            DistillKLTrainer,
+            DistillKLConfig,
+            tmp_path,
+            tiny_model,
+            tokenizer,
+            records,
+            None,
+            {**options, **teacher},
+            path_weight=1.0,
+        )
+    ours = {"data_collator": CoTCollator(pad_token_id=tokenizer.pad_token_id)}
+    tiny_trainer(
+        CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records, None, ours, step_weighting="step"
+    ).train()
+
+
+def test_an_own_loss_excludes_weights(tmp_path, tiny_model, tokenizer, records):
+    options = {"compute_loss_func": lambda outputs, labels, num_items_in_batch=None: outputs.logits.sum() * 0}
+    for settings in ({"answer_weight": 0.1}, {"mixup_alpha": 0.2}, {"label_smoothing_factor": 0.1}):
+        with pytest.raises(ValueError, match="compute_loss_func replaces the loss"):
+            tiny_trainer(
+                CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records, None, options, **settings
+            )
+
+
+@pytest.mark.parametrize(
+    ("call", "old", "new"),
+    [
+        (CoTSFTConfig, {"domain_shares": {"math": 1}}, "domain_ratios"),
+        (CoTSFTConfig, {"curriculum_share": 0.5}, "curriculum_ratio"),
+        (DistillKLConfig, {"domain_shares": {"math": 1}}, "domain_ratios"),
+        (DistillKLConfig, {"teacher": "x"}, "teacher_model_name_or_path"),
+        (DistillKLConfig, {"teacher_tokenizer": "x"}, "teacher_tokenizer_name_or_path"),
+        (DistillKLConfig, {"teacher_top_k": 3}, "top_k"),
+        (DistillKLConfig, {"on_policy_share": 0.5}, "lmbda"),
+        (DistillKLConfig, {"on_policy_max_new_tokens": 3}, "max_completion_length"),
+        (ReasonerLoRAConfig, {"reasoner_share": 0.5}, "reasoner_ratio"),
+        (DistillKLTrainer, {"teacher": "x", "model": None}, "teacher_model"),
+    ],
+)
+def test_old_names_give_the_new_ones(call, old, new):
+    with pytest.raises(TypeError, match=rf"which is called '{new}' since version 0.2"):
+        call(**old)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_fields_say_what_they_are_for_and_trls_parser_reads_them(tmp_path, config):
+    theirs = {field.name for field in dataclasses.fields(SFTConfig)}
+    ours = [field for field in dataclasses.fields(config) if field.name not in theirs]
+    for field in ours:
+        assert field.metadata["help"]
+        assert isinstance(field.metadata["card"], bool) and isinstance(field.metadata["resumable"], bool), field.name
+    (args,) = TrlParser((config,)).parse_args_and_config(
+        ["--output_dir", str(tmp_path), "--use_cpu", "true", "--step_weighting", "step", "--thought_weight", "0.5"]
+    )
+    assert (args.step_weighting, args.thought_weight) == ("step", 0.5)
+
+
+def test_numbers_as_text(tmp_path):
+    args = CoTSFTConfig(str(tmp_path), use_cpu=True, learning_rate="1e-3", curriculum_stages="4", thought_weight="0.5")
+    assert (args.learning_rate, args.curriculum_stages, args.thought_weight) == (1e-3, 4, 0.5)
+    with pytest.raises(ValueError, match="learning_rate must be a number, got 'fast'"):
+        CoTSFTConfig(str(tmp_path), use_cpu=True, learning_rate="fast")
+
+
+def test_data_that_cannot_be_trained_on(tmp_path, tiny_model, tokenizer, records, caplog):
+    def make(rows, evaluation=None, **settings):
+        return tiny_trainer(
+            CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, rows, evaluation, None, **settings
+        )
+
+    data = Dataset.from_list(records[:8])
+    with pytest.raises(ValueError, match="train data set is empty"):
+        make(data.select([]))
+    with pytest.raises(ValueError, match="eval data set is empty"):
+        trainer = make(records[:8])
+        trainer.evaluate(data.select([]))
+    with pytest.raises(ValueError, match="steps is one text.*hf_reason.data.prepare"):
+        make([{**record, "steps": "".join(record["steps"])} for record in records[:8]])
+    with pytest.raises(ValueError, match="completion_only_loss unset"):
+        make(records[:8], completion_only_loss=False)
+    both = [{**record, "text": "x"} for record in records[:8]]
+    assert "text are not read" not in caplog.text
+    make(both)
+    assert "the columns text are not read" in caplog.text
+
+
+def test_a_batch_that_weighs_nothing_costs_nothing(tmp_path, tiny_model, tokenizer, records):
+    """Only answers have a weight, and there are none in this batch: no NaN in training or evaluation."""
+    settings = {"thought_weight": 0.0, "answer_weight": 1.0}
+    trainer = tiny_trainer(
+        CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records, records[:4], None, **settings
+    )
+    batch = first_batch(trainer)
+    batch["segment_ids"] = batch["segment_ids"].clamp(max=1)
+    trainer._first_batch_checked = True
+    for training in (True, False):
+        loss = trainer.compute_loss(trainer.model.train(training), dict(batch))
+        assert loss.item() == 0
