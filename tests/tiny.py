@@ -45,6 +45,24 @@ def tiny_qwen2(tokenizer: Any, seed: int = 0, **overrides: Any) -> Any:
     return Qwen2ForCausalLM(Qwen2Config(**{**fields, **overrides}))
 
 
+def tiny_step_reasoner(tokenizer: Any, seed: int = 0, **overrides: Any) -> Any:
+    """A StepReasonerForCausalLM of `TINY_STEP_SIZES` for this tokenizer, with "=" as trigger; see `tiny_qwen2`."""
+    import torch
+
+    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
+
+    fields = {
+        **TINY_STEP_SIZES,
+        "num_key_value_heads": 1,
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = StepReasonerConfig(**{**fields, **overrides}).set_tokens(tokenizer)
+    torch.manual_seed(seed)
+    return StepReasonerForCausalLM(config)
+
+
 def save_model(folder: Path, model: Any, tokenizer: Any) -> str:
     """Write both into the folder, as a finished training run does; returns the folder as text."""
     model.save_pretrained(folder)
@@ -186,6 +204,13 @@ def interrupt_at(monkeypatch: Any, trainer_class: Any, step: int) -> None:
 
 
 # Recipes
+
+
+def assert_one_line_error(done: Any, message: str, code: int = 2) -> None:
+    """A run ended with this exit code and with `message` in the last line it wrote, without a traceback."""
+    assert done.returncode == code and "Traceback" not in done.stderr
+    assert message in done.stderr.strip().splitlines()[-1]
+
 
 _RECIPE = {
     **_TRAINING,

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from chat_templates import R1_PREFILL_TEMPLATE
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from tiny import tiny_qwen2, tiny_step_reasoner
+from transformers import Qwen2ForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from hf_reason import evaluate_model, generate_cot
@@ -13,6 +14,13 @@ from hf_reason.generation.voting import count_votes
 from hf_reason.text import build_prompt, encode, encode_prompt, end_token_id, render
 from hf_reason.text.spans import prompt_token_ids
 
+SHARP = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.4,
+}
 QUESTION = "小明有12个苹果,又买来25个,卖出8个。现在有多少个苹果?"
 
 
@@ -51,42 +59,12 @@ def _size(tokenizer, text) -> int:
 
 def _random_model(tokenizer, **sizes):
     """Sharp enough that its outputs differ; float64, so that padding changes no token."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.4,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        pad_token_id=tokenizer.pad_token_id,
-        **sizes,
-    )
-    return Qwen2ForCausalLM(config).double().eval()
+    return tiny_qwen2(tokenizer, **{**SHARP, **sizes}).double().eval()
 
 
 def _step_reasoner(tokenizer):
-    from hf_reason import StepReasonerConfig, StepReasonerForCausalLM
-
-    torch.manual_seed(0)
-    config = StepReasonerConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_encoder_layers=1,
-        num_reasoner_layers=2,
-        num_decoder_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.4,
-        plan_slots=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return StepReasonerForCausalLM(config.set_tokens(tokenizer)).double().eval()
+    stacks = {"num_reasoner_layers": 2, "num_decoder_layers": 2, "plan_slots": 1}
+    return tiny_step_reasoner(tokenizer, **SHARP, **stacks).double().eval()
 
 
 MODELS = pytest.mark.parametrize("make", [_random_model, _step_reasoner], ids=["qwen2", "step_reasoner"])

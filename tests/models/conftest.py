@@ -1,6 +1,7 @@
 """Tiny StepReasoners, and token ids that a person can read: one character a token."""
 
 import pytest
+from tiny import tiny_step_reasoner
 
 # _ padding, $ end of text, < start of the thought, . end of a step, = trigger; letters are plain tokens
 ALPHABET = "_$<.=abcdefghijklmnopqrstuvwxyz"
@@ -64,29 +65,10 @@ def step_model(step_config):
 @pytest.fixture
 def text_model(tokenizer):
     """Make a seeded StepReasonerForCausalLM for the project's tokenizer, in eval mode; keywords override."""
-    import torch
-
-    from hf_reason.models.step_reasoner.configuration_step_reasoner import StepReasonerConfig
-    from hf_reason.models.step_reasoner.modeling_step_reasoner import StepReasonerForCausalLM
 
     def make(**overrides):
-        torch.manual_seed(0)
-        fields = {
-            "vocab_size": len(tokenizer),
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_encoder_layers": 2,
-            "num_reasoner_layers": 2,
-            "num_decoder_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "max_position_embeddings": 512,
-            "initializer_range": 0.2,
-            "use_qk_norm": False,
-            "plan_slots": 1,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        }
-        return StepReasonerForCausalLM(StepReasonerConfig(**{**fields, **overrides}).set_tokens(tokenizer)).eval()
+        fields = {f"num_{stack}_layers": 2 for stack in ("encoder", "reasoner", "decoder")}
+        fields |= {"initializer_range": 0.2, "use_qk_norm": False, "plan_slots": 1}
+        return tiny_step_reasoner(tokenizer, **{**fields, **overrides}).eval()
 
     return make

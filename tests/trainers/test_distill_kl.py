@@ -582,3 +582,10 @@ def test_students_that_cannot_be_compared(tmp_path, tiny_model, tokenizer, recor
     trainer = _trainer(tmp_path, tiny_model, tokenizer, records, adapted)
     with pytest.raises(ValueError, match="merge_and_unload"):
         trainer.train()
+
+
+@pytest.mark.parametrize("options", [{"bias": "all"}, {"init_lora_weights": "pissa"}])
+def test_self_needs_an_untouched_base(tmp_path, tiny_model, tokenizer, records, options):
+    lora = LoraConfig(r=2, target_modules=["q_proj"], **options)
+    with pytest.raises(ValueError, match=f"needs the base model unchanged: leave {next(iter(options))}="):
+        _trainer(tmp_path, tiny_model, tokenizer, records, "self", trainer_kwargs={"peft_config": lora})

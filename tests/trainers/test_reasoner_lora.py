@@ -241,7 +241,10 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, model, tokenizer, recor
         ({"ranking_records": 0}, "ranking_records"),
         ({"lora": LoraConfig(**{**LORA, "target_modules": r".*q_proj"})}, "is a pattern"),
         ({"lora": LoraConfig(**LORA, layers_to_transform=[1])}, "Name the layers in reasoner_layers"),
-        ({"lora": LoraConfig(**LORA, modules_to_save=["lm_head"])}, "outside the reasoner"),
+        ({"lora": LoraConfig(**LORA, modules_to_save=["lm_head"])}, "modules_to_save.*outside the reasoner"),
+        ({"lora": LoraConfig(**LORA, bias="all")}, "bias='all' changes weights outside the reasoner"),
+        ({"lora": LoraConfig(**LORA, init_lora_weights="pissa")}, "init_lora_weights='pissa' changes weights"),
+        ({"lora": LoraConfig(**LORA, target_parameters=["mlp.experts"])}, "target_parameters"),
     ],
 )
 def test_bad_options_are_refused(tmp_path, model, tokenizer, records, options, message):
