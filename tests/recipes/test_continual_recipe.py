@@ -90,6 +90,7 @@ def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsy
     two = _arguments(tmp_path, rounds[0], both, data["legal"], rounds[1], replay_ratio=0.5)
     assert _run(monkeypatch, two) == 0
     assert "replayed 20 (finance 10, math 10)" in capsys.readouterr().out
+    assert "| replay_ratio | 0.5 |" in (rounds[1] / "README.md").read_text()
     assert (rounds[1] / "base" / "model.safetensors").is_file()
     adapter = json.loads((rounds[1] / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == str(rounds[1] / "base")

@@ -63,7 +63,7 @@ def _arguments(tmp_path, dataset, name, *extra, **settings):
 @pytest.mark.parametrize("source", ["live", "cache"])
 def test_two_processes_train_as_one(tmp_path, dataset, teacher, cache, source, run_here):
     where = {"live": teacher, "cache": cache}[source]
-    options = {"teacher_model_name_or_path": where, "path_weight": 1.0}
+    options = {"teacher_model_name_or_path": where, "path_weight": 1.0, "kl_weight": 0.75}
     two = _arguments(tmp_path, dataset, "two", expected_world_size=2, **options)
     done = run_recipe("distill_kl.py", *two, launcher=ON_TWO_PROCESSES)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -129,7 +129,7 @@ def test_errors_are_one_line_with_the_fix(tmp_path, dataset, teacher, run_here, 
     ("extra", "message"),
     [
         (["--top_k", "100000"], "top_k must be between"),
-        (["--teacher_model_name_or_path", "http://127.0.0.1:9/v1"], "needs teacher_tokenizer_name_or_path"),
+        (["--teacher_model_name_or_path", "http://127.0.0.1:9/v1"], "needs --teacher_tokenizer_name_or_path"),
     ],
 )
 def test_errors_of_caching(tmp_path, dataset, teacher, run_here, extra, message):

@@ -39,6 +39,7 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, ru
     written = {"model.safetensors", "loar_config.json", "loar.safetensors", "README.md"}
     assert written <= {path.name for path in one.iterdir()}
     assert LoARConfig.from_pretrained(one).prompt_end_ids
+    assert "| loar_budgets | [2, 2] |" in (one / "README.md").read_text()
     two = tmp_path / "two"
     arguments = _arguments(tmp_path, dataset, base, two, expected_world_size=2)
     done = run_recipe("loar.py", *arguments, launcher=ON_TWO_PROCESSES)
@@ -83,9 +84,9 @@ def test_interrupted_run_resumes_with_a_lora(tmp_path, dataset, base, monkeypatc
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--budget", "2"], "budget must be a share"),
+        (["--budget", "2"], "budget must be a fraction"),
         (["--budget", "1,2,3"], "2 layers of 4 groups"),
-        (["--budget", "much"], "neither a share nor a list"),
+        (["--budget", "much"], "neither a ratio nor a list"),
         (["--static_groups", "[[0],"], "not JSON"),
         (["--packing", "true"], "packing=False"),
         (["--model_name_or_path", "./nothing"], "./nothing"),

@@ -39,6 +39,9 @@ def test_alone_and_on_two_processes(tmp_path, dataset, base, run_here):
     assert "No weight of the base model moved" in done.stdout
     written = {"adapter_model.safetensors", "base_model.json", "instructions.yaml", "reasoner_layers.png", "README.md"}
     assert written <= {path.name for path in one.iterdir()}
+    card = (one / "README.md").read_text()
+    assert "| lora_r | 16 |" in card and "| lora_target_modules | all-linear |" in card
+    assert "None" not in card and str(tmp_path) not in card and "eval_strategy" not in card
     assert "is finished: nothing to do" in run_here("lora_reasoner.py", *arguments).stdout
     two = tmp_path / "two"
     arguments = _arguments(tmp_path, dataset, base, two, expected_world_size=2)
