@@ -82,9 +82,7 @@ def _open(place: str) -> "datasets.DatasetDict":
             raise DataError(_why_not_prepared(path))
         return load_from_disk(str(path))
     if path.exists():
-        raise DataError(
-            f"{place} is a file, not a prepared folder. {_how_to_prepare(place)}"
-        )
+        raise DataError(f"{place} is a file, not a prepared folder. {_how_to_prepare(place)}")
     if not _HUB_NAME.fullmatch(place):
         raise DataError(f"{place}: there is no such folder.")
     try:
@@ -104,9 +102,7 @@ def _why_not_prepared(path: Path) -> str:
         return f"{path} is one split of a data set. Give its parent folder: {path.parent}."
     names = sorted(entry.name for entry in path.iterdir())
     there = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-    return (
-        f"{path} is not a prepared data set: it holds {there}. {_how_to_prepare(path)}"
-    )
+    return f"{path} is not a prepared data set: it holds {there}. {_how_to_prepare(path)}"
 
 
 def _how_to_prepare(source: str | Path) -> str:

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("load")
     source = place / "raw.jsonl"
     source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    prepare(source, place / "prepared", test_share=0, progress=False)
+    prepare(source, place / "prepared", test_size=0, progress=False)
     return place / "prepared"
 
 
@@ -89,5 +89,5 @@ def test_built_in_sample_is_prepared_once(tmp_path, monkeypatch):
     assert len(medical) > 0 and set(medical["domain"]) == {"medical"}
     made = [path.name for path in (tmp_path / "hf_reason").iterdir()]
     assert len(made) == 1 and made[0].startswith("sample-")
-    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(pipeline, "run", None)
     assert load_cot_sft_dataset()["id"] == train["id"]

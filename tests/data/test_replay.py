@@ -56,7 +56,7 @@ def test_replay_takes_nothing_that_is_tested_and_new_records_count_once(old):
 
 
 def test_errors(old):
-    with pytest.raises(DataError, match="of 3 new records the old data hold 3 already"):
+    with pytest.raises(DataError, match="of 3 new records 3 are in the old data already"):
         mix_replay(_records("math", range(3)), old, 0.2)
-    with pytest.raises(DataError, match="replay_share must be"):
+    with pytest.raises(DataError, match="replay_ratio must be"):
         mix_replay(_records("finance", range(3)), old, 1.0)

@@ -10,11 +10,11 @@ import yaml
 import hf_reason.data as data_package
 from hf_reason.answers.equations import find_equations
 from hf_reason.data.clean.dedup import Deduplicator
-from hf_reason.data.clean.filters import FilterConfig, judge
+from hf_reason.data.clean.filters import FilterConfig, failed_filter
 from hf_reason.data.load import sample_files
-from hf_reason.data.prepare.pipeline import prepare
+from hf_reason.data.prepare import prepare
 from hf_reason.data.read.sources import read_traces, trace_to_record
-from hf_reason.data.record import DOMAINS, RawTrace, cjk_share
+from hf_reason.data.record import DOMAINS, RawTrace, cjk_ratio
 
 SAMPLE = Path(data_package.__file__).parent / "sample"
 EXPECTED = yaml.safe_load((SAMPLE / "expected.yaml").read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def test_each_domain_has_thirty_good_records_and_a_tenth_is_english(good):
     assert set(domains) == set(DOMAINS)
     assert min(domains.values()) >= 30
     assert domains.total() == len(good)
-    english = sum(cjk_share(record["context"]) < 0.5 for _, _, record in good)
+    english = sum(cjk_ratio(record["context"]) < 0.5 for _, _, record in good)
     assert 0.08 < english / len(good) < 0.15
 
 
@@ -98,7 +98,7 @@ def test_each_bad_record_is_taken_by_its_filter_and_no_good_one_is(traces):
     seen = Deduplicator()
     taken = {}
     for where, trace, record in traces:
-        reason = judge(trace, record, FilterConfig())
+        reason = failed_filter(trace, record, FilterConfig())
         if reason is None and (kind := seen.add(record["context"], record["steps"])):
             reason = f"{kind}_duplicate"
         if reason is not None:

@@ -2,7 +2,7 @@
 
 import re
 
-from hf_reason.answers.forms import final_part, numbers_in
+from hf_reason.answers.forms import UNITS, Stated, final_part, numbers_in
 from hf_reason.answers.verify import answers_match
 
 _DIGITS = re.compile(r"\d+(?:[.,]\d+)*")
@@ -11,6 +11,8 @@ _CHOICE = re.compile(r"[(（]?[A-H][)）.。]?")
 _COMPOUND = re.compile(r"\d\s*(?:小时|时|分|天|元|角|千米|公里|米|分米|千克|公斤|吨|hours?|h|feet|ft|pounds?)\s*零?\d")
 # The end of a chain: its last steps that state a number. One more than the last, because many chains close by a check.
 _LAST_STEPS = 2
+# What a step says that comes to a result.
+_CONCLUDES = re.compile(r"[=＝≈]|答案|结果|一共|总共|[Aa]nswer|(?:所以|因此|[Tt]herefore|[Tt]hus)\D{0,20}\d+\D{0,4}$")
 # A longer answer is an explanation, and its last number need not be the result.
 _MAX_ANSWER = 60
 
@@ -19,8 +21,8 @@ def contradicts_chain(steps: list[str], answer: str) -> bool:
     """Whether the chain ends in another result than the answer.
 
     Deliberately narrow, because a chain may state many numbers: it is `True` only where the answer gives one number
-    (or one option letter) and the last steps give others, none of which is the same in any writing (`answers_match`).
-    Everything that cannot be decided is no contradiction.
+    (or one option letter), the chain comes to a result of the same kind, and none of the numbers in its last steps is
+    the answer's in any writing (`answers_match`). What cannot be decided is no contradiction.
 
     Args:
         steps: The chain.
@@ -30,29 +32,33 @@ def contradicts_chain(steps: list[str], answer: str) -> bool:
     digits = _DIGITS.findall(answer)
     if digits and steps and digits[-1] in _DIGITS.findall(steps[-1]):
         return False
-    result = _result(answer)
-    if result is None:
-        return False
-    if _CHOICE.fullmatch(result):
-        return bool(steps) and answers_match(steps[-1], result) is False
-    ending = [step for step in steps if any(char.isdigit() for char in step)][-_LAST_STEPS:]
-    return bool(ending) and all(_states_only_others(step, result) for step in ending)
-
-
-def _result(answer: str) -> str | None:
-    """The one number or option letter that an answer gives, or `None`."""
     part, marked = final_part(answer)
-    if not marked and len(answer) > _MAX_ANSWER:
-        return None
-    if _CHOICE.fullmatch(part.strip()):
-        return part.strip()
-    found = numbers_in(part)
-    # A second number may belong to the result ("3小时20分"), or the sentence may only repeat the problem.
-    return f"{found[0].written}{found[0].unit}" if len(found) == 1 else None
-
-
-def _states_only_others(step: str, result: str) -> bool:
-    if _COMPOUND.search(step) or answers_match(step, result) is not False:
+    if not steps or (not marked and len(answer) > _MAX_ANSWER):
         return False
+    if _CHOICE.fullmatch(part.strip()):
+        return answers_match(steps[-1], part.strip()) is False
+    # A second number may belong to the result ("3小时20分"), or the sentence may only repeat the problem.
+    found = numbers_in(part)
+    if not digits or len(found) != 1:
+        return False
+    ending = [step for step in steps if _DIGITS.search(step)][-_LAST_STEPS:]
+    if not ending or not _CONCLUDES.search(ending[-1]):
+        return False
+    return all(_states_only_others(step, found[0]) for step in ending)
+
+
+def _states_only_others(step: str, result: Stated) -> bool:
+    stated = numbers_in(step)
+    if _COMPOUND.search(step) or not any(_same_kind(each, result) for each in stated):
+        return False
+    written = result.written + result.unit
     # Any number of the step may be the result, not only the last one.
-    return not any(answers_match(stated.written + stated.unit, result) for stated in numbers_in(step))
+    return answers_match(step, written) is False and not any(
+        answers_match(each.written + each.unit, written) for each in stated
+    )
+
+
+def _same_kind(one: Stated, other: Stated) -> bool:
+    """Whether one number could be in place of the other: percent or not, and no units of different dimensions."""
+    left, right = UNITS.get(one.unit), UNITS.get(other.unit)
+    return one.percent == other.percent and not (left and right and left[0] != right[0])

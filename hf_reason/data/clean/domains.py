@@ -145,7 +145,9 @@ class DomainTagger:
                 try:
                     self._patterns.append((re.compile(pattern), domain, weight))
                 except re.error as error:
-                    raise self._error(f"{where}.patterns", f"{pattern!r} is not a regular expression: {error}") from error
+                    raise self._error(
+                        f"{where}.patterns", f"{pattern!r} is not a regular expression: {error}"
+                    ) from error
 
     def _load(self) -> dict[str, Any]:
         try:

@@ -28,7 +28,7 @@ FILTER_NAMES = (
 @renamed(min_cjk_share="min_cjk_ratio")
 @dataclass(frozen=True)
 class FilterConfig:
-    """Thresholds of the filters. A trace is dropped by the first filter, in the order of `FILTER_NAMES`, that it fails.
+    """Thresholds of the filters. A trace is dropped by the first filter that it fails, in the order of `FILTER_NAMES`.
 
     Attributes:
         min_steps: Minimum number of steps in a chain.

@@ -154,8 +154,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
             found.append(f"{name}: none of its {file['in']} rows was kept.")
     if counts[SUSPICIOUS]:
         found.append(
-            f"{counts[SUSPICIOUS]} of {counts['out']} records are suspicious: their answer contradicts their chain. They "
-            "were kept. Look at the examples."
+            f"{counts[SUSPICIOUS]} of {counts['out']} records are suspicious: their answer contradicts their chain. "
+            "They were kept. Look at the examples."
         )
     return found
 

@@ -30,7 +30,9 @@ def draw_report(report: dict[str, Any]) -> bytes:
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 3)
         counts = report["counts"]
-        figure.suptitle(f"{counts['in']:,} traces read, {counts['out']:,} records kept", fontsize=13, fontweight="bold")
+        figure.suptitle(
+            f"{counts['in']:,} traces read, {counts['out']:,} records kept", fontsize=13, fontweight="bold"
+        )
         _draw_counts(axes[0, 0], counts)
         _draw_histogram(axes[0, 1], report, "steps", "Steps per chain", "steps")
         _draw_histogram(axes[0, 2], report, "chain", "Length of the chain", "characters")

@@ -64,7 +64,9 @@ class PrepareConfig:
     skip_broken: bool = option(False, "Count rows that cannot be read instead of stopping at the first.", card=False)
     filters: FilterConfig = field(default_factory=FilterConfig, metadata={"help": "Thresholds of the filters."})
     decontaminate: list[str] = option(
-        default_factory=list, help="Evaluation files; records that contain one of their problems are dropped.", card=False
+        default_factory=list,
+        help="Evaluation files; records that contain one of their problems are dropped.",
+        card=False,
     )
     duplicate_threshold: float = option(0.8, "Similarity from which records are near duplicates.", card=False)
     domain: str | None = option(None, "Domain of every record, instead of keyword rules.", choices=DOMAINS, card=False)
@@ -123,7 +125,9 @@ class PrepareConfig:
         known = [each.name for each in fields(PrepareConfig)]
         for name in options:
             if name in {each.name for each in fields(FilterConfig)}:
-                raise TypeError(f"prepare() got {name!r}, a threshold of the filters: filters=FilterConfig({name}=...).")
+                raise TypeError(
+                    f"prepare() got {name!r}, a threshold of the filters: filters=FilterConfig({name}=...)."
+                )
             if name not in known and name not in PrepareConfig.__renamed__:  # type: ignore[attr-defined]
                 raise TypeError(
                     f"prepare() has no argument {name!r}.{nearest(name, known)} Its options are {', '.join(known)}."
@@ -141,7 +145,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def _paths(name: str, value: Any) -> list[str]:
     if isinstance(value, str | Path):
         return [str(value)]
-    if value is None or not all(isinstance(path, str | Path) for path in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(path, str | Path) for path in value):
         raise DataError(f"{name} must be a list of paths, got {value!r}.")
     return [str(path) for path in value]
 

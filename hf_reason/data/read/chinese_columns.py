@@ -26,7 +26,9 @@ _SIMPLE = {
 _SAID = ("回答", "回复", "最终答案", "答案")
 _KNOWN = ("标准答案", "参考答案", "正确答案", "答案")
 _WORKED = ("解析", "解答", "解题过程", "解答过程", "解题思路", "分析")
-KNOWN_NAMES = tuple(dict.fromkeys([name for names in _SIMPLE.values() for name in names] + [*_SAID, *_KNOWN, *_WORKED]))
+KNOWN_NAMES = tuple(
+    dict.fromkeys([name for names in _SIMPLE.values() for name in names] + [*_SAID, *_KNOWN, *_WORKED])
+)
 
 
 def english_columns(row: dict[str, Any]) -> dict[str, Any]:
@@ -38,10 +40,10 @@ def english_columns(row: dict[str, Any]) -> dict[str, Any]:
     if not names:
         return row
     renamed = {names.get(name, name): value for name, value in row.items()}
-    if "steps" in names.values() and isinstance(renamed["steps"], str) and "reasoning" not in renamed:
-        # A column of one text is a chain of prose; the layouts with steps want a list.
-        if renamed["steps"].lstrip()[:1] != "[":
-            renamed["reasoning"] = renamed.pop("steps")
+    steps = renamed.get("steps") if "steps" in names.values() else None
+    if isinstance(steps, str) and steps.lstrip()[:1] != "[" and "reasoning" not in renamed:
+        # One text is a chain of prose; the layouts with steps want a list.
+        renamed["reasoning"] = renamed.pop("steps")
     if "context" in renamed and "question" in renamed and "task" not in renamed:
         # Background and question in columns of their own: the question is what is asked.
         renamed["task"] = renamed.pop("question")

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
-from .chinese_columns import KNOWN_NAMES, english_columns
+from .chinese_columns import english_columns
 from .layouts import ADAPTERS, Adapter
 from .rows import Row, SourceError
 
 # Columns that some files hold as JSON text.
 _JSON_LISTS = ("messages", "conversations", "steps", "generations")
 _NEAREST = 3
+_CHINESE = "题目/问题, 推理过程/思考过程/思维链/解析, 步骤, 答案/回答/标准答案, 上下文/背景, 任务/推理要求, 领域"
 
 
 class UnknownLayoutError(SourceError):
@@ -69,8 +70,8 @@ class LayoutDetector:
             adapter = detect(values)
             if adapter is None:
                 raise UnknownLayoutError(
-                    f"{row.where}: unknown layout. Its columns are {columns}.{_nearest(values)} The known layouts want "
-                    f"(a|b: either)\n{_layouts()}\nChinese names work too: {', '.join(KNOWN_NAMES)}.\n"
+                    f"{row.where}: unknown layout. Its columns are {columns}.{_nearest(values)} The known layouts "
+                    f"want (a|b: either)\n{_layouts()}\nChinese names work, too: {_CHINESE}.\n"
                     "Rename the columns, or name a layout with schema= (--schema)."
                 )
         self._known[key] = adapter
@@ -87,6 +88,8 @@ def _nearest(values: dict[str, Any]) -> str:
     for adapter in ADAPTERS.values():
         missing = adapter.missing(values)
         if len(missing) < len(adapter.wants):
-            found.append((len(missing), -len(adapter.wants), adapter.name, missing))
+            # Among equals the layout that knows the most names: the general one, not that of one publisher.
+            names = sum(want.count("|") + 1 for want in adapter.wants)
+            found.append((len(missing), -names, adapter.name, missing))
     listed = [f"{name} (lacks {', '.join(missing)})" for *_, name, missing in sorted(found)[:_NEAREST]]
     return f" Nearest layouts: {'; '.join(listed)}." if listed else ""

@@ -16,14 +16,13 @@ from typing import Any
 from hf_reason.data.record import DOMAINS, RawTrace, Record, make_record
 from hf_reason.data.segment.steps import split_steps, strip_sequence
 
-from .chinese_columns import KNOWN_NAMES
 from .detection import LayoutDetector, UnknownLayoutError, detect, normal_row
 from .dialogues import HISTORIES
 from .files import close_rows, open_source
 from .layouts import ADAPTERS
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
-__all__ = ["ADAPTERS", "KNOWN_NAMES", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
+__all__ = ["ADAPTERS", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
 
 _log = logging.getLogger(__name__)
 # A file whose first rows are all of unknown layout is given up, even if broken rows are skipped.

@@ -1,15 +1,12 @@
-"""Duplicates are found, problems with other numbers are kept, evaluation problems are recognised."""
+"""Duplicates are found, and problems with other numbers are kept."""
 
-import json
 import random
-from pathlib import Path
 
 import pytest
 
 from hf_reason.data.clean import dedup
-from hf_reason.data.clean.dedup import Decontaminator, Deduplicator
+from hf_reason.data.clean.dedup import Deduplicator
 from hf_reason.data.clean.text_keys import normalise, numbers_of
-from hf_reason.data.record import DataError
 
 CONTEXT = "学校图书馆上午借出故事书36本，下午借出的本数比上午的2倍少12本，这一天一共借出故事书多少本？"
 STEPS = [
@@ -111,68 +108,3 @@ def test_bad_parameters_are_refused(changes: dict) -> None:
 def test_numbers_of_a_text() -> None:
     assert numbers_of("３个人，每人2.5元，一共三十元") == ("3", "2.5", "三十")
     assert numbers_of("一起出发") == ()
-
-
-def write_rows(path: Path, rows: list) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def test_an_evaluation_problem_is_found_with_its_file_and_row(tmp_path: Path) -> None:
-    path = write_rows(
-        tmp_path / "test.jsonl", [{"question": "小明有3个苹果。"}, {"question": CONTEXT, "answer": "96"}]
-    )
-    found = Decontaminator([path])
-    assert found.hits(CONTEXT) == "test.jsonl#2"
-    assert found.hits("请解答下面这道题：\n" + CONTEXT + "\n请一步一步地想。") == "test.jsonl#2"
-    assert found.hits(CONTEXT.replace("故事书多少本", "故事书几本")) == "test.jsonl#2"
-    assert found.hits("这一天图书馆里来了很多人，大家都在认真看书，没有人说话。") is None
-
-
-def test_other_numbers_and_common_phrases_are_no_contamination(tmp_path: Path) -> None:
-    long = random_text(random.Random(5), 200) + CONTEXT
-    found = Decontaminator([write_rows(tmp_path / "test.jsonl", [{"problem": long}, {"problem": CONTEXT}])])
-    assert found.hits(long) == "test.jsonl#1"
-    assert found.hits(long.replace("36", "48")) is None
-    assert found.hits(long[:60] + "上午36本，下午2本，昨天12本") is None
-    assert found.hits("这一天一共借出故事书多少本？上午36本，下午2本，昨天12本，请问小红怎样计算这些数量。") is None
-
-
-def test_short_problems_count_only_as_a_whole(tmp_path: Path) -> None:
-    found = Decontaminator([write_rows(tmp_path / "test.jsonl", [{"question": "3+5=?"}])])
-    assert found.hits("3 + 5 = ？") == "test.jsonl#1"
-    assert found.hits("小明知道3+5=8，他还想知道别的。") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.txt", f"第一行是别的内容，并不重要\n{CONTEXT}\n"),
-        ("a.json", json.dumps([{"id": 1, "question": "别的问题，与此无关"}, {"id": 2, "question": CONTEXT}])),
-        ("a.json", json.dumps({"version": 1, "data": ["别的问题，与此无关", CONTEXT]})),
-        ("a.csv", f'id,question\n1,"别的问题"\n2,"{CONTEXT}"\n'),
-        ("a.jsonl", '"别的问题"\n' + json.dumps({"messages": [{"role": "user", "content": CONTEXT}]})),
-        ("a.jsonl", '"别的问题"\n' + json.dumps({"conversations": [{"from": "human", "value": CONTEXT}]})),
-    ],
-)
-def test_files_of_many_kinds(tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content, encoding="utf-8")
-    assert Decontaminator([tmp_path / name]).hits(CONTEXT) == f"{name}#2"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("none.jsonl", None, "no such evaluation file"),
-        ("empty.jsonl", "", "no text"),
-        ("broken.jsonl", '{"question": \n', "row 1: not JSON"),
-        ("other.jsonl", '{"image": "x", "label": 3}\n', "row 1: none of the fields .* it has image, label"),
-        ("lines.json", '{"question": "a"}\n{"question": "b"}\n', "name it .jsonl"),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_an_error(tmp_path: Path, name: str, content: str | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=message) as error:
-        Decontaminator([tmp_path / name])
-    assert name in str(error.value)

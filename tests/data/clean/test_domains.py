@@ -8,6 +8,7 @@ import yaml
 from hf_reason.data.clean import domains
 from hf_reason.data.clean.domains import DomainTagger
 from hf_reason.data.record import DOMAINS, DataError
+from hf_reason.data.synthetic.word_problems import generate_word_problems
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,69 @@ def test_terms_of_a_field_outweigh_numbers_and_plain_words_do_not(
     tagger: DomainTagger, text: str, domain: str
 ) -> None:
     assert tagger.tag(text) == domain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "以每股29元买入19股股票,手续费4元,一共需要多少元?",
+        "某投资者以每股15元买入200股,后以每股18元全部卖出,手续费共30元,获利多少元?",
+        "小李买入100股股票,每股12元,佣金5元,总成本是多少元?",
+        "本金5000元存入银行,年利率3%,存2年,到期利息是多少元?",
+        "张先生贷款10万元,年利率5%,按单利计算,3年后应还本息多少元?",
+        "一只股票从每股20元涨到每股25元,持有300股可以赚多少元?",
+        "公司给每位股东按每股0.5元分红,王阿姨持有800股,她能分到多少元?",
+        "以每股35元卖出40股股票,扣除手续费7元,到账多少元?",
+        "基金净值1.25元,买入2000份,手续费率1.5%,需要支付多少元?",
+        "债券面值100元,票面利率4%,持有50张,每年能得到多少元利息?",
+        "把8000元存入银行三年,年利率2.75%,到期后本息一共多少元?",
+        "投资10000元,第一年收益率8%,第二年收益率5%,两年后一共是多少元?",
+        "以100元申购基金份额50份,赎回时每份净值1.2元,赎回费2元,最后得到多少元?",
+        "小王以每股8元买入500股,又以每股10元买入300股,平均每股成本是多少元?",
+        "某股票每股收益2元,市盈率15倍,每股价格是多少元?",
+        "用2000美元兑换人民币,汇率是7.1,手续费20元,实际得到多少元?",
+        "月供3000元,其中利息1200元,那么本月偿还本金多少元?",
+        "存款20000元,月利率0.2%,半年的利息是多少元?",
+        "卖出手中的60股股票,每股成交价22元,印花税2元,净收入是多少元?",
+        "一张信用卡账单4000元,分12期还款,每期手续费24元,每期应还多少元?",
+        "某人以每股6元的价格买入股票1000股,跌到每股5元时全部卖出,亏损了多少元?",
+        "李女士买了5手股票,每手100股,每股3元,交易手续费10元,共付多少元?",
+    ],
+)
+def test_problems_about_money_that_works_are_finance(tagger: DomainTagger, text: str) -> None:
+    assert tagger.tag(text) == "finance"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "小明有3个苹果,又买来4个,一共有多少个苹果?",
+        "水果店卖出苹果15千克,每千克6元,一共收入多少元?",
+        "妈妈买了5千克苹果,每千克8元,付给售货员50元,应找回多少元?",
+        "一箱苹果有24个,平均分给6个小朋友,每人几个?",
+        "商店以每件80元的进价买入50件衣服,以每件120元卖出,一共赚了多少元?",
+        "学校买入15个足球,每个45元,一共花了多少元?",
+        "小红买入3本练习本,每本2元,又买了一支5元的钢笔,一共花了多少元?",
+        "果园里有苹果树120棵,梨树比苹果树少30棵,两种树共有多少棵?",
+        "一支水彩笔12元,买9支一共要多少元?",
+        "食堂买来大米200千克,每千克4元,面粉花了150元,一共花了多少元?",
+        "一股水流每分钟流出15升水,8分钟流出多少升水?",
+        "把一根绳子分成3股,每股长2米,绳子一共用了多少米?",
+        "商店运来苹果25箱,卖出18箱,还剩多少箱?",
+        "甲有邮票30张,乙比甲多12张,两人共有多少张?",
+        "电影票每张35元,4张票一共多少元,用200元付款应找回多少元?",
+        "三根绳子拧成一根,每股长5米,一共多少米?",
+        "李师傅每天加工零件48个,6天一共加工多少个零件?",
+    ],
+)
+def test_problems_about_apples_and_prices_stay_math(tagger: DomainTagger, text: str) -> None:
+    assert tagger.tag(text) == "math"
+
+
+@pytest.mark.parametrize("domain", ["math", "finance"])
+def test_generated_problems_are_told_apart_without_their_column(tagger: DomainTagger, domain: str) -> None:
+    rows = generate_word_problems(300, domain=domain)
+    assert {tagger.tag(row["context"]) for row in rows} == {domain}
 
 
 def test_the_chain_speaks_where_the_problem_says_nothing(tagger: DomainTagger) -> None:
@@ -163,14 +227,14 @@ def test_a_word_counts_three_times_at_most_and_the_longest_word_wins(tmp_path: P
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"domains": {"cooking": {"words": ["盐"]}}}, "domains.cooking is no domain"),
-        ({"domains": {}, "aliases": {"cooking": ["food"]}}, "aliases.cooking is no domain"),
+        ({"domains": {"cooking": {"words": ["盐"]}}}, "domains.cooking is not a domain"),
+        ({"domains": {}, "aliases": {"cooking": ["food"]}}, "aliases.cooking is not a domain"),
         ({"words": {}}, "domains is missing"),
-        ({"domains": {}, "domain": {}}, "domain is no key"),
+        ({"domains": {}, "domain": {}}, "domain is not a key"),
         ({"domains": {"math": ["数"]}}, "domains.math must have"),
         ({"domains": {"math": {"words": {0: ["数"]}}}}, "domains.math.words.0 must be a positive weight"),
         ({"domains": {"math": {"words": {1: [True]}}}}, "domains.math.words.1 must be a list of strings"),
-        ({"domains": {"math": {"patterns": ["("]}}}, "domains.math.patterns .* no regular expression"),
+        ({"domains": {"math": {"patterns": ["("]}}}, "domains.math.patterns .* not a regular expression"),
         ({"domains": {}, "min_score": "3"}, "min_score must be a number"),
         ("domains: [", "not valid YAML"),
         ("- a\n", "domains is missing"),

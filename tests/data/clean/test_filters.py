@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hf_reason.data.clean.filters import FILTER_NAMES, FilterConfig, judge, repeated_steps, repetition
+from hf_reason.data.clean.filters import FILTER_NAMES, FilterConfig, failed_filter, repeated_steps, repetition
 from hf_reason.data.record import RawTrace, make_record
 
 CONTEXT = "学校买来36盒粉笔，每盒12支，平均分给4个年级，每个年级分到多少支粉笔？"
@@ -17,7 +17,7 @@ def judged(config: FilterConfig | None = None, **changes: Any) -> str | None:
     reference, closed = values.pop("reference", None), values.pop("closed", True)
     record = make_record(values.pop("context"), values.pop("steps"), values.pop("answer"), **values)
     trace = RawTrace(record["context"], record["task"], answer=record["answer"], reference=reference, closed=closed)
-    return judge(trace, record, config or FilterConfig())
+    return failed_filter(trace, record, config or FilterConfig())
 
 
 def test_a_good_trace_stays() -> None:
@@ -82,7 +82,7 @@ def test_drift_is_seen_in_a_part_and_code_is_no_drift() -> None:
     assert judged(config, steps=[chinese * 4, chinese * 3, chinese * 4]) is None
     code = "```python\n" + "total_pieces = number_of_boxes * pieces_per_box\n" * 3 + "```"
     assert judged(steps=[chinese, code, chinese]) is None
-    assert judged(FilterConfig(min_cjk_share=0.0), steps=[english, "Yes it is.", "The total is 108."]) is None
+    assert judged(FilterConfig(min_cjk_ratio=0.0), steps=[english, "Yes it is.", "The total is 108."]) is None
 
 
 def test_an_answer_that_cannot_be_verified_is_not_wrong() -> None:
@@ -119,7 +119,7 @@ def test_repeated_steps() -> None:
     "changes",
     [
         {"max_repetition": 1.2},
-        {"min_cjk_share": -0.1},
+        {"min_cjk_ratio": -0.1},
         {"min_steps": -1},
         {"min_chars": 10, "max_chars": 5},
         {"languages": ("fr",)},

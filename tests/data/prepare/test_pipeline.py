@@ -1,5 +1,6 @@
 """`prepare`: what goes in comes out or is counted; the same bytes however the run went."""
 
+import csv
 import hashlib
 import json
 import os
@@ -94,12 +95,12 @@ def folder_hash(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
-    prepare(raw, folder, validation_share=0.1, test_share=0.1, progress=False)
+    prepare(raw, folder, validation_size=0.1, test_size=0.1, progress=False)
     return folder
 
 
 def again(raw: Path, folder: Path, **changes):
-    return prepare(raw, folder, **{"validation_share": 0.1, "test_share": 0.1, "progress": False} | changes)
+    return prepare(raw, folder, **{"validation_size": 0.1, "test_size": 0.1, "progress": False} | changes)
 
 
 def test_report_adds_up_and_data_set_loads(prepared: Path):
@@ -110,7 +111,8 @@ def test_report_adds_up_and_data_set_loads(prepared: Path):
     assert counts["filters"]["exact_duplicate"] == 5
     assert counts["filters"]["near_duplicate"] == 5
     assert counts["out"] == 75
-    assert report["files"] == {"traces.jsonl": {"in": 90, "out": 75}}
+    dropped = {name: count for name, count in counts["filters"].items() if count}
+    assert report["files"] == {"traces.jsonl": {"in": 90, "out": 75, "filters": dropped}}
     assert sum(report["splits"].values()) == sum(report["languages"].values()) == 75
     assert sum(found["all"] for found in report["domains"].values()) == 75
     for name, taken in counts["filters"].items():
@@ -155,7 +157,7 @@ def test_goes_on_where_it_failed_with_the_same_bytes(raw, prepared, tmp_path, mo
         pass
 
     judged: list[int] = []
-    add_chunk, judge = WorkFolder.add_chunk, pipeline_module.judge_chunks
+    add_chunk, judge = WorkFolder.add_chunk, pipeline_module.process_chunks
 
     def failing_add(self, index, *rest):
         if place == "chunk" and index == 2:
@@ -184,7 +186,7 @@ def test_goes_on_where_it_failed_with_the_same_bytes(raw, prepared, tmp_path, mo
     with pytest.raises(Killed):
         again(raw, tmp_path, chunk_size=16)
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline_module, "judge_chunks", counting_judge)
+    monkeypatch.setattr(pipeline_module, "process_chunks", counting_judge)
     again(raw, tmp_path, chunk_size=99)  # the size it began with is kept
     assert judged == {"chunk": [16, 16, 16, 10], "after the records": [16, 16, 10], "final": []}[place]
     assert folder_hash(tmp_path) == folder_hash(prepared)
@@ -210,7 +212,7 @@ def test_killed_for_real_leaves_no_workers_and_goes_on(raw, prepared, tmp_path):
 
             if __name__ == "__main__":
                 WorkFolder.add_chunk = killing
-                prepare(sys.argv[1], sys.argv[2], validation_share=0.1, test_share=0.1, num_proc=2, chunk_size=16)
+                prepare(sys.argv[1], sys.argv[2], validation_size=0.1, test_size=0.1, num_proc=2, chunk_size=16)
             """
         )
     )
@@ -247,7 +249,7 @@ def test_ctrl_c_says_how_to_go_on(raw, prepared, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pipeline_module, "_drop_duplicates", interrupted)
     with pytest.raises(KeyboardInterrupt):
         again(raw, tmp_path)
-    assert "Run the same again to go on" in capsys.readouterr().err
+    assert "Run the same command again to resume" in capsys.readouterr().err
     monkeypatch.undo()
     again(raw, tmp_path)
     assert folder_hash(tmp_path) == folder_hash(prepared)
@@ -256,7 +258,7 @@ def test_ctrl_c_says_how_to_go_on(raw, prepared, tmp_path, monkeypatch, capsys):
 def test_finished_result_is_left_alone(raw, prepared, tmp_path, monkeypatch, capsys):
     report = again(raw, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(pipeline_module, "judge_chunks", None)
+    monkeypatch.setattr(pipeline_module, "process_chunks", None)
     assert again(raw, tmp_path, num_proc=2) == report
     assert "up to date" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -266,12 +268,12 @@ def test_other_settings_are_refused_and_overwrite_starts_anew(raw, tmp_path):
     keep = tmp_path / "notes.txt"
     keep.write_text("mine")
     again(raw, tmp_path)
-    with pytest.raises(DataError, match=r"test_share: 0.1 -> 0.2.*--overwrite"):
-        again(raw, tmp_path, test_share=0.2)
+    with pytest.raises(DataError, match=r"test_size: 0.1 -> 0.2.*--overwrite"):
+        again(raw, tmp_path, test_size=0.2)
     more = write_jsonl(tmp_path.parent / "more.jsonl", [raw_trace(5000)])
     with pytest.raises(DataError, match=r"sources\.1\.name: 'nothing' -> 'more.jsonl'"):
         prepare([raw, more], tmp_path, progress=False)
-    report = again(raw, tmp_path, test_share=0, overwrite=True)
+    report = again(raw, tmp_path, test_size=0, overwrite=True)
     assert set(report["splits"]) == {"train", "validation"}
     assert not (tmp_path / "test").exists()
     assert keep.read_text() == "mine"
@@ -347,6 +349,73 @@ def test_unreadable_rows_are_counted_once_also_when_resumed(raw, tmp_path, monke
         prepare(broken, tmp_path / "strict", progress=False)
 
 
+def test_counts_add_up_by_file_and_a_file_of_unknown_layout_is_an_error(raw, tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    lines = raw.read_text(encoding="utf-8").splitlines()
+    (folder / "a.jsonl").write_text("\n".join([*lines[:20], "{broken", "{broken"]), encoding="utf-8")
+    (folder / "b.csv").write_text("问题,思考过程,答案\n少一格,x\n", encoding="utf-8")
+    (folder / "c.jsonl").write_text("\n".join(lines[20:]), encoding="utf-8")
+    report = prepare(folder, tmp_path / "out", skip_broken=True, progress=False)
+    files = report["files"]
+    assert {name: file["in"] for name, file in files.items()} == {"a.jsonl": 22, "b.csv": 1, "c.jsonl": 70}
+    assert files["a.jsonl"]["filters"]["unreadable"] == 2
+    assert files["b.csv"] == {"in": 1, "out": 0, "filters": {"unreadable": 1}}
+    assert all(file["in"] == file["out"] + sum(file["filters"].values()) for file in files.values())
+    assert any("b.csv: none of its 1 rows was kept" in warning for warning in report["warnings"])
+    assert [example["source"] for example in report["examples"]["unreadable"]] == [
+        "a.jsonl#21",
+        "a.jsonl#22",
+        "b.csv#1",
+    ]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "row that could not be read 2" in page
+
+    (folder / "b.csv").write_text("标题,正文\n一,二\n三,四\n", encoding="utf-8")
+    with pytest.raises(DataError, match="b.csv#1: unknown layout. Its columns are 标题, 正文"):
+        prepare(folder, tmp_path / "out2", skip_broken=True, progress=False)
+
+
+def test_a_csv_with_chinese_columns(raw, tmp_path):
+    rows = [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
+    path = tmp_path / "traces.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([["问题", "思考过程", "答案"], *(row.values() for row in rows)])
+    report = prepare(path, tmp_path / "out", progress=False)
+    assert (report["counts"]["in"], report["counts"]["out"]) == (90, 75)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_everything_goes_into_one_split(raw, tmp_path, split):
+    report = prepare(raw, tmp_path, **{f"{split}_size": 1}, progress=False)
+    assert report["splits"] == {split: 75}
+    assert list(load_from_disk(str(tmp_path))) == [split]
+
+
+def test_sizes_may_leave_nothing_to_train_on(raw, tmp_path):
+    report = prepare(raw, tmp_path, validation_size=0.3, test_size=0.7, progress=False)
+    assert list(report["splits"]) == ["validation", "test"] and sum(report["splits"].values()) == 75
+
+
+def test_a_domain_for_a_whole_source(raw, tmp_path):
+    rows = [json.loads(line) | {"domain": "math"} for line in raw.read_text(encoding="utf-8").splitlines()]
+    source = write_jsonl(tmp_path / "tagged.jsonl", rows)
+    report = prepare(source, tmp_path / "out", domain="finance", progress=False)
+    assert report["domains"]["finance"]["all"] == 75 and report["settings"]["domain"] == "finance"
+
+
+def test_an_answer_that_contradicts_its_chain_is_kept_and_counted(raw, tmp_path):
+    rows = [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
+    wrong = dict(raw_trace(7000), content="最后有1个。")
+    source = write_jsonl(tmp_path / "wrong.jsonl", [*rows, wrong, wrong])
+    report = prepare(source, tmp_path / "out", progress=False)
+    assert report["counts"]["suspicious"] == 1, "the copy is a duplicate"
+    assert report["counts"]["out"] == 76
+    assert report["examples"]["suspicious"][0]["source"] == "wrong.jsonl#91"
+    assert any("1 of 76 records are suspicious" in warning for warning in report["warnings"])
+    assert "their answer contradicts their chain" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_contaminated_records_are_taken_out(raw, tmp_path):
     evaluation = write_jsonl(tmp_path / "evaluation.jsonl", [{"question": raw_trace(n)["input"]} for n in (3, 4)])
     report = prepare(raw, tmp_path / "out", decontaminate=[evaluation], progress=False)
@@ -362,7 +431,7 @@ def test_near_equal_contexts_with_other_chains_share_a_split(tmp_path):
         other = raw_trace(2000 + number)
         rows.append(dict(other, input="请问:" + rows[number]["input"]))
     source = write_jsonl(tmp_path / "pairs.jsonl", rows)
-    prepare(source, tmp_path / "out", validation_share=0.25, test_share=0.25, progress=False)
+    prepare(source, tmp_path / "out", validation_size=0.25, test_size=0.25, progress=False)
     where: dict[str, set[str]] = {}
     records = 0
     for split, data in load_from_disk(str(tmp_path / "out")).items():
@@ -377,8 +446,8 @@ def test_near_equal_contexts_with_other_chains_share_a_split(tmp_path):
 def test_impossible_arguments(raw, tmp_path):
     with pytest.raises(DataError, match="No sources"):
         prepare([], tmp_path)
-    with pytest.raises(DataError, match="less than 1"):
-        prepare(raw, tmp_path, validation_share=0.5, test_share=0.5)
+    with pytest.raises(DataError, match="at most 1"):
+        prepare(raw, tmp_path, validation_size=0.6, test_size=0.5)
     with pytest.raises(DataError, match="num_proc 0"):
         prepare(raw, tmp_path, num_proc=0)
     with pytest.raises(DataError, match="inside the source folder"):

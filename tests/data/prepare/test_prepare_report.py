@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from hf_reason.data.prepare.counts import TAKEN_BY, Tally, excerpt
+from hf_reason.data.prepare.counts import DROP_REASONS, Counts, FileCounts, excerpt
 from hf_reason.data.prepare.report import RecordStats, build_report, describe, report_html, write_report
 from hf_reason.data.prepare.report_plot import draw_report
 
@@ -20,16 +20,16 @@ def small_report(answer: str = "42") -> dict:
     stats = RecordStats()
     for steps, split in ((3, "train"), (5, "train"), (4, "test")):
         stats.add(record(steps), split)
-    tally = Tally(traces=4, kept=3, taken=Counter(unreadable=1, exact_duplicate=1), sources={"a.jsonl": [4, 3]})
-    tally.examples["exact_duplicate"] = [{"source": "a.jsonl#2", "context": "c", "chain": "s", "answer": answer}]
-    tally.examples["unreadable"] = [{"note": "row 3 is no JSON"}]
-    return build_report(tally, stats.summary(SPLITS), {"history": "drop"}, "f" * 16)
+    counts = Counts({"a.jsonl": FileCounts(5, 3, Counter(unreadable=1, exact_duplicate=1))})
+    counts.examples["exact_duplicate"] = [{"source": "a.jsonl#2", "context": "c", "chain": "s", "answer": answer}]
+    counts.examples["unreadable"] = [{"note": "row 3 is no JSON"}]
+    return build_report(counts, stats.summary(SPLITS), {"history": "drop"}, "f" * 16)
 
 
 def test_figures():
     report = small_report()
     assert report["counts"]["in"] == 5 and report["counts"]["out"] == 3
-    assert list(report["counts"]["filters"]) == list(TAKEN_BY)
+    assert list(report["counts"]["filters"]) == list(DROP_REASONS)
     assert report["splits"] == {"train": 2, "validation": 0, "test": 1}
     assert report["domains"]["math"] == {"all": 3, "train": 2, "validation": 0, "test": 1}
     steps = report["distributions"]["steps"]
@@ -40,8 +40,12 @@ def test_figures():
 
 
 def test_a_lost_record_is_a_bug():
-    with pytest.raises(AssertionError, match="4 came in, but 3 stayed and 0 were taken"):
-        build_report(Tally(traces=4, kept=3), RecordStats().summary(SPLITS), {}, "")
+    with pytest.raises(AssertionError, match="a.jsonl: 4 read, but 3 kept and 0 dropped"):
+        build_report(Counts({"a.jsonl": FileCounts(4, 3)}), RecordStats().summary(SPLITS), {}, "")
+    # Also where the sum over the files is right.
+    one_each = Counts({"a.jsonl": FileCounts(2, 1), "b.jsonl": FileCounts(1, 2)})
+    with pytest.raises(AssertionError, match="a.jsonl: 2 read, but 1 kept"):
+        build_report(one_each, RecordStats().summary(SPLITS), {}, "")
 
 
 def test_histogram_counts_everything_once_and_shows_the_tail():
@@ -75,11 +79,11 @@ def test_same_report_same_bytes_and_no_version_inside(tmp_path):
 
 
 def test_nothing_left_can_be_drawn():
-    tally = Tally(traces=2, taken=Counter(near_duplicate=2))
-    report = build_report(tally, RecordStats().summary(SPLITS), {}, "")
-    assert report["warnings"] == ["near_duplicate took 2 of 2: look at its examples before you go on."]
+    counts = Counts({"a.jsonl": FileCounts(2, 0, Counter(near_duplicate=2))})
+    report = build_report(counts, RecordStats().summary(SPLITS), {}, "")
+    assert report["warnings"] == ["near_duplicate dropped 2 of 2 traces. Look at its examples first."]
     assert draw_report(report).startswith(b"\x89PNG")
-    assert "Nothing was taken" in report_html(report, b"")
+    assert "Nothing was dropped" in report_html(report, b"")
 
 
 def test_excerpt_keeps_head_and_tail():
@@ -88,11 +92,13 @@ def test_excerpt_keeps_head_and_tail():
     assert long == "头头头头头 … 尾尾尾"
 
 
-def test_tallies_merge_in_order():
-    first, second = Tally(traces=1), Tally(traces=2)
-    first.take("near_duplicate", {"n": "1"})
+def test_counts_merge_in_order():
+    first, second = Counts(), Counts()
+    first.drop("near_duplicate", "a.jsonl#1", {"n": "1"})
     for number in "234":
-        second.take("near_duplicate", {"n": number})
+        second.drop("near_duplicate", f"b.jsonl#{number}", {"n": number})
     first.merge(second)
-    assert first.taken["near_duplicate"] == 4
+    assert first.dropped["near_duplicate"] == 4
+    assert first.files["b.jsonl"].dropped["near_duplicate"] == 3
+    assert Counts.from_dict(first.to_dict()) == first
     assert [example["n"] for example in first.examples["near_duplicate"]] == ["1", "2", "3"]

@@ -86,6 +86,7 @@ LAYOUTS = {
     "input_output": {"input": Q, "output": TAGGED},
     "prompt_completion": {"prompt": [ASK], "completion": [{"role": "assistant", "content": TAGGED}]},
     "question_reasoning_answer": {"question": Q, "reasoning": T, "answer": A, "category": ["math"]},
+    "context_reasoning_answer": {"context": Q, "task": "", "reasoning": T, "answer": A},
 }
 
 
@@ -104,7 +105,8 @@ def test_each_published_layout_is_told_by_its_columns_and_gives_the_same_trace(t
 
 
 def test_every_adapter_is_tried_here():
-    elsewhere = {"record", "article", "word_problem", "question_solution_answer", "question_answer"}
+    elsewhere = {"record", "article", "word_problem", "question_solution_answer", "question_steps_answer"}
+    elsewhere |= {"question_answer"}
     assert set(ADAPTERS) == set(LAYOUTS) | elsewhere
 
 
@@ -233,6 +235,26 @@ def test_an_unknown_layout_is_refused_with_columns_and_wants(tmp_path):
             list(read_traces(path, skip_broken=skip_broken))
         assert "x.jsonl#1: unknown layout. Its columns are foo, bar" in str(error.value)
         assert all(f"  {name}: {', '.join(ADAPTERS[name].wants)}" in str(error.value) for name in ADAPTERS)
+
+
+def test_the_nearest_layouts_are_named(tmp_path):
+    with pytest.raises(SourceError, match=r"Nearest layouts: question_answer \(lacks answer\|response\|output\)"):
+        one(tmp_path, {"question": Q, "comment": A})
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "b.jsonl", "c.jsonl"])
+def test_a_whole_file_of_unknown_layout_is_an_error_wherever_it_is_in_the_folder(tmp_path, name):
+    for each in ("a.jsonl", "b.jsonl", "c.jsonl"):
+        write_jsonl(tmp_path / each, [{"foo": 1}, {"foo": 2}] if each == name else ROWS[:2])
+    with pytest.raises(SourceError, match=f"{name}#1: unknown layout"):
+        list(read_traces(tmp_path, skip_broken=True, on_broken=lambda row: None))
+
+
+def test_single_rows_of_unknown_layout_are_broken_rows(tmp_path):
+    path = write_jsonl(tmp_path / "d.jsonl", [{"foo": 1}, ROWS[0], {"bar": 1}])
+    broken: list = []
+    assert len(list(read_traces(path, skip_broken=True, on_broken=broken.append))) == 1
+    assert [row.source for row in broken] == ["d.jsonl#1", "d.jsonl#3"]
 
 
 def test_schemas(tmp_path):
