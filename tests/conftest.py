@@ -1,10 +1,17 @@
-"""Shared by all tests: the Hub is off, threads are few, and the tiny models and tokenizers are made here."""
+"""Shared by all tests: the Hub is off, caches are empty, threads are few; a tokenizer and a tiny model."""
 
 import os
+import shutil
+import tempfile
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Before anything of Hugging Face is imported, and whatever the shell says: no download, and nothing that an earlier
+# run of the tests has left in a cache.
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf_reason_tests_")
+os.environ.pop("HF_HUB_CACHE", None)
+os.environ.pop("HF_DATASETS_CACHE", None)
+os.environ.pop("HF_MODULES_CACHE", None)
+os.environ.pop("HF_TOKEN", None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # tiny tensors: more threads only wait for each other
@@ -14,6 +21,11 @@ import copy
 
 import pytest
 from tiny import tiny_qwen2
+
+
+def pytest_unconfigure():
+    """Remove the caches, in every process of xdist."""
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
