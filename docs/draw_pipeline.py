@@ -49,7 +49,7 @@ def draw_pipeline(ax: Axes) -> None:
     y, height, width, gap = 45, 8.5, 16.9, 4.1
     stages = [
         (TEAL, "raw traces", "JSON, Parquet, CSV,\nfolders, the Hub"),
-        (TEAL, "prepare", "25 layouts, 12 filters,\ndeduplication, splits"),
+        (TEAL, "prepare", "27 layouts, 12 filters,\ndeduplication, splits"),
         (BLUE, "train", "sft, distill, lora,\nloar, continual"),
         (GREEN, "evaluate", "every step checked;\nreport, model card"),
         (GREEN, "ask", "thought budget,\nvotes; the Hub"),

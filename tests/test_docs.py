@@ -1,5 +1,6 @@
 """README and docs against the code: links, commands, options, length and words."""
 
+import ast
 import re
 import shlex
 from functools import cache
@@ -185,6 +186,51 @@ def test_benches_have_the_options_of_their_commands() -> None:
                 # an option of argparse, or a field of the bench's dataclass, or one of the training's
                 found = re.search(rf"--{option}\b|\b{option}:", source) or f"--{option}" in options("sft")
                 assert found, f"{page_id(page)}: {script} --{option}"
+
+
+def test_layouts_and_filters_are_those_of_the_code() -> None:
+    from hf_reason.data.clean.filters import FILTER_NAMES
+    from hf_reason.data.read.layouts import ADAPTERS
+
+    page = text_of(ROOT / "docs" / "prepare.md")
+    rows = page.split("| `--schema` |")[1].split("\n\n")[0].splitlines()[2:]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(ADAPTERS)
+    rows = page.split("## Filters")[1].split("\n\n")[2].splitlines()[2:]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(FILTER_NAMES)
+    for name, words in zip(READMES, ("layouts", "种格式"), strict=True):
+        counts = re.findall(rf"(\d+) {{0,1}}{words}", text_of(ROOT / name))
+        assert counts and set(counts) == {str(len(ADAPTERS))}
+
+
+def test_every_renamed_argument_is_in_the_changelog() -> None:
+    """What `@renamed` and the command line's table of old names say is in the CHANGELOG's table, with the new name."""
+    from hf_reason.cli.names import _RENAMED
+
+    pairs = {(old, news[0]) for old, news in _RENAMED.items()}
+    for file in (ROOT / "hf_reason").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "renamed":
+                pairs |= {(word.arg, str(word.value.value).split(",")[0]) for word in node.keywords}  # type: ignore[attr-defined]
+    table = text_of(ROOT / "CHANGELOG.md").split("### Renamed")[1].split("\n### ")[0]
+    rows = [row.split("|") for row in table.splitlines() if row.startswith("| ") and "---" not in row]
+    for old, new in pairs:
+        there = any(
+            re.search(rf"\b{old}\b", row[2]) and re.search(rf"\b{new}\b", row[3]) for row in rows if len(row) == 5
+        )
+        assert there, f"CHANGELOG.md does not say that {old} became {new}"
+
+
+def test_modules_that_moved_are_where_the_changelog_says() -> None:
+    section = text_of(ROOT / "CHANGELOG.md").split("### Moved")[1].split("\n## ")[0]
+    for row in [line.split("|") for line in section.splitlines() if line.startswith("| `hf_reason")]:
+        for span in re.findall(r"`(hf_reason[^`]*)`", row[2]):
+            names = re.match(r"([\w.]+?)\.?(?:\{(.*)\}|\*)?$", span)
+            assert names, span
+            old = re.search(r"\{(.*)\}", row[1])
+            last = (names.group(2) or (old.group(1) if old and span.endswith("*") else "")).split(", ")
+            for name in last:
+                path = ROOT / "/".join([*names.group(1).split("."), *([name] if name else [])])
+                assert path.is_dir() or path.with_suffix(".py").is_file(), f"{span}: {path.name}"
 
 
 def test_both_readmes_have_the_same_code() -> None:
