@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_reason._renamed import renamed
 from hf_reason.data.record import DataError
 from hf_reason.data.synthetic.distractors import insert_distractor
-from hf_reason.generation.batching import decode_ids, generate_ids, generation_config, model_device
+from hf_reason.generation.batching import check_counts, decode_ids, generate_ids, generation_config, model_device
 from hf_reason.generation.budgets import thought_budgets
 from hf_reason.generation.distributed import once
 from hf_reason.generation.voting import check_voting
@@ -162,13 +162,7 @@ def evaluate_model(
         OSError: if the metrics cannot be loaded because the caches cannot be written.
     """
     rows = _checked(records)
-    for name, value in (
-        ("max_completion_length", max_completion_length),
-        ("batch_size", batch_size),
-        ("num_samples", num_samples),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1.")
+    check_counts(max_completion_length=max_completion_length, batch_size=batch_size, num_samples=num_samples)
     check_voting(vote, num_samples)
     if max_thought_tokens is not None and (max_thought_tokens >= max_completion_length or not thinking):
         raise ValueError(

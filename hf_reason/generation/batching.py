@@ -15,6 +15,17 @@ from .distributed import gather, process_index_and_count
 _GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
 
 
+def check_counts(**counts: int) -> None:
+    """Refuse numbers of tokens, samples or sequences below 1, by their names.
+
+    Raises:
+        ValueError: for the first of them.
+    """
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1.")
+
+
 def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Every id that ends an output: the model's own, the tokenizer's EOS and the end of the assistant's turn."""
     config = getattr(model, "generation_config", None)

@@ -14,7 +14,7 @@ from hf_reason._renamed import renamed
 from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
 from hf_reason.text.spans import prompt_token_ids
 
-from .batching import decode_ids, generate_ids, generation_config
+from .batching import check_counts, decode_ids, generate_ids, generation_config
 from .budgets import Written, thought_budgets
 from .voting import Vote, check_voting, count_votes, elect
 
@@ -106,13 +106,7 @@ def generate_cot(
             without the tags.
     """
     rows = _rows(prompts)
-    for name, value in (
-        ("max_answer_tokens", max_answer_tokens),
-        ("num_samples", num_samples),
-        ("batch_size", batch_size),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1.")
+    check_counts(max_answer_tokens=max_answer_tokens, num_samples=num_samples, batch_size=batch_size)
     settings = dict(generation_kwargs or {})
     check_voting(vote, num_samples)
     if num_samples > 1 and (temperature == 0 or settings.get("do_sample") is False):

@@ -97,6 +97,58 @@ def test_results_state_interval_samples_seeds_and_template() -> None:
     assert "Chinese in Chinese outputs" not in text, "a figure nobody could compute is no row"
 
 
+def test_settings_that_are_not_set_have_no_row() -> None:
+    settings = {
+        "learning_rate": 2e-5,
+        "tasks": None,
+        "lora_r": 16,
+        "lora_target_modules": ["q_proj", "v_proj"],
+        "loar_budgets": {"0": 0.5, "1": 0.25},
+        "replay_ratio": 0.2,
+        "packing": False,
+    }
+    rows = card(settings=settings).split("## Training")[1].split("## Limitations")[0].strip().splitlines()[2:]
+    assert rows == [
+        "| learning_rate | 2e-05 |",
+        "| lora_r | 16 |",
+        "| lora_target_modules | q_proj, v_proj |",
+        "| loar_budgets | 0 0.5, 1 0.25 |",
+        "| replay_ratio | 0.2 |",
+        "| packing | False |",
+    ]
+    assert "## Training" not in card(settings={"tasks": None}) and "## Training" not in card(settings={})
+
+
+def test_the_settings_of_generation_are_those_that_matter() -> None:
+    greedy = {
+        "do_sample": False,
+        "eos_token_id": [1],
+        "max_new_tokens": 128,
+        "output_scores": False,
+        "temperature": 1.0,
+    }
+    text = card(results=results(generation={**greedy, "top_k": 50, "use_cache": True, "thinking": True}, vote=True))
+    assert "Generation: do_sample False, max_new_tokens 128, thinking True; seed 7." in text
+    assert "the most frequent answer of each record scored" in text
+
+
+def test_figures_that_cannot_be_had_have_a_reason() -> None:
+    from huggingface_hub import ModelCard
+
+    nothing = results(answer_accuracy=None, answer_accuracy_ci=None, step_accuracy=None)
+    text = card(results=nothing, eval_dataset="org/traces")
+    assert "| answer accuracy | - |" in text
+    assert "\nNote on answer accuracy: no record has an answer to compare with.\n" in text
+    assert "\nNote on step accuracy: no step of the outputs states an equation.\n" in text
+    assert "Answer accuracy on org/traces" not in text and "答案准确率" not in text and "\n\n\n" not in text
+    assert "answer_accuracy" not in {row.metric_type for row in ModelCard(text).data.eval_results}
+
+
+def test_a_template_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_text("---\n{{ metadata }}\n---\n# {{ title }} by me", encoding="utf-8")
+    assert build_model_card(tmp_path / "mine.md", model_name="me/x").endswith("\n# me/x by me\n")
+
+
 def test_several_seeds_give_mean_and_range() -> None:
     runs = [results(0.5), results(0.6), results(0.7, close_rate=0.9)]
     text = card(results=runs)
