@@ -13,7 +13,7 @@ from trl import SFTTrainer
 from hf_reason.text.collator import CoTCollator
 
 _Config = TypeVar("_Config", bound=TrainingArguments)
-# what SFTTrainer takes by position after `processing_class`
+# what SFTTrainer accepts by position after `processing_class`
 _LATER = tuple(inspect.signature(SFTTrainer.__init__).parameters)[7:]
 
 
@@ -22,7 +22,7 @@ def own_arguments(args: Any, config: type[_Config], model: Any, name: str) -> _C
 
     Args:
         args: A `config`, which is copied; a configuration of TRL's or transformers' whose settings `config` can hold,
-            which is converted; or `None`, which stands for the defaults.
+            which is converted; or `None`: the defaults.
         config: The trainer's configuration class.
         model: The model or its name, for the default `output_dir`.
         name: The trainer's name, for the same.

@@ -120,7 +120,7 @@ def format_of(columns: list[str], name: str, args: "CoTSFTConfig", formatting_fu
         formatting_func: The user's; given, the data set is TRL's.
 
     Raises:
-        ValueError: if it is none of them, or if options do not fit its format.
+        ValueError: if it is of another format, or if options do not fit its format.
     """
     if "input_ids" in columns and set(SPAN_COLUMNS) <= set(columns):
         return "rows"

@@ -88,7 +88,7 @@ class CoTSFTTrainer(SFTTrainer):
         if processing_class is None:
             from transformers import AutoTokenizer
 
-            # here and not in SFTTrainer, which would take the EOS for a missing pad token
+            # here and not in SFTTrainer, which would use the EOS for a missing pad token
             source = model if isinstance(model, str) else model.config.name_or_path
             processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=own.trust_remote_code)
         ensure_pad_token(processing_class)

@@ -114,8 +114,8 @@ class DistillKLTrainer(CoTSFTTrainer):
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.args.lmbda == 0:
             return batches, count
-        # before the batches are counted, so that the divisor is that of what is trained on; every process draws alike,
-        # since sharded models generate together
+        # before the batches are counted, so that the divisor is that of what is trained on; every process draws the
+        # same, since sharded models generate together
         draw = random.Random(f"{self.args.seed} {self.state.global_step}")
         own = [draw.random() < self.args.lmbda for _ in range(num_batches)]
         for place, batch in enumerate(batches):

@@ -1,4 +1,4 @@
-"""What stands for the model in TRL's loss: its fused log-probabilities, with all that a token's loss may carry."""
+"""The model in TRL's loss: its fused log-probabilities, scored by the terms of the loss."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext

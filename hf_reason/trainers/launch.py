@@ -43,7 +43,7 @@ def check_world_size(expected: int | None = None) -> int:
         The number of processes that train together.
 
     Raises:
-        LaunchError: Too few or too many processes take part, or it is too early to know; the message has the mend.
+        LaunchError: Too few or too many processes take part, or it is too early to know; the message says what to do.
     """
     request = find_launch_request(os.environ)
     asked, actual = request.processes, _joined_processes()
@@ -109,7 +109,7 @@ def _ancestor_commands() -> list[list[str]]:
 
 
 def _count_in_command(command: list[str]) -> int | None:
-    """`num_processes` of an `accelerate launch` command line, with the config file it names; None if it is none."""
+    """`num_processes` of an `accelerate launch` command line, with the config file it names; None for any other."""
     arguments = _launch_arguments(command)
     if arguments is None:
         return None
@@ -141,17 +141,17 @@ def _launch_arguments(command: list[str]) -> list[str] | None:
 
 def _explain(request: LaunchRequest, actual: int) -> str:
     asked = request.processes
-    mend = f"on CPU: `torchrun --nproc_per_node {asked} RECIPE --config FILE --use_cpu true`"
+    on_cpu = f"On CPU, run `torchrun --standalone --nproc_per_node {asked} RECIPE --config FILE --use_cpu true`"
     if request.origin == "accelerate launch":
         return (
             f"`accelerate launch` was told --num_processes {asked} and started {actual} process: on CPU, and with "
-            f"fewer than two GPUs, it always does. Mend, {mend}; on GPUs: a config of recipes/accelerate and no more "
+            f"fewer than two GPUs, it always does. {on_cpu}; on GPUs, use a config of recipes/accelerate and no more "
             "processes than the machine has GPUs."
         )
     return (
         f"{request.origin} says {asked} processes, but {actual} train(s) together: each process would train alone and "
-        f"overwrite the others' output. accelerate joins processes on CPU only when told so. Mend, {mend} (or "
-        "`use_cpu: true` in the YAML); on GPUs: check that torch.cuda.is_available()."
+        f"overwrite the others' output. accelerate joins processes on CPU only when told so. {on_cpu} (or set "
+        "`use_cpu: true` in the YAML); on GPUs, check that torch.cuda.is_available()."
     )
 
 

@@ -15,6 +15,7 @@ from .cot_data import is_record_dataset
 from .cot_sft import CoTSFTTrainer
 from .layer_ranking import choose, format_ranking, rank_layers, save_ranking, saved_layers
 from .reasoner_lora_config import ReasonerLoRAConfig
+from .untouched_base import moves_base
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -192,7 +193,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
 
 
 def _load(name: str, args: ReasonerLoRAConfig, quantization: Any) -> Any:
-    """The model that a name stands for, as `SFTTrainer` would load it: the layers are chosen before."""
+    """The model of that name, as `SFTTrainer` would load it: the layers are chosen before."""
     from trl.trainer.utils import create_model_from_path
 
     given: Any = args.model_init_kwargs or {}
@@ -214,10 +215,14 @@ def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "
         raise ValueError(f"ReasonerLoRATrainer trains a LoRA; peft_config is a {type(config).__name__}.")
     if config.layers_to_transform is not None or config.layers_pattern:
         raise ValueError("Name the layers in reasoner_layers, not in peft_config (layers_to_transform).")
-    if config.modules_to_save:
+    setting = moves_base(config)
+    for name in ("target_parameters", "trainable_token_indices"):
+        if setting is None and getattr(config, name, None):
+            setting = f"{name}={getattr(config, name)}"
+    if setting is not None:
         raise ValueError(
-            f"modules_to_save={config.modules_to_save} trains whole modules outside the reasoner. Leave it out, or "
-            "use CoTSFTTrainer with this peft_config."
+            f"{setting} changes weights outside the reasoner's LoRA. Leave it out, or use CoTSFTTrainer with this "
+            "peft_config."
         )
     targets: Any = config.target_modules
     if isinstance(targets, str) and targets != "all-linear":

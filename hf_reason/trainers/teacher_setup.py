@@ -18,6 +18,7 @@ from hf_reason.text.collator import CoTCollator
 from hf_reason.text.vocabulary import shared_vocabulary
 
 from .distill_kl_config import DistillKLConfig
+from .untouched_base import moves_base
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -146,8 +147,9 @@ def _without_adapters(student: Student) -> LiveTeacher:
         raise ValueError("The teacher 'self' is the student without its LoRA: pass a peft_config (use_peft).")
     if student.accelerator.distributed_type in ("DEEPSPEED", "FSDP"):
         raise ValueError("The teacher 'self' works with DDP and single processes, not with DeepSpeed or FSDP.")
-    if any(config.modules_to_save for config in model.peft_config.values()):
-        raise ValueError("The teacher 'self' needs the base model unchanged: leave modules_to_save empty.")
+    moved = [setting for config in model.peft_config.values() if (setting := moves_base(config))]
+    if moved:
+        raise ValueError(f"The teacher 'self' needs the base model unchanged: leave {', '.join(moved)} out.")
     return LiveTeacher(model, len(student.tokenizer), adapter_off=True)
 
 

@@ -3,7 +3,7 @@
 Zhang et al. 2018 mix inputs and labels; for sequences the inputs are mixed as embeddings, position by position (Guo et
 al. 2020, "Sequence-Level Mixed Sample Data Augmentation"). With a ratio `lam`, position t sees
 `lam * e(a_t) + (1 - lam) * e(b_t)` and is scored on both next tokens, the first with the weight `lam`, the second with
-`1 - lam`. Where one of the two chains has ended, the embedding of the other stands alone.
+`1 - lam`. Where one of the two chains has ended, the embedding of the other is used alone.
 """
 
 import random

@@ -66,7 +66,7 @@ def parse_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, TaskLoss]:
 
 
 class TaskTable:
-    """The tasks of a run as numbers: two columns with one value a token, and what they stand for.
+    """The tasks of a run as numbers: two columns with one value a token, and what they mean.
 
     Args:
         tasks: From `parse_tasks`. Records of a task that is not named are generations of weight 1.
@@ -83,7 +83,7 @@ class TaskTable:
         self.tasks, self.tokenizer, self.instructions = dict(tasks), tokenizer, instructions
         self._numbers = {name: number for number, name in enumerate(tasks, start=1)}
         self._branches: dict[tuple[int, ...], int] = {}
-        # all sets are made here, so that the processes of a parallel `map` number them alike
+        # all sets are made here, so that the processes of a parallel `map` give them the same numbers
         self._labels = {
             (name, thinking): self._label_tokens(name, thinking)
             for name, loss in self.tasks.items()
@@ -109,7 +109,9 @@ class TaskTable:
             record = {"context": "x", "task": name, "steps": ["x"] if thinking else [], "answer": label}
             found[label] = tuple(_answer(encode(record, self.tokenizer, instructions=self.instructions)))
         if len(set(found.values())) < len(found):
-            raise ValueError(f"tasks: the tokenizer writes two labels of {name!r} alike ({list(found)}). Rename one.")
+            raise ValueError(
+                f"tasks: the tokenizer gives two labels of {name!r} the same tokens ({list(found)}). Rename one."
+            )
         return {tokens: self._choice_ids(tokens, found.values()) for tokens in found.values()}
 
     def _choice_ids(self, tokens: tuple[int, ...], labels: Iterable[tuple[int, ...]]) -> list[int]:
@@ -124,7 +126,7 @@ class TaskTable:
         """`task_ids` and `choice_ids` of a record's tokens.
 
         Raises:
-            ValueError: if a classification's answer is none of its labels.
+            ValueError: if a classification's answer is not one of its labels.
         """
         name = record.get("task") or ""
         length = len(encoded["input_ids"])
@@ -135,7 +137,7 @@ class TaskTable:
             if ids is None:
                 raise ValueError(
                     f"Record {record.get('id', '?')} of the task {name!r} has the answer {record['answer']!r}, which "
-                    f"is none of its labels ({', '.join(self.tasks[name].labels)}). Mend the record or the labels."
+                    f"is not one of its labels ({', '.join(self.tasks[name].labels)}). Fix the record or the labels."
                 )
             columns[CHOICE_IDS][length - len(tokens) :] = ids
         return columns

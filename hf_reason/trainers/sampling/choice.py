@@ -1,6 +1,7 @@
 """Which sampler a run has."""
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.utils.data import Sampler
 from hf_reason.text.spans import DOMAIN_IDS
 
 from .curriculum import curriculum_stages
-from .domains import DomainPlan, counted, plan_domains
+from .domains import DomainPlan, plan_domains
 from .length_groups import LengthGroupedSampler
 from .order import domain_of_rows, last_steps, lengths, weight_sums
 from .staged import Stage, StagedSampler
@@ -73,7 +74,7 @@ def plan_of(dataset: "Dataset", args: "CoTSFTConfig") -> DomainPlan:
     ratios: Any = args.domain_ratios
     target: Any = args.domain_target
     return plan_domains(
-        counted(rows.tolist()), sizes, temperature=args.domain_temperature, ratios=ratios, target=target
+        Counter(rows.tolist()), sizes, temperature=args.domain_temperature, ratios=ratios, target=target
     )
 
 
@@ -83,7 +84,7 @@ def staged_sampler(dataset: "Dataset", args: "CoTSFTConfig", plan: DomainPlan | 
     Args:
         dataset: The prepared training set.
         args: For the curriculum, the sizes of a step, the seed and `train_sampling_strategy`.
-        plan: Ratios of the domains; `None` draws from all examples alike.
+        plan: Ratios of the domains; `None` draws from all examples with the same probability.
     """
     groups: list[tuple[list[int], float]]
     if plan is None:

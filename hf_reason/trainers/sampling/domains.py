@@ -1,6 +1,6 @@
 """How often each domain is drawn, and what its examples weigh so that the loss estimates what it should."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hf_reason.data.record import DOMAINS
@@ -83,7 +83,11 @@ def plan_domains(
 
 
 def check_ratios(option: str, ratios: Mapping[str, float]) -> None:
-    """Refuse ratios that cannot be meant, before there are data to compare them with."""
+    """Refuse what cannot be ratios, before there are data to compare them with.
+
+    Raises:
+        ValueError: for an unknown domain, or a value that is no ratio.
+    """
     unknown = [name for name in ratios if name not in _NAMES]
     if unknown:
         raise ValueError(f"{option}: there is no domain {', '.join(unknown)}. Domains are {', '.join(_NAMES)}.")
@@ -107,11 +111,3 @@ def _named_ratios(option: str, ratios: Mapping[str, float], counts: Mapping[int,
 def _to_one(values: Mapping[int, float]) -> dict[int, float]:
     total = sum(values.values())
     return {key: value / total for key, value in values.items()}
-
-
-def counted(ids: Sequence[int]) -> dict[int, int]:
-    """Examples of each domain id."""
-    found: dict[int, int] = {}
-    for key in ids:
-        found[key] = found.get(key, 0) + 1
-    return found
