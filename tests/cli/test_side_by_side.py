@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from hf_reason.cli import run_side_by_side
+from hf_reason.cli.side_by_side import RunFailedError, run_side_by_side
 
 
 def _script(tmp_path, name, code):
@@ -26,9 +26,27 @@ def test_failure_stops_the_others_and_shows_its_log(tmp_path):
     bad = _script(tmp_path, "bad", "import time; time.sleep(1); raise ValueError('no such thing')")
     slow = _script(tmp_path, "slow", "import time; time.sleep(60)")
     started = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"(?s)bad failed .*no such thing"):
+    with pytest.raises(RunFailedError, match=r"(?s)bad failed .*no such thing"):
         run_side_by_side({"slow": slow, "bad": bad})
     assert time.monotonic() - started < 30
+
+
+def test_progress_is_quiet_when_one_ends_first(tmp_path, capsys):
+    short = _script(tmp_path, "short", "print('short')")
+    long = _script(tmp_path, "long", "import time; time.sleep(2)")
+    run_side_by_side({"short": short, "long": long})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 2, "a line at the start, and one each half minute"
+
+
+def test_progress_says_which_are_done(tmp_path, capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    short = _script(tmp_path, "short", "print('short')")
+    long = _script(tmp_path, "long", "import time; time.sleep(4)")
+    run_side_by_side({"short": short, "long": long})
+    assert "short: done | long: starting" in capsys.readouterr().out
 
 
 def test_nothing_to_run(tmp_path):

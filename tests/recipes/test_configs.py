@@ -1,47 +1,62 @@
-"""Every YAML of the training recipe has only arguments that exist, and values that its classes take."""
+"""Every YAML under recipes/configs has only arguments that its command knows, and values that its classes accept."""
 
-import sys
-from dataclasses import fields
+import importlib
 from pathlib import Path
 
 import pytest
 import yaml
-from trl import ModelConfig
 
-from hf_reason.cli import EvaluationArguments, ScratchArguments
-from hf_reason.trainers import CoTSFTConfig
+from hf_reason.cli import demo
+from hf_reason.cli.commands import COMMANDS
+from hf_reason.cli.parser import parse
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-CONFIGS = sorted((RECIPES / "configs" / "sft_cot").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def data_arguments():
-    sys.path.insert(0, str(RECIPES))
-    try:
-        from hf_reason.cli import DataArguments
-    finally:
-        sys.path.remove(str(RECIPES))
-    return DataArguments
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
+# the folders have the names of the recipes, and of the article's parts
+FOLDERS = {
+    "sft_cot": "sft",
+    "distill_kl": "distill",
+    "lora_reasoner": "lora",
+    "loar": "loar",
+    "continual": "continual",
+}
+PATHS = sorted(CONFIGS.glob("**/*.yaml"))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_builds_its_arguments(path, data_arguments, tmp_path):
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+def test_every_file_belongs_to_a_command() -> None:
+    assert len(PATHS) >= 11
+    assert {path.parent.name for path in PATHS} == set(FOLDERS)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_configuration_parses(path: Path, tmp_path: Path) -> None:
+    command = FOLDERS[path.parent.name]
+    classes = importlib.import_module(COMMANDS[command].module).CLASSES
     # what a test machine lacks is not what is tested here
-    settings = {**settings, "bf16": False, "use_cpu": True, "output_dir": str(tmp_path)}
-    taken = set()
-    for cls in (data_arguments, ScratchArguments, EvaluationArguments, CoTSFTConfig, ModelConfig):
-        names = {field.name for field in fields(cls)} & set(settings)
-        cls(**{name: settings[name] for name in names})
-        taken |= names
-    assert taken == set(settings)
-    assert settings["metric_for_best_model"] in ("step_accuracy", "answer_accuracy")
-    assert settings["load_best_model_at_end"] is True
+    here = ["--bf16", "false", "--use_cpu", "true", "--output_dir", str(tmp_path)]
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if command == "distill" and not settings.get("teacher_model_name_or_path"):
+        here += ["--teacher_model_name_or_path", "self"]
+    parsed = parse(command, classes, ["--config", str(path), *here])
+    values = {name: value for group in parsed for name, value in vars(group).items()}
+    assert settings.keys() <= values.keys()
+    for name in ("learning_rate", "max_steps", "domain", "eval_strategy"):
+        if name in settings:
+            assert values[name] == settings[name], name
+    if settings.get("load_best_model_at_end"):
+        assert settings["metric_for_best_model"] in ("step_accuracy", "answer_accuracy")
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert header.startswith("# "), "a configuration says what it is for"
 
 
-def test_the_two_sides_of_the_demo_differ_only_in_what_they_compare():
-    cot, direct = (yaml.safe_load((CONFIGS[0].parent / f"{n}.yaml").read_text()) for n in ("demo", "demo_direct"))
+def test_configurations_of_the_demo_are_those_of_the_package() -> None:
+    for name in (*demo.MODELS.values(), *demo.SECOND.values()):
+        shown, shipped = CONFIGS / "sft_cot" / f"{name}.yaml", demo.CONFIGS / f"{name}.yaml"
+        assert shown.resolve() == shipped.resolve() and shipped.is_file()
+
+
+def test_the_two_sides_of_the_demo_differ_only_in_what_they_compare() -> None:
+    folder = CONFIGS / "sft_cot"
+    cot, direct = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("demo", "demo_direct"))
     different = {name for name in cot.keys() | direct.keys() if cot.get(name) != direct.get(name)}
     compared = {"thinking", "output_dir", "metric_for_best_model"}
     assert different == compared | {"max_steps", "eval_steps", "save_steps", "lr_scheduler_kwargs"}

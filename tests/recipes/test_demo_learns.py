@@ -4,11 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-DEMO = Path(__file__).parents[2] / "recipes" / "demo.py"
 
 
 def _few_operations(figures: dict) -> float:
@@ -20,7 +17,9 @@ def _few_operations(figures: dict) -> float:
 @pytest.mark.slow
 def test_sixty_percent_and_fifteen_points_ahead(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run([sys.executable, str(DEMO), "--output_dir", str(tmp_path)], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "hf_reason.cli", "demo", "--output_dir", str(tmp_path)], check=True, env=environment
+    )
     figures = json.loads((tmp_path / "comparison" / "evaluation.json").read_text())
     cot, direct = _few_operations(figures["CoT"]), _few_operations(figures["direct answers"])
     assert cot >= 0.6

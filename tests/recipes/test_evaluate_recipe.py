@@ -1,14 +1,11 @@
-"""recipes/evaluate.py as a user runs it: a folder with a model, a folder with data, one command."""
+"""`evaluate` as a user runs it: a folder with a model, a folder with data, one command."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from tiny import run_recipe
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "evaluate.py"
+from hf_reason.cli.main import main
 
 
 @pytest.fixture
@@ -28,30 +25,14 @@ def place(tmp_path, tokenizer, tiny_model, records):
     return tmp_path
 
 
-def run(place, *arguments):
-    return subprocess.run(
-        [sys.executable, str(RECIPE), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=place,
-        timeout=180,
-        env={**os.environ, "HF_HOME": str(place / "cache"), "OMP_NUM_THREADS": "1"},
-    )
-
-
 def test_one_command_prints_the_table_and_writes_the_report(place):
-    (place / "evaluate.yaml").write_text("max_new_tokens: 4\nlimit: 2\ndata: data\n")
-    done = run(
-        place,
-        "--config",
-        "evaluate.yaml",
-        "--model",
-        "model",
-        "--limit",
-        "4",
-        "--output_dir",
-        "report",
-        "--distractors",
+    (place / "evaluate.yaml").write_text("max_completion_length: 4\nmax_records: 2\ndataset_name: data\n")
+    done = run_recipe(
+        "evaluate.py",
+        *("--config", "evaluate.yaml", "--model_name_or_path", "model", "--max_records", "4"),
+        *("--output_dir", "report", "--eval_distractors"),
+        cwd=place,
+        env={"HF_HOME": str(place / "cache"), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "answer accuracy" in done.stdout and "4 x 1" in done.stdout, "the command line wins over the file"
@@ -62,54 +43,55 @@ def test_one_command_prints_the_table_and_writes_the_report(place):
     assert len(list((place / "report").glob("*.png"))) == 3
 
 
-def evaluate(place, capsys, monkeypatch, *arguments):
-    """The recipe inside this process: `main()` with these arguments; gives exit status, stdout, stderr."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("evaluate_recipe", RECIPE)
-    recipe = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "evaluate_recipe", recipe)
+@pytest.fixture
+def evaluate(place, capsys, monkeypatch):
+    """The command inside this process: gives exit code, stdout, stderr."""
     monkeypatch.chdir(place)
-    monkeypatch.setattr(sys, "argv", [str(RECIPE), *arguments])
-    spec.loader.exec_module(recipe)
-    status = recipe.main()
-    return status, *capsys.readouterr()
+
+    def run(*arguments):
+        code = main(["evaluate", *arguments])
+        return code, *capsys.readouterr()
+
+    return run
 
 
-def test_models_are_compared_with_the_first(place, capsys, monkeypatch):
+def test_models_are_compared_with_the_first(place, evaluate):
     (place / "other").symlink_to(place / "model")
     status, out, _ = evaluate(
-        place,
-        capsys,
-        monkeypatch,
-        "--model",
-        "model",
-        "other",
-        "--data",
-        "data",
-        "--max_new_tokens",
-        "2",
-        "--domain",
-        "math",
-        "--split",
-        "train",
+        *("--model_name_or_path", "model", "other", "--dataset_name", "data", "--max_completion_length", "2"),
+        *("--domain", "math", "--split", "train"),
     )
     assert status == 0
     assert "(+0.0)" in out and "3 x 1" in out and "other" in out
 
 
+def test_raw_questions_with_answers_only(place, evaluate):
+    rows = [{"question": f"{number}+1=?", "answer": str(number + 1)} for number in range(3)]
+    (place / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = evaluate(
+        *("--model_name_or_path", "model", "--dataset_name", "own.jsonl", "--max_completion_length", "2")
+    )
+    assert status == 0, err
+    assert "3 x 1" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "./nowhere", "--data", "data"), "./nowhere: there is no such folder"),
-        (("--model", "data", "--data", "data"), "--model data cannot be loaded"),
-        (("--model", "model", "--data", "./nowhere"), "nowhere"),
-        (("--model", "model", "--data", "data", "--split", "validation"), "no split 'validation'"),
-        (("--model", "model", "--data", "data", "--domain", "maths"), "Unknown domain 'maths'"),
+        (("--model_name_or_path", "./nowhere"), "./nowhere: there is no such folder"),
+        (("--model_name_or_path", "data"), "no tokenizer files in data. Give tokenizer_name_or_path"),
+        (("--model_name_or_path", "data", "--tokenizer_name_or_path", "model"), "'data' cannot be loaded"),
+        (("--model_name_or_path", "model", "--dataset_name", "./nowhere"), "nowhere"),
+        (("--model_name_or_path", "model", "--split", "validation"), "no split 'validation'"),
+        (("--model_name_or_path", "model", "--domain", "maths"), "Unknown domain 'maths'"),
+        (("--model", "model"), "--model was renamed to --model_name_or_path"),
+        (("--limit", "3"), "--limit was renamed to --max_records"),
+        ((), "there is no model. Give --model_name_or_path"),
     ],
 )
-def test_a_wrong_path_or_name_is_one_clear_line(place, capsys, monkeypatch, arguments, message):
-    status, _, errors = evaluate(place, capsys, monkeypatch, *arguments)
+def test_a_wrong_path_or_name_is_one_clear_line(evaluate, arguments, message):
+    data = () if "--dataset_name" in arguments else ("--dataset_name", "data")
+    status, _, errors = evaluate(*arguments, *data)
     lines = [line for line in errors.splitlines() if line.startswith("Error: ")]
     assert status == 2 and len(lines) == 1 and message in lines[0]
     assert "Traceback" not in errors

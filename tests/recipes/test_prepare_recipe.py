@@ -1,4 +1,4 @@
-"""recipes/prepare_data.py on the command line."""
+"""`prepare` on the command line; recipes/prepare_data.py is the same."""
 
 import json
 import os
@@ -45,11 +45,11 @@ def raw(tmp_path: Path) -> Path:
 
 def test_table_report_and_config_file(raw, tmp_path):
     config = tmp_path / "prepare.yaml"
-    config.write_text(f"input: [{raw}]\noutput_dir: {tmp_path / 'ignored'}\ntest_share: 0.3\nmin_steps: 2\n")
+    config.write_text(f"dataset_name: [{raw}]\noutput_dir: {tmp_path / 'ignored'}\ntest_size: 0.3\nmin_steps: 2\n")
     done = run("--config", config, "--output_dir", tmp_path / "out", "--languages", "zh", "mixed")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
-    assert report["settings"]["test_share"] == 0.3 and report["settings"]["filters"]["min_steps"] == 2
+    assert report["settings"]["test_size"] == 0.3 and report["settings"]["filters"]["min_steps"] == 2
     assert report["counts"]["in"] == 21 and report["counts"]["filters"]["exact_duplicate"] == 1
     assert "exact_duplicate" in done.stdout and "report.html" in done.stdout
     assert not (tmp_path / "ignored").exists()
@@ -62,18 +62,18 @@ def test_table_report_and_config_file(raw, tmp_path):
 def test_errors_are_told_without_a_traceback(raw, tmp_path):
     strange = tmp_path / "strange.jsonl"
     strange.write_text('{"colour": "red", "size": 3}\n')
-    done = run("--input", strange, "--output_dir", tmp_path / "out")
+    done = run("--dataset_name", strange, "--output_dir", tmp_path / "out")
     assert done.returncode == 2
     assert "colour" in done.stderr and "Traceback" not in done.stderr
-    assert "\nError: strange.jsonl#1: unknown layout" in done.stderr
-    typo = run("--input", raw, tmp_path / "trainz.jsonl", "--output_dir", tmp_path / "out")
+    assert "Error: strange.jsonl" in done.stderr
+    typo = run("--dataset_name", raw, tmp_path / "trainz.jsonl", "--output_dir", tmp_path / "out")
     assert typo.returncode == 2 and typo.stderr.startswith("Error: No such file")
-    nothing = run("--input", raw, "--output_dir", tmp_path / "out2", "--min_steps", 99)
+    nothing = run("--dataset_name", raw, "--output_dir", tmp_path / "out2", "--min_steps", 99)
     assert nothing.returncode == 2 and "Nothing is left of 21 traces" in nothing.stderr
     assert (tmp_path / "out2" / "report.html").exists()
     unknown = tmp_path / "unknown.yaml"
     unknown.write_text("inputs: x\n")
-    wrong = run("--config", unknown, "--input", raw, "--output_dir", tmp_path / "out3")
+    wrong = run("--config", unknown, "--dataset_name", raw, "--output_dir", tmp_path / "out3")
     assert wrong.returncode == 2 and "inputs" in wrong.stderr and "Traceback" not in wrong.stderr
     missing = run("--output_dir", tmp_path / "out4")
-    assert missing.returncode == 2 and "--input" in missing.stderr
+    assert missing.returncode == 2 and "--dataset_name" in missing.stderr
