@@ -1,7 +1,7 @@
-"""Split prose into chains of arithmetic sides joined by = and ≈; sides that arithmetic cannot judge are marked."""
+"""Split prose into chains of arithmetic sides joined by = and ≈, and mark the sides that arithmetic cannot check."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .latex_plain import clean_markup
@@ -45,7 +45,7 @@ class Segment:
         parts: The tokens that count.
         units: The words that stood after numbers.
         operations: How many operations the side has.
-        bad: The side cannot be judged (an unknown, a function, a word in place of a number).
+        bad: The side cannot be checked (an unknown, a function, a word in place of a number).
         soft: A reading was guessed (`3m` may be a length or an unknown): trust it only if it holds.
         cut: Its number ends in dots (`66.666...%`).
     """
@@ -63,7 +63,10 @@ class Segment:
 
 
 class _Scanner:
-    """Builds the chains token by token; `flush` ends a chain."""
+    """Builds the chains token by token; `flush` ends a chain.
+
+    The methods that handle a token get its text and the blanks before it (empty: adjacent to the token before).
+    """
 
     def __init__(self) -> None:
         self.chains: list[tuple[list[Segment], list[str]]] = []
@@ -106,7 +109,19 @@ class _Scanner:
         self.current.parts.append(text.replace(" ", ""))
         self.previous = "number"
 
-    def operator(self, text: str) -> None:
+    def cut_number(self, text: str, gap: str) -> None:
+        """`66.666...%`"""
+        self.number(text.replace("…", "").replace("...", "").rstrip("."), "")
+        self.current.cut = True
+
+    def times(self, text: str, gap: str) -> None:
+        """An x in front of a number."""
+        if self.after_value():
+            self.operator("×", gap)
+        else:
+            self.symbol(text, gap)
+
+    def operator(self, text: str, gap: str) -> None:
         current = self.current
         if text in "²³":
             text = "^2" if text == "²" else "^3"
@@ -123,9 +138,9 @@ class _Scanner:
         current.parts.append(text)
         self.previous = "op"
 
-    def open(self, text: str, adjacent: bool) -> None:
+    def open(self, text: str, gap: str) -> None:
         if self.after_value():
-            if self.previous == "unit" or not adjacent:
+            if self.previous == "unit" or gap:
                 self.flush()
             else:
                 self.current.operations += 1
@@ -135,7 +150,7 @@ class _Scanner:
         self.current.parts.append("(")
         self.previous = "open"
 
-    def close(self) -> None:
+    def close(self, text: str, gap: str) -> None:
         if not self.open_at:
             self.flush()
             return
@@ -144,7 +159,7 @@ class _Scanner:
         self.current.parts.append(")")
         self.previous = "close"
 
-    def sign(self, text: str) -> None:
+    def sign(self, text: str, gap: str) -> None:
         current = self.current
         if self.open_at:
             # "2×(3+5=8)": only what stands inside the bracket takes part.
@@ -160,14 +175,33 @@ class _Scanner:
         self.signs.append("≈" if text == "≈" else "=")
         self.previous, self.doubtful, self.words = "sign", False, 0
 
-    def rest(self) -> None:
+    def rest(self, text: str, gap: str) -> None:
         if self.after_value() and self.signs and not self.open_at and "…" not in self.current.parts:
             self.current.parts.append("…")
             self.previous = "rest"
         else:
             self.flush()
 
-    def word(self, text: str) -> None:
+    def note(self, text: str, gap: str) -> None:
+        """A word in brackets: a unit after a value."""
+        if self.after_value():
+            self.word(text.strip("() "), gap)
+        else:
+            self.flush("word")
+
+    def per(self, text: str, gap: str) -> None:
+        """`/hour`: a part of a unit after a value."""
+        if self.after_value():
+            self.word(text.strip("/ "), gap)
+        else:
+            self.symbol(text, gap)
+
+    def short_unit(self, text: str, gap: str) -> None:
+        """`3m`: a length, or an unknown."""
+        self.word(text.strip(), gap)
+        self.current.soft = True
+
+    def word(self, text: str, gap: str) -> None:
         current = self.current
         chinese = not text[0].isascii()
         if self.after_value():
@@ -188,14 +222,14 @@ class _Scanner:
         else:
             self.flush("word")
 
-    def ratio(self) -> None:
-        """`12:8` is neither a number nor a clock time for sure; what it stands in cannot be judged."""
+    def ratio(self, text: str, gap: str) -> None:
+        """`12:8` is neither a number nor a clock time for sure; its side cannot be checked."""
         self.current.bad = True
         self.previous = "op"
 
-    def symbol(self, text: str, adjacent: bool) -> None:
-        if text in ("a", "A", "I") and not adjacent and self.previous not in ("op", "open"):
-            self.word(text)
+    def symbol(self, text: str, gap: str) -> None:
+        if text in ("a", "A", "I") and gap and self.previous not in ("op", "open"):
+            self.word(text, gap)
             return
         self.current.bad = True
         self.current.parts.append("?")
@@ -214,50 +248,37 @@ def scan_chains(text: str) -> Iterator[tuple[list[Segment], list[str]]]:
 
 def _scan_piece(text: str) -> list[tuple[list[Segment], list[str]]]:
     scanner = _Scanner()
-    end = -1
+    end = 0
     for match in _TOKENS.finditer(text):
-        kind, token = match.lastgroup, match[0]
-        adjacent = match.start() == end
+        kind = match.lastgroup
         if kind == "blank":
             continue
-        if kind == "number":
-            scanner.number(token, text[end : match.start()] if end >= 0 else "")
-        elif kind == "cut":
-            scanner.number(token.replace("…", "").replace("...", "").rstrip("."), "")
-            scanner.current.cut = True
-        elif kind == "times" and (scanner.after_value()):
-            scanner.operator("×")
-        elif kind == "op":
-            scanner.operator(token)
-        elif kind == "open":
-            scanner.open(token, adjacent)
-        elif kind == "close":
-            scanner.close()
-        elif kind == "sign":
-            scanner.sign(token)
-        elif kind == "rest":
-            scanner.rest()
-        elif kind == "note":
-            if scanner.after_value():
-                scanner.word(token.strip("() "))
-            else:
-                scanner.flush("word")
-        elif kind == "per":
-            if scanner.after_value():
-                scanner.word(token.strip("/ "))
-            else:
-                scanner.symbol(token, adjacent)
-        elif kind == "short":
-            scanner.word(token.strip())
-            scanner.current.soft = True
-        elif kind == "word":
-            scanner.word(token)
-        elif kind == "ratio":
-            scanner.ratio()
-        elif kind in ("symbol", "times"):
-            scanner.symbol(token, adjacent)
-        else:
+        # At the beginning nothing is adjacent.
+        gap = text[end : match.start()] if end else " "
+        handle = _HANDLERS.get(kind or "")
+        if handle is None:
             scanner.flush()
+        else:
+            handle(scanner, match[0], gap)
         end = match.end()
     scanner.flush()
     return scanner.chains
+
+
+# What a kind of token does: (scanner, its text, the blanks before it). Other kinds end a chain.
+_HANDLERS: dict[str, Callable[[_Scanner, str, str], None]] = {
+    "number": _Scanner.number,
+    "cut": _Scanner.cut_number,
+    "times": _Scanner.times,
+    "op": _Scanner.operator,
+    "open": _Scanner.open,
+    "close": _Scanner.close,
+    "sign": _Scanner.sign,
+    "rest": _Scanner.rest,
+    "note": _Scanner.note,
+    "per": _Scanner.per,
+    "short": _Scanner.short_unit,
+    "word": _Scanner.word,
+    "ratio": _Scanner.ratio,
+    "symbol": _Scanner.symbol,
+}

@@ -115,7 +115,7 @@ def read_evaluation_records(
     *,
     history: str = "drop",
     domain: str | None = None,
-    domain_rules: str | os.PathLike[str] | None = None,
+    domain_rules: str | Path | None = None,
     skip_broken: bool = False,
     on_broken: "OnBroken | None" = None,
 ) -> list[Record]:
@@ -143,7 +143,7 @@ def read_evaluation_records(
     if domain is not None and domain not in DOMAINS:
         raise DataError(f"Unknown domain {domain!r}. Choose one of: {', '.join(DOMAINS)}.")
     tagger = DomainTagger(domain_rules) if domain is None else None
-    records = []
+    records: list[Record] = []
     for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
         before = len(records)
         for trace in read_evaluation_traces(source, schema, history, skip_broken, on_broken):

@@ -62,7 +62,8 @@ def _bars(axis: "Axes", names: list[str], parts: list[tuple[str, list[int], Any]
     axis.spines["bottom"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     if legend:
-        axis.legend(loc="lower right", frameon=False, fontsize=8)
+        # Above the axis: the bars and their totals may reach any corner of it.
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=len(parts), frameon=False, fontsize=8)
 
 
 def _draw_counts(axis: "Axes", counts: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ def _fences(text: str) -> list[tuple[int, int]]:
     for match in _FENCE.finditer(text):
         mark, rest = match.group(1), match.group(2)
         if not fence:
-            # A line such as ```x``` opens and closes inline code: no block.
+            # A line such as ```x``` opens and closes inline code; it is not a block.
             if mark[0] == "~" or "`" not in rest:
                 start, fence = match.start(1), mark
         elif mark.startswith(fence) and not rest.strip():
@@ -30,7 +30,7 @@ def _fences(text: str) -> list[tuple[int, int]]:
 
 
 def _dollar(text: str, match: re.Match[str], opened: dict[str, int]) -> tuple[int, int] | None:
-    """Open or close `$..$` as Pandoc does: no space inside the marks and no digit behind the closing one."""
+    """Open or close `$..$` as Pandoc does: no space inside the marks and no digit after the closing one."""
     start, end = match.span()
     before, after = text[start - 1 : start], text[end : end + 1]
     if "$" in opened and not before.isspace() and not after.isdigit():
@@ -41,17 +41,24 @@ def _dollar(text: str, match: re.Match[str], opened: dict[str, int]) -> tuple[in
     return None
 
 
+def _environment(match: re.Match[str], opened: dict[str, list[int]]) -> tuple[int, int] | None:
+    """Open or close a LaTeX environment; those of one name may be nested."""
+    name = match.group("name")
+    if match.group("edge") == "begin":
+        opened.setdefault(name, []).append(match.start())
+    elif opened.get(name):
+        return opened[name].pop(), match.end()
+    return None
+
+
 def _formulas(text: str) -> list[tuple[int, int]]:
-    spans: list[tuple[int, int]] = []
+    spans: list[tuple[int, int] | None] = []
     opened: dict[str, int] = {}
     environments: dict[str, list[int]] = {}
     for match in _MARK.finditer(text):
         mark, start, end = match.group(), match.start(), match.end()
-        if name := match.group("name"):
-            if match.group("edge") == "begin":
-                environments.setdefault(name, []).append(start)
-            elif environments.get(name):
-                spans.append((environments[name].pop(), end))
+        if match.group("name"):
+            spans.append(_environment(match, environments))
         elif mark in (r"\(", r"\["):
             opened[mark] = start
         elif mark in _CLOSES:
@@ -63,17 +70,17 @@ def _formulas(text: str) -> list[tuple[int, int]]:
             else:
                 opened["$$"] = start
         elif mark == "$":
-            if "$$" not in opened and (span := _dollar(text, match, opened)):
-                spans.append(span)
+            if "$$" not in opened:
+                spans.append(_dollar(text, match, opened))
         elif mark == "\n":
-            # A price at the end of a line is no formula that goes on in the next one.
+            # A price at the end of a line is not a formula that continues in the next one.
             if text[start - 1 : start] in _CLAUSE_END:
                 opened.pop("$", None)
         elif mark[0] == "\n":
             # A blank line ends what a stray mark may have opened; only brackets of their own kind may hold one.
             for stray in ("$", "$$", r"\("):
                 opened.pop(stray, None)
-    return spans
+    return [span for span in spans if span is not None]
 
 
 def _tables(text: str) -> list[tuple[int, int]]:

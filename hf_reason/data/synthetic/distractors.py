@@ -1,4 +1,4 @@
-"""Noise for the distractor test: an irrelevant sentence with a number, put between the sentences of a problem."""
+"""Distractors: an irrelevant sentence with a number, inserted between the sentences of a problem."""
 
 import random
 import re
@@ -6,8 +6,8 @@ from typing import Any
 
 from hf_reason.data.record import cjk_ratio, record_id
 
-# (words the sentence is about, the sentence, smallest and largest number). A sentence is passed over when the
-# record speaks of one of the words, since then it might be read as a part of the problem.
+# (words the sentence is about, the sentence, smallest and largest number). A sentence is not used when the
+# record has one of the words, since then it might be read as a part of the problem.
 _Distractor = tuple[tuple[str, ...], str, int, int]
 
 _CHINESE: tuple[_Distractor, ...] = (
@@ -43,7 +43,7 @@ _OPENING, _CLOSING = "“‘「『《（(【[{", "”’」』》）)】]}"
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|Fig|Eq|vs|etc|approx|Jr|Sr|Inc|Co)|\b[A-Za-z])$")
 # Spans that no sentence may be put into: code, formulas, tables.
 _CLOSED_SPANS = re.compile(r"```.*?(?:```|\Z)|\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|\\\(.*?\\\)|(?m:^\s*\|.*$)", re.S)
-# Where the question begins: nothing is inserted behind this point. Choices (A. ...) belong to the question.
+# Where the question begins: nothing is inserted after this point. Choices (A. ...) belong to the question.
 _ASKS = re.compile(
     r"[?？]|多少|求|是否|\b(?:how (?:many|much)|find|calculate|compute|determine|solve|evaluate|prove)\b"
     r"|^\s*[(（]?[A-HＡ-Ｈ][)）.．、:：]",
@@ -96,11 +96,11 @@ def _ends_sentence(text: str, at: int) -> bool:
 
 
 def insert_distractor(record: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """A copy of `record` whose context has one irrelevant sentence with a number more.
+    """A copy of `record` whose context has one irrelevant sentence with a number in addition.
 
-    The sentence is in the language of the context, stands at a sentence boundary before the question, speaks of
-    nothing that the record speaks of, and its number occurs nowhere in the record. Task, steps, answer and every
-    character of the old context stay; the id follows the new context. The same record and seed give the same copy.
+    The sentence is in the language of the context, is at a sentence boundary before the question, has no topic in
+    common with the record, and its number occurs nowhere in the record. Task, steps, answer and every character of
+    the old context stay; the id follows the new context. The same record and seed give the same copy.
 
     Args:
         record: A record; `context` must be there, the other fields may be missing.

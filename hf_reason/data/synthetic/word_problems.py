@@ -1,36 +1,38 @@
-"""A generator of Chinese word problems of 2 to 6 operations with a verified step for each operation.
+"""A generator of Chinese word problems of 2 to 6 operations, with a verified step for each operation.
 
-The problems are the project's own small world for demos, ablations and tests: each is a story about a
-quantity that changes, told by templates, and every step carries one equation that holds by construction.
+The problems are for demos, ablations and tests: each is a story about a quantity that changes, written from
+templates, and every step has one equation that holds by construction.
 
     python -m hf_reason.data.synthetic.word_problems --num 20000 --output problems.jsonl
 """
 
 import argparse
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from hf_reason._files import write_atomically
 
 MIN_OPERATIONS, MAX_OPERATIONS = 2, 6
-# Results stay in this range: the arithmetic of one step is meant to be learnable, the chain is what is hard.
+# Results stay in this range, so that the arithmetic of one step is easy to learn and the chain is what is hard.
 _LOW, _HIGH = 2, 100
 
 
 @dataclass(frozen=True)
 class _World:
-    """The words of one domain. The arithmetic is the same everywhere; what it is told in is not.
+    """The words of one domain. The arithmetic is the same in all domains.
 
     Attributes:
-        names: Who the stories are about.
+        names: The people or companies of the stories.
         items: What is counted, each with its unit.
-        opening: A quantity at hand. `boxes`: the same as a number of equal parts.
-        gain, loss, times, share: Sentences of one operation.
+        opening: The first quantity. `boxes`: the same as a number of equal parts.
+        gain, loss, times, portion: Sentences of one operation.
         labels: What the steps call the four operations, and the opening that multiplies.
-        comparison: How a second person's quantity is given. `total`: what the steps call the sum.
-        question: What is asked, and `total_question` after a comparison.
+        comparison: How the quantity of a second person is given. `total`: what the steps call the sum.
+        question: The question, and `total_question` after a comparison.
     """
 
     names: tuple[str, ...]
@@ -40,7 +42,7 @@ class _World:
     gain: tuple[str, ...]
     loss: tuple[str, ...]
     times: tuple[str, ...]
-    share: tuple[str, ...]
+    portion: tuple[str, ...]
     labels: dict[str, str]
     comparison: str
     total: str
@@ -74,7 +76,7 @@ _WORLDS = {
         gain=("又买来{n}{u}", "又收到{n}{u}", "又运来{n}{u}", "朋友送来{n}{u}", "接着增加了{n}{u}"),
         loss=("卖出{n}{u}", "用去{n}{u}", "送给别人{n}{u}", "后来坏了{n}{u}", "借出{n}{u}"),
         times=("数量变成原来的{n}倍", "后来的{i}是这时的{n}倍", "重新进货后达到现有的{n}倍"),
-        share=("平均分成{n}份,留下其中1份", "平均装进{n}个箱子,只留1箱", "平均分给{n}个小组,自己是其中1组"),
+        portion=("平均分成{n}份,留下其中1份", "平均装进{n}个箱子,只留1箱", "平均分给{n}个小组,自己是其中1组"),
         labels={"boxes": "原来共有", "+": "增加后", "-": "减少后", "×": "变成几倍", "÷": "平均分后"},
         comparison="{other}比{name}{word}{n}{u}",
         total="两人一共",
@@ -89,7 +91,7 @@ _WORLDS = {
         gain=("当月入账{n}{u}", "收回贷款{n}{u}", "获得分红{n}{u}", "追加投资{n}{u}", "利息收入{n}{u}"),
         loss=("支付税款{n}{u}", "赎回{n}{u}", "偿还债务{n}{u}", "计提亏损{n}{u}", "扣除手续费{n}{u}"),
         times=("按{n}倍杠杆放大", "年末市值涨至{n}倍", "增资扩股到{n}倍"),
-        share=("由{n}位股东均分,取一位所得", "分{n}期等额摊销,计一期", "均摊到{n}个季度,取单季"),
+        portion=("由{n}位股东均分,取一位所得", "分{n}期等额摊销,计一期", "均摊到{n}个季度,取单季"),
         labels={"boxes": "合计本金", "+": "入账余额", "-": "支出余额", "×": "放大余额", "÷": "均摊余额"},
         comparison="{other}的金额较{name}{word}{n}{u}",
         total="双方合并",
@@ -101,7 +103,7 @@ _WORLDS = {
 
 @dataclass
 class _Story:
-    """A story while it is told: the sentences, the steps and the quantity at hand."""
+    """A story while it is written: its sentences, its steps and the current quantity."""
 
     world: _World
     name: str
@@ -119,7 +121,7 @@ class _Story:
 
 
 def _change(story: _Story, rng: random.Random) -> None:
-    """One operation on the quantity, chosen among those that keep it in range."""
+    """Add one operation on the quantity, chosen among those that keep it in range."""
     world, value, choices = story.world, story.value, ["+", "-"]
     factors = [n for n in range(2, 10) if value * n <= _HIGH]
     divisors = [n for n in range(2, 10) if value % n == 0 and value // n >= _LOW]
@@ -139,13 +141,13 @@ def _change(story: _Story, rng: random.Random) -> None:
     elif sign == "×":
         operand, template = rng.choice(factors), rng.choice(world.times)
     else:
-        operand, template = rng.choice(divisors), rng.choice(world.share)
+        operand, template = rng.choice(divisors), rng.choice(world.portion)
     story.sentences.append(template.format(n=operand, u=story.unit, i=story.item))
     story.compute(world.labels[sign], sign, operand)
 
 
 def _opening(world: _World, rng: random.Random) -> _Story:
-    """Start a story, with an operation (so many boxes of so much) in half of the cases."""
+    """Start a story, with an operation (boxes times content) in half of the cases."""
     name, (item, unit) = rng.choice(world.names), rng.choice(world.items)
     if rng.random() < 0.5:
         value = rng.randint(5, 99)
@@ -172,7 +174,7 @@ def _closing(story: _Story, rng: random.Random) -> str:
     return world.total_question.format(u=story.unit, i=story.item)
 
 
-def word_problem(num_operations: int, rng: random.Random, domain: str = "math") -> dict:
+def word_problem(num_operations: int, rng: random.Random, domain: str = "math") -> dict[str, Any]:
     """One problem as a raw trace in the article's layout.
 
     Args:
@@ -214,7 +216,7 @@ def generate_word_problems(
     min_operations: int = MIN_OPERATIONS,
     max_operations: int = MAX_OPERATIONS,
     domain: str = "math",
-) -> Iterator[dict]:
+) -> Iterator[dict[str, Any]]:
     """`num` different problems; the number of operations is uniform between the two bounds."""
     rng = random.Random(seed)
     seen: set[str] = set()
@@ -229,11 +231,8 @@ def write_word_problems(path: str | Path, num: int, seed: int = 0, domain: str =
     """Write `num` problems as JSON Lines; the file appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        rows = generate_word_problems(num, seed, domain=domain)
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    os.replace(partial, path)
+    rows = generate_word_problems(num, seed, domain=domain)
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return path
 
 
