@@ -1,4 +1,4 @@
-"""What a model wrote, taken apart and scored by the loaded metrics."""
+"""What a model wrote: read, and scored by the loaded metrics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class Output:
-    """One output, taken apart.
+    """One output, read into steps and answer.
 
     Attributes:
         record, sample: Its numbers.
         prompt: What the model was given.
         text: What it wrote.
-        whole: The same behind what the prompt has opened: else a thought that was cut looks like an answer.
+        whole: The same after what the prompt has opened: otherwise a thought that was cut looks like an answer.
         parsed: Its steps and its answer.
         num_tokens: Its length.
         thought_tokens: Tokens up to and including the one that completes `</think>`.

@@ -29,7 +29,7 @@ def _load(name: str) -> "ReasoningMetric":
         try:
             return evaluate.load(metric_path(name), keep_in_memory=True)
         except (SyntaxError, NameError, TypeError):
-            # A full disk can leave an empty or cut copy, which `evaluate` would import for ever.
+            # A full disk can leave an empty or cut copy, which `evaluate` would keep importing.
             for module in [module for module in sys.modules if module.startswith(f"evaluate_modules.metrics.{name}.")]:
                 del sys.modules[module]
             return evaluate.load(metric_path(name), keep_in_memory=True, download_mode="force_redownload")

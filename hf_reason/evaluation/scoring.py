@@ -198,7 +198,7 @@ def score_steps(steps: Sequence[str], reference_steps: Sequence[str]) -> StepSco
 
     A step with equations is correct when all of them hold and the result of the last one is among the key
     results of the reference. Where the reference has no equation at all, holding is enough. The order of the
-    steps does not matter, and a right step that takes another route than the reference counts as wrong.
+    steps does not matter, and a right step on another route than the reference counts as wrong.
 
     Args:
         steps: The output's steps.

@@ -118,7 +118,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, 
 
 
 def trim_output(ids: Sequence[int], stops: Sequence[int], pad_id: int) -> list[int]:
-    """The tokens that the model wrote: up to the first stop id (exclusive), without padding behind them."""
+    """The tokens that the model wrote: up to the first stop id (exclusive), without the padding after them."""
     stop = next((place for place, token in enumerate(ids) if token in stops), None)
     if stop is not None:
         return list(ids[:stop])

@@ -152,7 +152,7 @@ class ThoughtBudget:
         tokenizer: The model's.
         frames: The frame of each row.
         max_thought_tokens: Most tokens of a thought, both tags included.
-        max_answer_tokens: Most tokens behind the closing tag, the stop token included.
+        max_answer_tokens: Most tokens after the closing tag, the stop token included.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class ThoughtBudget:
             row.pending = list(frame.breaking if row.line else frame.closing)
 
     def advance(self, tokens: Sequence[int]) -> list[bool]:
-        """Take notice of each row's new token; which rows are done."""
+        """Count each row's new token; returns which rows are done."""
         for row, token in zip(self.rows, tokens, strict=True):
             if row.done:
                 continue

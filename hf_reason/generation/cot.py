@@ -27,11 +27,11 @@ class CoTOutput:
         prompt: What the model was given, as text.
         thought: The text between the tags.
         steps: The thought's steps, without their labels.
-        answer: The text behind the thought.
+        answer: The text after the thought.
         closed_by: Who closed the thought: "model"; "budget", when `max_thought_tokens` were used up; "stop", when the
             model was about to end its output without an answer.
         thought_tokens: Tokens of the thought, both tags included (the opening one unless the prompt has written it).
-        answer_tokens: Tokens behind `</think>`, without the stop token.
+        answer_tokens: Tokens after `</think>`, without the stop token.
         ended: Whether the model ended the answer; `False` where `max_answer_tokens` did.
         votes: With `vote`, the different answers and how many chains gave them, the winner first.
         chains: With several samples, all the chains, in the order in which they were sampled.

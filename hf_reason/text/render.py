@@ -65,7 +65,7 @@ def user_text(record: Mapping[str, Any], instructions: Mapping[str, str] | None 
     Args:
         record: A record (or anything with `context` and, optionally, `task` and `domain`).
         instructions: Template of each domain, with the fields `{context}`, `{task}` and `{domain}`; without
-            `{context}` the text goes before the context, without `{task}` the task goes behind. `default` is for
+            `{context}` the text goes before the context, without `{task}` the task goes after it. `default` is for
             domains that have none. Default: no instructions.
     """
     if not isinstance(record.get("context"), str):
@@ -208,7 +208,7 @@ def step_starts(text: str) -> list[tuple[int, int]]:
     head, tag, tail = text.partition(CLOSE_TAG)
     if not tag and closes(text):
         return [(0, 1)]
-    # one line break in front, so that a label may open the text; the label itself begins behind the break
+    # one line break in front, so that a label may open the text; the label itself begins after the break
     found = [start for start, _ in _label_spans("\n" + head)]
     starts = [(0, 1), *((start, number) for number, start in enumerate(found[1:], start=2))]
     if tag:
