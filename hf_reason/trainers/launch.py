@@ -141,7 +141,7 @@ def _launch_arguments(command: list[str]) -> list[str] | None:
 
 def _explain(request: LaunchRequest, actual: int) -> str:
     asked = request.processes
-    on_cpu = f"On CPU, run `torchrun --standalone --nproc_per_node {asked} RECIPE --config FILE --use_cpu true`"
+    on_cpu = f"On CPU, run `torchrun --nproc_per_node {asked} RECIPE --config FILE --use_cpu true`"
     if request.origin == "accelerate launch":
         return (
             f"`accelerate launch` was told --num_processes {asked} and started {actual} process: on CPU, and with "

@@ -14,7 +14,7 @@ from hf_reason.models.loar.model import LoAR, loar_of
 from hf_reason.text.spans import DOMAIN_IDS, PROMPT
 
 if TYPE_CHECKING:
-    from .cot_sft import CoTSFTTrainer
+    from trl import SFTTrainer
 
 
 class Routing(TrainerCallback):
@@ -36,7 +36,7 @@ class Routing(TrainerCallback):
         """Columns of a batch that the routers read, beyond the tokens."""
         return (DOMAIN_IDS,) if self.loar is not None and self.loar.config.task_names else ()
 
-    def attach(self, trainer: "CoTSFTTrainer") -> None:
+    def attach(self, trainer: "SFTTrainer") -> None:
         """Begin, once the trainer is built.
 
         Raises:
@@ -45,9 +45,10 @@ class Routing(TrainerCallback):
         self.loar = loar_of(trainer.accelerator.unwrap_model(trainer.model))
         if self.loar is None:
             return
-        if trainer.args.packing or trainer.args.padding_free:
+        args: Any = trainer.args
+        if args.packing or args.padding_free:
             raise ValueError("LoAR routes a row as one sequence: set packing=False and padding_free=False.")
-        if trainer.args.mixup_alpha > 0:
+        if args.mixup_alpha > 0:
             raise ValueError("MixUp gives a row two prompts, and LoAR routes by one: set mixup_alpha=0.")
         for parameter in self.loar.parameters():
             parameter.requires_grad_(True)  # PEFT froze them with the base

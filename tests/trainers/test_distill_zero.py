@@ -38,8 +38,8 @@ def model(seed, width, layers):
         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=tied,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None))
 
-trainer = DistillKLTrainer(model(0, 16, 2), args, Dataset.from_list(rows), processing_class=tokenizer,
-                           teacher=model(1, 24, 3), teacher_tokenizer=tokenizer)
+trainer = DistillKLTrainer(model(0, 16, 2), args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+                           teacher_model=model(1, 24, 3), teacher_tokenizer=tokenizer)
 trainer.train()
 if trainer.accelerator.is_main_process:
     curve = [[row[name] for name in ("loss", "kl", "path")] for row in trainer.state.log_history if "loss" in row]
