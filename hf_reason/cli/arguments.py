@@ -1,7 +1,7 @@
 """The arguments that commands share: what a run reads, trains, generates and compares. One class an idea.
 
 Each field says whether the model card shows it (`card`) and whether it may change when a run is resumed (`resumable`).
-Only the standard library is imported here, so that `--help` is fast.
+Nothing heavy is imported here, so that `--help` is fast.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_reason._options import option, parsed_option
 from hf_reason._renamed import renamed
+from hf_reason.data.read.layouts import LAYOUTS
 
 ADAPTERS = ("fresh", "continue", "none")
 
@@ -21,10 +22,9 @@ def as_list(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
 
 
-@renamed(dataset="dataset_name")
 @dataclass
-class DataArguments:
-    """What a training run reads."""
+class SourceArguments:
+    """Which records a command reads."""
 
     dataset_name: list[str] | None = option(
         None,
@@ -32,9 +32,21 @@ class DataArguments:
         card=False,
     )
     domain: str = option("all", "Prepared data: only records of this domain. Raw files: the domain of every record.")
-    max_train_records: int | None = option(None, "Only the first records of the training split.")
-    schema: str | None = option(None, "Layout of raw files. Default: told by their columns.", card=False)
+    schema: str | None = option(
+        None, "Layout of raw files. Default: told by their columns.", choices=LAYOUTS, card=False
+    )
     skip_broken: bool = option(False, "Count rows of raw files that cannot be read, and continue.", card=False)
+
+    def __post_init__(self) -> None:
+        self.dataset_name = as_list(self.dataset_name) or None
+
+
+@renamed(dataset="dataset_name")
+@dataclass
+class DataArguments(SourceArguments):
+    """What a training run reads, and in which form it is trained."""
+
+    max_train_records: int | None = option(None, "Only the first records of the training split.")
     max_dropped_ratio: float = option(
         0.2, "Refuse to train if max_length drops more than this fraction of the records.", card=False, resumable=True
     )
@@ -47,7 +59,7 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        self.dataset_name = as_list(self.dataset_name) or None
+        super().__post_init__()
         if not 0 <= self.max_dropped_ratio <= 1:
             raise ValueError(f"max_dropped_ratio must be between 0 and 1, got {self.max_dropped_ratio}.")
 
@@ -79,6 +91,20 @@ class GenerationArguments:
             raise ValueError("vote compares several outputs of a problem: set num_samples to 2 or more.")
 
 
+@dataclass
+class InferenceArguments(GenerationArguments):
+    """How a finished model is loaded and sampled by `evaluate` and `ask`."""
+
+    temperature: float | None = option(
+        None, "Sampling temperature. Default: greedy, or the model's for several samples."
+    )
+    seed: int = option(0, "Seed of whatever is random.")
+    tokenizer_name_or_path: str | None = option(None, "Tokenizer. Default: the model's own.")
+    dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
+    trust_remote_code: bool = option(False, "Run code that comes with the model.")
+    use_cpu: bool = option(False, "Do not use an accelerator.")
+
+
 @renamed(
     eval_samples="num_samples",
     eval_records="max_eval_records",
@@ -96,7 +122,7 @@ class EvaluationArguments(GenerationArguments):
     eval_max_completion_length: int = option(2048, "Longest output in tokens.", card=False, resumable=True)
     eval_generation_batch_size: int = option(16, "Sequences generated at once.", card=False, resumable=True)
     eval_temperature: float | None = option(
-        None, "Sampling temperature. Default: greedy, or 1 for several samples.", card=False, resumable=True
+        None, "Sampling temperature. Default: greedy, or the model's for several samples.", card=False, resumable=True
     )
     eval_distractors: bool = option(
         False, "Also measure resistance to distractors in the problems at the end.", card=False, resumable=True
@@ -229,17 +255,13 @@ class ContinualArguments:
     teacher_tokenizer="teacher_tokenizer_name_or_path",
     student="student_model_name_or_path",
 )
-@dataclass
-class CacheArguments:
+@dataclass(kw_only=True)
+class CacheArguments(SourceArguments):
     """What `cache-teacher` reads, keeps and measures."""
 
-    dataset_name: list[str] = option(help="Prepared folder, raw file(s) or Hub name; raw data is prepared on the fly.")
     teacher_model_name_or_path: str = option(help="Folder or Hub name, or the URL of an OpenAI-compatible server.")
     output_dir: str | None = option(None, "Folder of the cache. Default: <dataset_name>-teacher.")
     splits: list[str] = option(help="Splits that are cached.", default_factory=lambda: ["train", "validation"])
-    domain: str = option("all", "Prepared data: only records of this domain. Raw files: the domain of every record.")
-    schema: str | None = option(None, "Layout of raw files. Default: told by their columns.")
-    skip_broken: bool = option(False, "Count rows of raw files that cannot be read, and continue.")
     top_k: int = option(32, "Tokens kept of each distribution.")
     tail_samples: int = option(
         8, "Tokens drawn from the rest of each distribution, for an unbiased KL. A served teacher: 0."
@@ -264,7 +286,10 @@ class CacheArguments:
     expected_world_size: int | None = option(None, "Number of processes that must work together.")
 
     def __post_init__(self) -> None:
-        self.dataset_name, self.splits = as_list(self.dataset_name), as_list(self.splits)
+        super().__post_init__()
+        self.splits = as_list(self.splits)
+        if not self.dataset_name and not self.output_dir:
+            raise ValueError("the cache of the built-in sample has no place of its own. Give --output_dir.")
         self.teacher_model_init_kwargs = parsed_option("teacher_model_init_kwargs", self.teacher_model_init_kwargs)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hf_reason._options import option
 from hf_reason._renamed import renamed
 
-from .arguments import GenerationArguments
+from .arguments import InferenceArguments
 from .parser import parse
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @renamed(model="model_name_or_path")
 @dataclass
-class AskArguments(GenerationArguments):
+class AskArguments(InferenceArguments):
     """Which model is asked what."""
 
     model_name_or_path: str = option("", "Folder or Hub name of the model. (required)")
@@ -26,14 +26,6 @@ class AskArguments(GenerationArguments):
     domain: str = option("", "Use the model's template for this domain, if it was trained with templates.")
     max_thought_tokens: int = option(1024, "Longest thought in tokens; a longer one is closed by force.")
     max_answer_tokens: int = option(256, "Longest answer in tokens.")
-    temperature: float | None = option(
-        None, "Sampling temperature. Default: greedy, or the model's for several samples."
-    )
-    seed: int = option(0, "Seed of the sampling.")
-    tokenizer_name_or_path: str | None = option(None, "Tokenizer. Default: the model's.")
-    dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
-    trust_remote_code: bool = option(False, "Run code that comes with the model.")
-    use_cpu: bool = option(False, "Do not use an accelerator.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hf_reason.text import saved_instructions
 
     from .inference import load_for_inference
+    from .start import warnings_about
 
     disable_progress_bar()
     model, tokenizer = load_for_inference(
@@ -68,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     question = args.question if args.question is not None else _typed_question()
     if not question.strip():
         raise ValueError("there is no question. Give --question, or type one.")
+    for warning in warnings_about(tokenizer, [{"context": question, "steps": [], "answer": ""}]):
+        print(f"Warning: {warning}", file=sys.stderr)
     (output,) = generate_cot(
         model,
         tokenizer,

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return _live(name, args, (tokenizer, teacher_tokenizer), size, state.device)
 
     builder = CacheBuilder(
-        args.output_dir or f"{args.dataset_name[0].rstrip('/')}-teacher",
+        args.output_dir or f"{(args.dataset_name or [''])[0].rstrip('/')}-teacher",
         splits,
         _served(args, size) if served else live(args.teacher_model_name_or_path),
         tokenizer,

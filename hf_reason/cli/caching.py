@@ -23,7 +23,7 @@ def encoded_splits(args: CacheArguments, tokenizer: Any, speaks: bool = True) ->
     from hf_reason.trainers.cot_data import encode_records
 
     places = prepared_places(
-        args.dataset_name, domain=args.domain, schema=args.schema, skip_broken=args.skip_broken, speaks=speaks
+        args.dataset_name or [], domain=args.domain, schema=args.schema, skip_broken=args.skip_broken, speaks=speaks
     )
     splits, instructions = {}, load_instructions(args.instructions)
     for split in args.splits:

@@ -13,6 +13,7 @@ _MODEL = "trl.trainer.model_config:ModelConfig"
 
 # The project's own arguments by section, under the class that states them.
 _TITLES = {
+    f"{_OURS}SourceArguments": "data",
     f"{_OURS}DataArguments": "data",
     f"{_OURS}ContinualArguments": "rounds",
     f"{_OURS}CacheArguments": "cache",
@@ -24,6 +25,7 @@ _TITLES = {
     _DISTILL: "teacher",
     _LORA: "LoRA",
     f"{_OURS}GenerationArguments": "evaluation",
+    f"{_OURS}InferenceArguments": "evaluation",
     f"{_OURS}EvaluationArguments": "evaluation",
     "hf_reason.cli.prepare:PrepareArguments": "data",
     "hf_reason.data.prepare.settings:PrepareConfig": "records",
@@ -32,7 +34,19 @@ _TITLES = {
     "hf_reason.cli.ask:AskArguments": "question",
     "hf_reason.cli.demo:DemoArguments": "demo",
 }
-_ORDER = ("data", "rounds", "cache", "student", "teacher", "routing", "model", "loss and order", "records", "filters")
+_ORDER = (
+    "question",
+    "data",
+    "rounds",
+    "cache",
+    "student",
+    "teacher",
+    "routing",
+    "model",
+    "loss and order",
+    "records",
+    "filters",
+)
 _SHOWN = {"model": MODEL, "LoRA": LORA, "training": TRAINING}
 
 

@@ -3,6 +3,7 @@
 Several models are shown side by side, compared with the first.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from hf_reason._options import option
 from hf_reason._renamed import renamed
 
-from .arguments import GenerationArguments, as_list
+from .arguments import InferenceArguments, SourceArguments, as_list
 from .parser import parse
 
 
@@ -22,40 +23,26 @@ from .parser import parse
     distractors="eval_distractors",
 )
 @dataclass
-class EvaluateArguments(GenerationArguments):
+class EvaluateArguments(InferenceArguments, SourceArguments):
     """Which models are measured on what."""
 
     model_name_or_path: list[str] = option(default_factory=list, help="Folders or Hub names of models. (required)")
-    dataset_name: list[str] | None = option(
-        None, "Prepared folder, raw file(s) with or without chains, or Hub name. Default: the built-in sample."
-    )
-    split: str = option("test", "Split of prepared data.")
-    domain: str = option("all", "Prepared data: only records of this domain. Raw files: the domain of every record.")
+    split: str = option("test", "Split of prepared data; raw files, with or without chains, are read whole.")
     max_records: int | None = option(None, "Only the first records.")
-    schema: str | None = option(None, "Layout of raw files. Default: told by their columns.")
-    skip_broken: bool = option(False, "Count rows of raw files that cannot be read, and continue.")
     max_completion_length: int = option(2048, "Longest output in tokens.")
     batch_size: int = option(16, "Sequences generated at once, on each process.")
-    temperature: float | None = option(
-        None, "Sampling temperature. Default: greedy, or the model's for several samples."
-    )
-    seed: int = option(0, "Seed of the sampling and of the distractors.")
     thinking: bool = option(True, "False: ask a hybrid model for the answers without their thoughts.")
     eval_distractors: bool = option(False, "Also measure resistance to distractors in the problems.")
     output_dir: str | None = option(None, "Folder for JSON, predictions and plots. Default: the table only.")
-    tokenizer_name_or_path: str | None = option(None, "Tokenizer of the models. Default: each model's own.")
-    dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
     instructions: str | None = option(
         None, "YAML with a template for each domain, or 'default'. Default: those saved beside each model."
     )
-    trust_remote_code: bool = option(False, "Run code that comes with the models.")
-    use_cpu: bool = option(False, "Do not use an accelerator.")
     expected_world_size: int | None = option(None, "Number of processes that must work together.")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        SourceArguments.__post_init__(self)
+        InferenceArguments.__post_init__(self)
         self.model_name_or_path = as_list(self.model_name_or_path)
-        self.dataset_name = as_list(self.dataset_name) or None
         if not self.model_name_or_path:
             raise ValueError("there is no model. Give --model_name_or_path: one or several.")
 
@@ -76,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from .datasets import load_evaluation_records
     from .inference import load_for_inference
+    from .start import warnings_about
 
     state = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available())
     check_world_size(args.expected_world_size)
@@ -98,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             trust_remote_code=args.trust_remote_code,
             use_cpu=args.use_cpu,
         )
+        if state.is_main_process:
+            for warning in warnings_about(tokenizer, records):
+                print(f"Warning: {name}: {warning}", file=sys.stderr)
         results[name] = evaluate_model(
             model,
             tokenizer,

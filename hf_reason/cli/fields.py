@@ -68,7 +68,7 @@ def fields_of(cls: str) -> dict[str, FieldView]:
     source = _Module.of(module)
     definition = source.classes[name]
     found: dict[str, FieldView] = {}
-    for base in definition.bases:
+    for base in reversed(definition.bases):  # as dataclasses do
         if isinstance(base, ast.Name) and (path := source.class_path(base.id)) is not None:
             found |= fields_of(path)
     for statement in definition.body:

@@ -12,9 +12,11 @@ from hf_reason.cli.arguments import (
     DataArguments,
     EvaluationArguments,
     GenerationArguments,
+    InferenceArguments,
     LongContextArguments,
     RoutingArguments,
     ScratchArguments,
+    SourceArguments,
     StudentArguments,
 )
 
@@ -24,9 +26,11 @@ CLASSES = [
     DataArguments,
     EvaluationArguments,
     GenerationArguments,
+    InferenceArguments,
     LongContextArguments,
     RoutingArguments,
     ScratchArguments,
+    SourceArguments,
     StudentArguments,
 ]
 
@@ -72,7 +76,10 @@ def test_one_name_or_several():
     assert DataArguments().dataset_name is None
     assert DataArguments(dataset_name="one").dataset_name == ["one"]
     assert ContinualArguments(old_dataset="one", old_domains="math").old_domains == ["math"]
-    assert CacheArguments(["a", "b"], "teacher").splits == ["train", "validation"]
+    assert CacheArguments(dataset_name=["a", "b"], teacher_model_name_or_path="teacher").splits == [
+        "train",
+        "validation",
+    ]
 
 
 @pytest.mark.parametrize(
