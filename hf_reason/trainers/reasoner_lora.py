@@ -10,7 +10,7 @@ from hf_reason.models.layer_selection import LayerStack, parse_layers, reasoning
 from hf_reason.models.peft_adapters import base_fingerprint, check_base
 from hf_reason.text.spans import encode
 
-from .arguments import check_data, check_positions, own_arguments
+from .arguments import check_data, check_positions, named_arguments, own_arguments
 from .cot_data import is_record_dataset
 from .cot_sft import CoTSFTTrainer
 from .layer_ranking import choose, format_ranking, rank_layers, save_ranking, saved_layers
@@ -67,6 +67,8 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         check_positions(data_collator)
         check_data(train_dataset, "train")
         own = own_arguments(args, ReasonerLoRAConfig, model, self._name)
+        kwargs = named_arguments(others, kwargs)
+        peft_config = kwargs.pop("peft_config", peft_config)
         if isinstance(model, str):
             model = _load(model, own, kwargs.pop("quantization_config", None))
             own.model_init_kwargs = None  # a copy: the model is there, and TRL would say that they are ignored
@@ -82,15 +84,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         config.layers_to_transform, config.layers_pattern = self.reasoner_layers, self.stack.pattern
         del self._ranking_input
         super().__init__(
-            model,
-            own,
-            data_collator,
-            train_dataset,
-            eval_dataset,
-            processing_class,
-            *others,
-            peft_config=config,
-            **kwargs,
+            model, own, data_collator, train_dataset, eval_dataset, processing_class, peft_config=config, **kwargs
         )
         unwrapped: Any = self.accelerator.unwrap_model(self.model)
         self.base = base_fingerprint(unwrapped)

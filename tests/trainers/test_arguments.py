@@ -84,6 +84,14 @@ def test_args_are_left_alone(tmp_path, tiny_model, tokenizer, records, streamed)
     assert torch.load(tmp_path / "training_args.bin", weights_only=False).label_smoothing_factor == 0.1
 
 
+def test_all_of_sft_trainers_positions(tmp_path, tiny_model, tokenizer, records):
+    settings = ReasonerLoRAConfig(**tiny_settings(tmp_path, reasoner_layers="1"))
+    data, lora = Dataset.from_list(records), LoraConfig(r=3, target_modules=["q_proj"])
+    later = [None, None, None, (None, None), None, None, None, lora]
+    trainer = ReasonerLoRATrainer(tiny_model, settings, None, data, None, tokenizer, *later)
+    assert trainer.model.peft_config["default"].r == 3
+
+
 def test_reasoner_lora_leaves_args_alone(tmp_path, tiny_model, tokenizer, records):
     tiny_model.save_pretrained(tmp_path / "base")
     args = ReasonerLoRAConfig(

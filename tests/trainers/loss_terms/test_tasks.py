@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+from datasets import IterableDataset
 from tiny import assert_training_loss_is, evaluation_loss, first_batch, tiny_trainer, training_loss
 
 from hf_reason.data.record import make_record
@@ -157,3 +158,13 @@ def test_split_chains_keep_their_columns(tmp_path, tiny_model, tokenizer):
     assert all(not any(piece["choice_ids"]) for piece in rows[:-1])
     answer = sum(segment == ANSWER for segment in row["segment_ids"])
     assert rows[-1]["choice_ids"][-answer:] == row["choice_ids"][-answer:] and any(rows[-1]["choice_ids"])
+
+
+def test_split_chains_of_a_stream_keep_their_columns(tmp_path, tiny_model, tokenizer):
+    long = [_record(number, "不对", [f"{n}+{n}={2 * n}" for n in range(3, 9)]) for number in (1, 2)]
+    options = {"overlong": "split", "max_length": 80}
+    expected = _trainer(tmp_path, tiny_model, tokenizer, long, **options)
+    stream = IterableDataset.from_generator(lambda: iter(long))
+    streamed = _trainer(tmp_path, tiny_model, tokenizer, stream, **options)
+    rows = list(streamed.train_dataset)
+    assert len(rows) > 2 and rows == list(expected.train_dataset)
