@@ -17,7 +17,7 @@ MODELS = {"CoT": "demo", "direct answers": "demo_direct"}
 
 def figures(output: Path) -> dict[str, float]:
     result = common.result_of(output)
-    few = [result.by_num_steps[key] for key in ("2", "3")]
+    few = [result.by_num_steps[key] for key in ("2", "3") if key in result.by_num_steps]
     right = sum((group.answer_accuracy or 0.0) * group.num_records for group in few)
     return {
         "2-3 operations": right / sum(group.num_records for group in few),
