@@ -1,6 +1,8 @@
 """The commands of `hf-reason`: what each is for, and where its arguments are."""
 
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
 from .fields import FieldView, fields_of
 from .library_arguments import LORA, MODEL, TRAINING
@@ -188,3 +190,8 @@ _COMMANDS = (
     ),
 )
 COMMANDS: dict[str, Command] = {command.name: command for command in _COMMANDS}
+
+
+def module_of(command: Command) -> Any:
+    """The module of a command, with its `main(argv)`; imports the libraries that it needs."""
+    return importlib.import_module(command.module)

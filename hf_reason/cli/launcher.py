@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .commands import module_of
 from .launch_plan import LAUNCHED, Launch, default_config
 
 _ON_CPU = {"num_processes", "config_file", "cpu", "num_machines", "main_process_port", "mixed_precision", "debug"}
@@ -88,8 +89,6 @@ def _torchrun(wanted: Launch, count: int) -> None:
 
 
 def _here(wanted: Launch) -> int:
-    from .main import module_of
-
     return module_of(wanted.command).main(wanted.words) or 0
 
 

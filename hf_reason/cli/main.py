@@ -4,14 +4,12 @@ Nothing of torch or transformers is imported before the command is known to need
 """
 
 import difflib
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from . import errors
-from .commands import COMMANDS, Command
+from .commands import COMMANDS, Command, module_of
 from .help import command_help, overview
 
 # What people type who know the recipes of version 0.1, or other tools.
@@ -84,8 +82,3 @@ def _start(command: Command, words: list[str]) -> int | None:
 
             return launch(wanted)
     return module_of(command).main(words)
-
-
-def module_of(command: Command) -> Any:
-    """The module of a command, with its `main(argv)`; imports the libraries that it needs."""
-    return importlib.import_module(command.module)

@@ -42,7 +42,7 @@ def started(monkeypatch):
     monkeypatch.setattr("accelerate.commands.launch.launch_command", accelerate)
     monkeypatch.setattr("torch.distributed.run.run", torchrun)
     monkeypatch.setattr(
-        "hf_reason.cli.main.module_of", lambda command: SimpleNamespace(main=lambda argv: found.update(here=argv))
+        "hf_reason.cli.launcher.module_of", lambda command: SimpleNamespace(main=lambda argv: found.update(here=argv))
     )
     return found
 
