@@ -46,7 +46,7 @@ def card_settings(groups: Iterable[Any], trainer: Any = None) -> dict[str, Any]:
             if lora is False and "lora" in item.name:
                 continue
             always = lora and item.name in _LORA_ALWAYS
-            if always or (_belongs(item) and value != _default(item) and value not in (None, [], {}, "")):
+            if always or (_belongs(item) and _is_set(value, _default(item))):
                 shown[item.name] = _shown(value)
     return shown | (_of_trainer(trainer) if trainer is not None else {})
 
@@ -60,6 +60,11 @@ def _belongs(item: Any) -> bool:
 
 def _default(item: Any) -> Any:
     return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def _is_set(value: Any, default: Any) -> bool:
+    # transformers turns a default of None into False where the machine lacks something (bf16)
+    return value != default and value not in (None, [], {}, "") and not (default is None and value is False)
 
 
 def _shown(value: Any) -> Any:

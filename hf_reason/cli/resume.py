@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -157,6 +158,36 @@ def same_settings_or_refuse(args: Any, *groups: Any) -> None:
                 shutil.rmtree(path.parent / "tokenizer", ignore_errors=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json_atomically(path, {"settings": now})
+
+
+def same_records_or_refuse(args: Any, records: Any) -> None:
+    """Refuse to resume a run on other records than it began with, and say if the number of processes is another one.
+
+    Args:
+        args: The training arguments.
+        records: The training records; their ids are compared.
+
+    Raises:
+        ValueError: if the output folder holds a checkpoint of a run on other records.
+    """
+    output, now = str(args.output_dir), {"records": digest(*records["id"]), "world_size": args.world_size}
+    with args.main_process_first(desc="comparing the records"):
+        before = _read(output)
+        if last_checkpoint(output) is None:
+            if args.process_index == 0:
+                mark(output, **now)
+            return
+        if before.get("records", now["records"]) != now["records"]:
+            raise ValueError(
+                f"{output} holds a run that began with other training records: the data was made anew. Choose another "
+                "output_dir, or remove this one to start anew."
+            )
+        if args.process_index == 0 and before.get("world_size", args.world_size) != args.world_size:
+            print(
+                f"Note: the run began with {before['world_size']} processes and is resumed with {args.world_size}: it "
+                "reads the records in another order from here.",
+                file=sys.stderr,
+            )
 
 
 def is_finished(output_dir: str) -> bool:

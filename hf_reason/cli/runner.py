@@ -13,7 +13,14 @@ from .card_settings import card_settings
 from .datasets import Splits, as_trained, load_splits
 from .errors import on_interrupt, training_state
 from .finish import finish, generation_eval, push_folder
-from .resume import is_finished, refuse_more, same_settings_or_refuse, train_or_resume, was_pushed
+from .resume import (
+    is_finished,
+    refuse_more,
+    same_records_or_refuse,
+    same_settings_or_refuse,
+    train_or_resume,
+    was_pushed,
+)
 from .start import check_dropped, start_line, warnings_about
 
 if TYPE_CHECKING:
@@ -156,4 +163,6 @@ def begin(
             print(f"{output} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
         return None
     templates = load_instructions(data.instructions) if data.instructions else dict(instructions or {})
-    return TrainingRun(groups, load(data, evaluation, args), templates)
+    splits = load(data, evaluation, args)
+    same_records_or_refuse(args, splits.train)
+    return TrainingRun(groups, splits, templates)

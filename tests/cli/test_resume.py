@@ -127,6 +127,21 @@ def test_own_fields_say_themselves_whether_they_may_change(tmp_path):
         same_settings_or_refuse(args, DataArguments(dataset_name="data", domain="math"), EvaluationArguments(), args)
 
 
+def test_resuming_on_other_records_is_refused(tmp_path, records, capsys):
+    args = _groups(tmp_path)
+    same_settings_or_refuse(args, args)
+    rows = Dataset.from_list(records[:6])
+    resume.same_records_or_refuse(args, rows)
+    resume.same_records_or_refuse(args, rows.select(range(4)))  # nothing was trained yet
+    _checkpoint(tmp_path / "out", 2)
+    resume.same_records_or_refuse(args, rows.select(range(4)))
+    with pytest.raises(ValueError, match="began with other training records"):
+        resume.same_records_or_refuse(args, rows)
+    resume.mark(args.output_dir, world_size=8)
+    resume.same_records_or_refuse(args, rows.select(range(4)))
+    assert "began with 8 processes and is resumed with 1" in capsys.readouterr().err
+
+
 def test_the_list_for_other_libraries_has_only_fields_that_exist():
     from dataclasses import fields
 
