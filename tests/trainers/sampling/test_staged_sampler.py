@@ -1,4 +1,4 @@
-"""Domain shares and curricula: counts, coverage, order, resume."""
+"""Domain ratios and curricula: counts, coverage, order, resume."""
 
 from collections import Counter
 
@@ -49,6 +49,13 @@ def test_counts_sum_up_whatever_the_shares():
         assert len(order) == size
         counts = [sum(index // 10 == group for index in order) for group in range(3)]
         assert all(abs(count - size * share) < 1 for count, (_, share) in zip(counts, groups, strict=True))
+
+
+def test_rounding_of_the_ratios_sum_decides_nothing():
+    """0.6 + 0.3 + 0.1 is not quite 1 in floating point; the counts are those of the ratios themselves."""
+    groups = tuple((tuple(range(10 * i, 10 * i + 10)), ratio) for i, ratio in enumerate((0.6, 0.3, 0.1)))
+    order = list(StagedSampler([Stage(0, groups)], 4, 4))
+    assert [sum(index // 10 == group for index in order) for group in range(3)] == [2, 1, 1]
 
 
 def test_curriculum_goes_from_easy_to_all_and_changes_between_steps():
