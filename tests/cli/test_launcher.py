@@ -41,9 +41,9 @@ def started(monkeypatch):
 
     monkeypatch.setattr("accelerate.commands.launch.launch_command", accelerate)
     monkeypatch.setattr("torch.distributed.run.run", torchrun)
-    monkeypatch.setattr(
-        "hf_reason.cli.launcher.module_of", lambda command: SimpleNamespace(main=lambda argv: found.update(here=argv))
-    )
+    here = SimpleNamespace(main=lambda argv: found.update(here=argv))
+    for module in ("main", "launcher"):
+        monkeypatch.setattr(f"hf_reason.cli.{module}.module_of", lambda command: here)
     return found
 
 
