@@ -132,13 +132,17 @@ def _marked() -> Iterator[None]:
     import logging
 
     before = os.environ.get(LAUNCHED)
-    logger = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
-    os.environ[LAUNCHED], level = "hf-reason", logger.level
-    logger.setLevel(logging.CRITICAL)
+    names = ("multiprocessing.api", "agent.server.api")
+    levels = {logging.getLogger(f"torch.distributed.elastic.{name}"): logging.CRITICAL for name in names}
+    os.environ[LAUNCHED] = "hf-reason"
     try:
+        for logger, level in levels.items():
+            levels[logger] = logger.level
+            logger.setLevel(level)
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
         os.environ.pop(LAUNCHED)
         if before is not None:
             os.environ[LAUNCHED] = before

@@ -1,6 +1,7 @@
 """Which command lines start processes, and what is started."""
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -168,6 +169,21 @@ def test_the_file_of_accelerate_config_starts_its_launcher(started, gpus, tmp_pa
     gpus(0)
     assert main(["sft", "--max_steps", "3"]) == 0
     assert started == {"here": ["--max_steps", "3"]}, "a file for GPUs says nothing about a run on the CPU"
+
+
+def test_torchs_launcher_leaves_the_words_to_the_command(started, gpus, monkeypatch) -> None:
+    gpus(0)
+    seen = []
+
+    def run(options: argparse.Namespace) -> None:
+        seen.extend(logging.getLogger(f"torch.distributed.elastic.{name}").level for name in names)
+
+    names = ("multiprocessing.api", "agent.server.api")
+    monkeypatch.setattr("torch.distributed.run.run", run)
+    before = [logging.getLogger(f"torch.distributed.elastic.{name}").level for name in names]
+    assert main(["sft", "--num_processes", "2"]) == 0
+    assert seen == [logging.CRITICAL, logging.CRITICAL], "quiet while the processes run"
+    assert [logging.getLogger(f"torch.distributed.elastic.{name}").level for name in names] == before
 
 
 def test_exit_codes_of_processes(monkeypatch) -> None:
