@@ -117,12 +117,18 @@ def test_three_rounds_keep_one_history(tmp_path, data, model, monkeypatch, capsy
 def test_all_weights_and_a_raw_file_of_feedback(tmp_path, data, model, monkeypatch, capsys, cache_home):
     feedback = tmp_path / "feedback.jsonl"
     rows = list(generate_word_problems(60, seed=77, domain="finance"))
-    feedback.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    feedback.write_text("\n".join([*lines, "{broken"]) + "\n", encoding="utf-8")
     output = tmp_path / "out"
-    assert _run(monkeypatch, _arguments(tmp_path, model, data["math"], str(feedback), output, adapter="none")) == 0
+    arguments = _arguments(tmp_path, model, data["math"], str(feedback), output, adapter="none")
+    assert _run(monkeypatch, arguments) == 2
+    assert "feedback.jsonl" in capsys.readouterr().err
+    arguments += ["--skip_broken", "true"]
+    assert _run(monkeypatch, arguments) == 0
     assert (output / "model.safetensors").is_file() and not (output / "adapter_config.json").exists()
     assert "finance" in load_history(output)[-1].accuracy
-    assert _run(monkeypatch, _arguments(tmp_path, model, data["math"], str(feedback), output, adapter="none")) == 0
+    assert "61 records" in capsys.readouterr().out
+    assert _run(monkeypatch, arguments) == 0
     assert "is finished: nothing to do" in capsys.readouterr().out
 
 
