@@ -255,3 +255,15 @@ def test_figures_of_the_readme_are_in_the_docs() -> None:
         for figure in re.findall(r"\d+\.\d+%|\d+\.\d+x|\d,\d{3}", line):
             number = figure.rstrip("%x")
             assert re.search(rf"\b{re.escape(number)}", there), f"{page} has no {figure}"
+
+
+def test_figures_of_the_claims_are_in_the_pages_that_they_link() -> None:
+    for line in text_of(ROOT / "docs" / "claims.md").splitlines():
+        cells = line.split("|")
+        if len(cells) != 6 or "---" in line:
+            continue
+        there = "".join(text_of(ROOT / "docs" / name) for name in set(re.findall(r"\]\(([\w-]+\.md)", line)))
+        for number in re.findall(r"\d+\.\d+(?=%|x)", cells[3]):
+            assert re.search(rf"\b{re.escape(number)}", there), (
+                f"{cells[1].strip()}: {number} is on no page that is linked"
+            )
