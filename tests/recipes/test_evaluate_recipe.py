@@ -1,6 +1,7 @@
 """`evaluate` as a user runs it: a folder with a model, a folder with data, one command."""
 
 import json
+import shutil
 
 import pytest
 from tiny import run_recipe
@@ -79,8 +80,13 @@ def test_raw_questions_with_answers_only(place, evaluate):
     ("arguments", "message"),
     [
         (("--model_name_or_path", "./nowhere"), "./nowhere: there is no such folder"),
-        (("--model_name_or_path", "data"), "no tokenizer files in data. Give tokenizer_name_or_path"),
-        (("--model_name_or_path", "data", "--tokenizer_name_or_path", "model"), "'data' cannot be loaded"),
+        (("--model_name_or_path", "data"), "There is no model in data (no config.json)."),
+        (("--model_name_or_path", "stopped"), "There is no model in stopped (no config.json). Its training is not"),
+        (("--model_name_or_path", "bare"), "no tokenizer files in bare. Give tokenizer_name_or_path"),
+        (
+            ("--model_name_or_path", "bare", "--tokenizer_name_or_path", "data"),
+            "tokenizer_name_or_path='data' cannot be",
+        ),
         (("--model_name_or_path", "model", "--dataset_name", "./nowhere"), "nowhere"),
         (("--model_name_or_path", "model", "--split", "validation"), "no split 'validation'"),
         (("--model_name_or_path", "model", "--domain", "maths"), "Unknown domain 'maths'"),
@@ -89,7 +95,10 @@ def test_raw_questions_with_answers_only(place, evaluate):
         ((), "there is no model. Give --model_name_or_path"),
     ],
 )
-def test_a_wrong_path_or_name_is_one_clear_line(evaluate, arguments, message):
+def test_a_wrong_path_or_name_is_one_clear_line(place, evaluate, arguments, message):
+    shutil.copytree(place / "model", place / "bare", ignore=shutil.ignore_patterns("tokenizer*", "chat_template*"))
+    (place / "stopped" / "checkpoint-3").mkdir(parents=True)
+    (place / "stopped" / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
     data = () if "--dataset_name" in arguments else ("--dataset_name", "data")
     status, _, errors = evaluate(*arguments, *data)
     lines = [line for line in errors.splitlines() if line.startswith("Error: ")]
