@@ -53,7 +53,7 @@ class _Finder:
         for finder in finders[finders.index(self) + 1 :]:
             spec: Any = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
             if spec is not None:
-                # on this one loader, which is made anew for each import; it is taken off again before the module runs
+                # on this one loader, which is new for each import; it is removed again before the module runs
                 spec.loader.exec_module = partial(self._execute, spec.loader)
                 return spec  # type: ignore[no-any-return]
         return None

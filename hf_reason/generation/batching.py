@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from hf_reason.models.lm_head import causal_model
 from hf_reason.text.tokens import end_token_id
 
 from .distributed import gather, process_index_and_count
@@ -159,8 +160,7 @@ def _batch_rng(device: torch.device, seed: int, batch: int) -> Any:
 
 def _routed_for(model: Any, tasks: Sequence[str | None] | None) -> Any:
     """Inside it a LoAR routes for these tasks, one a row; without one nothing happens."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    loar = getattr(causal, "loar", None)
+    loar = getattr(causal_model(model), "loar", None)
     return nullcontext() if loar is None or tasks is None else loar.task(tasks)
 
 

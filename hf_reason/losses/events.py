@@ -105,7 +105,7 @@ def _top_k_divergence(
     value, by_event = _event_divergence(torch.cat([known, tail], dim=1), teacher, o.beta, with_gradient)
     if by_event is None:
         return value, None
-    # the tail's share is spread over its tokens by their probability within the tail
+    # the tail's part is spread over its tokens by their probability within the tail
     gradient = student.sub_(tail).exp_().mul_(by_event[:, -1:])
     return value, gradient.scatter_(1, ids, by_event[:, :-1])
 
@@ -122,7 +122,7 @@ def _stored_events(targets: TopKTargets, o: Options, rows: slice) -> tuple[torch
 def _sampled_divergence(
     student: torch.Tensor, known: torch.Tensor, targets: TopKTargets, o: Options, rows: slice, with_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Forward KL in which each sample of the rest stands for an equal share of its mass."""
+    """Forward KL in which each sample of the rest stands for an equal part of its mass."""
     assert targets.tail_ids is not None and targets.tail_log_prob is not None
     samples = targets.tail_ids[rows]
     teacher, excess = _stored_events(targets, o, rows)

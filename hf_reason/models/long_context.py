@@ -66,7 +66,7 @@ def set_sliding_window(
         if len(chosen) < total:
             raise ValueError(
                 f"A {kind!r} model has one window for all of its layers: set the layers to 'all', or convert it to a "
-                "type that reads layer_types (its 'ministral' twin takes the same weights)."
+                "type that reads layer_types ('ministral' has the same weights)."
             )
     else:
         config.layer_types = ["sliding_attention" if i in chosen else "full_attention" for i in range(total)]
@@ -106,7 +106,7 @@ def set_rope_scaling(
     """Stretch the rotary positions, so that a model reads texts `factor` times as long as it was trained on.
 
     `max_position_embeddings` becomes `factor` times the trained length; with `"dynamic"` it stays, because that
-    type's formula takes it for the trained length. Set again, the factor counts from the trained length, not from the
+    type's formula reads it as the trained length. Set again, the factor counts from the trained length, not from the
     stretched one. For good results train on with long texts.
 
     Args:

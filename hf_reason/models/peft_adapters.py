@@ -21,14 +21,14 @@ _ADDED = re.compile(r"(^|\.)loar\.|\.(lora_\w+|modules_to_save|token_adapter|tra
 
 
 class AdapterError(ValueError):
-    """An adapter that cannot be used. The message says why, and the mend."""
+    """An adapter that cannot be used. The message says why, and what to do."""
 
 
 def base_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and value of each weight of the base model, under the names that it has without adapters.
 
     Read from the state dict: bitsandbytes rearranges 4-bit weights for some CPUs in a forward pass, and puts them back
-    there; their scales are in it, too.
+    there; it also holds their scales.
     """
     for name, value in model.state_dict(keep_vars=True).items():
         if not _ADDED.search(name):
@@ -36,9 +36,9 @@ def base_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def base_fingerprint(model: Any) -> dict[str, Any]:
-    """What tells a base model from another: `hash` of all weights, their `kind`, `model_type` and `name_or_path`.
+    """What identifies a base model: `hash` of all weights, their `kind`, `model_type` and `name_or_path`.
 
-    With and without adapters it is the same. Under ZeRO-3 and FSDP the hash is that of this process's part.
+    It is the same with and without adapters. Under ZeRO-3 and FSDP the hash is that of this process's part.
     """
     import xxhash
 
@@ -92,13 +92,15 @@ def check_base(folder: str | os.PathLike[str], model: Any, fingerprint: Mapping[
         trained = json.loads(path.read_text(encoding="utf-8"))
         kind, digest, name = trained["kind"], trained["hash"], trained["name_or_path"]
     except (ValueError, KeyError) as error:
-        raise AdapterError(f"{path} cannot be read ({error}). Restore it, or remove it to go without.") from error
+        raise AdapterError(
+            f"{path} cannot be read ({error}). Restore it, or remove it to load the adapter unchecked."
+        ) from error
     here = fingerprint or base_fingerprint(model)
     if trained["model_type"] != here["model_type"] or (kind == here["kind"] and digest != here["hash"]):
         raise AdapterError(
             f"The adapter {folder} belongs to another base model: {name!r} ({trained['model_type']}, {digest}); "
-            f"this is {here['name_or_path']!r} ({here['model_type']}, {here['hash']}). Load that base, or train the "
-            "adapter anew on this one."
+            f"this is {here['name_or_path']!r} ({here['model_type']}, {here['hash']}). Load that base, or train "
+            "an adapter on this one."
         )
 
 
@@ -138,14 +140,9 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
 
 @contextmanager
 def adapter_of(model: "PeftModel", domain: str) -> Iterator[str | None]:
-    """Use a domain's adapter for a while; a domain without one gets the base model. Yields the adapter's name."""
-    before = model.active_adapter
-    if domain not in model.peft_config:
-        with model.disable_adapter():
-            yield None
-        return
-    model.set_adapter(domain)
-    try:
-        yield domain
-    finally:
-        model.set_adapter(before)
+    """TRL's `use_adapter` by domain: a domain without an adapter gets the base model. Yields the adapter's name."""
+    from trl.trainer.utils import use_adapter
+
+    name = domain if domain in model.peft_config else None
+    with use_adapter(model, name):
+        yield name

@@ -25,7 +25,7 @@ def student_from_teacher(
 ) -> "PreTrainedModel":
     """A model of the teacher's class with fewer layers, narrower ones, or both, made of the teacher's weights.
 
-    Layers are copied whole. A narrower student takes evenly spaced rows and columns of every matrix (the uniform
+    Layers are copied whole. A narrower student gets evenly spaced rows and columns of every matrix (the uniform
     selection of Xu et al. 2024, arXiv 2311.18823): one choice for the residual width, one for the feed-forward width,
     whole heads by key/value group, and inside a head whole rotary pairs (i, i + d/2), so that where the head sizes
     divide the student's frequencies are those of its dimensions in the teacher. The head size stays unless `head_dim`
@@ -105,7 +105,7 @@ def _is_llama_shaped(block: Any) -> bool:
 
 def _layers(count: int, number: int | None, layers: Sequence[int] | None) -> list[int]:
     if number is not None and layers is not None:
-        raise ValueError("num_hidden_layers and layers say the same twice: give one of them.")
+        raise ValueError("num_hidden_layers and layers exclude each other: give one of them.")
     if layers is not None:
         wrong = [layer for layer in layers if not 0 <= layer < count]
         if wrong or not layers:
@@ -133,7 +133,7 @@ def _config(source: Any, chosen: list[int], fields: dict[str, Any]) -> Any:
         before = head if name == "head_dim" else getattr(source, name)
         now = fields.get(name, before)
         if not isinstance(now, int) or not 1 <= now <= before:
-            raise ValueError(f"{name}={now}: the teacher has {before}; a student takes a whole number from 1 to that.")
+            raise ValueError(f"{name}={now}: the teacher has {before}; give a whole number from 1 to that.")
         # the teacher's head size stays unless another one is asked for, whatever the width
         if name != "head_dim" or hasattr(source, "head_dim") or now * config.num_attention_heads != config.hidden_size:
             setattr(config, name, now)
@@ -164,7 +164,7 @@ def _even(before: int, now: int) -> torch.Tensor:
 
 
 class _Selection:
-    """Which rows and columns of the teacher's weights the student takes."""
+    """Which rows and columns of the teacher's weights the student gets."""
 
     def __init__(self, source: Any, config: Any) -> None:
         self.width = _even(source.hidden_size, config.hidden_size)

@@ -29,7 +29,7 @@ class TeacherTargets(NamedTuple):
 
 
 class Teacher(Protocol):
-    """A source of targets; `vocab_size` is the number of ids that it shares with the student."""
+    """A source of targets; `vocab_size` is the number of ids that it has in common with the student."""
 
     vocab_size: int
 

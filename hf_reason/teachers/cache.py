@@ -118,7 +118,7 @@ class TopKCache:
             (
                 -2,
                 "were cached with other tokens",
-                "Tokenizer, chat template, instructions or text have changed since: make the cache anew, or use what "
+                "Tokenizer, chat template, instructions or text have changed since: make the cache again, or use what "
                 "it was made with.",
             ),
         ):

@@ -45,7 +45,7 @@ class CacheBuilder:
         tokenizer: Pads the batches.
         settings: What is written.
         batch_size: Records that the teacher reads at once.
-        process: This process and how many there are; they share the shards.
+        process: This process and how many there are; the shards are divided among them.
 
     Raises:
         TeacherError: if `folder` holds a cache with other settings or of other data.

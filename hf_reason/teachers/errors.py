@@ -1,5 +1,5 @@
-"""What goes wrong with a teacher."""
+"""The error of teachers."""
 
 
 class TeacherError(ValueError):
-    """A teacher that cannot be used. The message says what is wrong, where, and the mend."""
+    """A teacher that cannot be used. The message says what is wrong, where, and what to do."""

@@ -22,7 +22,7 @@ def probe(
     if not any(len(sequence) > 1 for sequence in sequences):
         raise TeacherError("A probe needs a sequence of at least two tokens.")
     first = ask(sequences)
-    # the other way round: what a server takes from its cache depends on what it was asked before
+    # the other way round: what a server reads from its cache depends on what it was asked before
     second = ask(sequences[::-1])[::-1]
     repeat, worst = _mean([_kl(a, *_of_same_ids(a, b)) for a, b in zip(first, second, strict=True)])
     if not repeat <= tolerance:

@@ -144,7 +144,7 @@ class ServedTeacher:
         if actual not in ids:
             raise _BadRow(
                 f"the next token, {actual}, is not there: the server shifted or re-tokenised the ids, or added a BOS. "
-                "Use a server that takes token ids as they are and returns the prompt's own tokens, as vLLM does."
+                "Use a server that reads token ids as they are and returns the prompt's own tokens, as vLLM does."
             )
         if len(ids) < self.top_k:
             raise _BadRow(f"there are only {len(ids)} tokens, top_k is {self.top_k}. Lower top_k.")

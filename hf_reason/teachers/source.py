@@ -35,8 +35,8 @@ class TeacherSource:
             teacher: A model, a `Teacher`, or what `teacher_model_name_or_path` accepts.
 
         Raises:
-            TeacherError: if there is none, a folder does not exist or holds neither a model nor a cache, a cache is
-                unfinished or of another format, or a URL is none.
+            TeacherError: if no teacher is given, a folder does not exist or holds neither a model nor a cache, a
+                cache is unfinished or of another format, or a URL is not one of a server.
         """
         if isinstance(teacher, TeacherSource):
             return teacher

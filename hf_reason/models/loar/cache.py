@@ -45,7 +45,7 @@ class RoutedLayer(DynamicLayer):
         joined: tuple[torch.Tensor, torch.Tensor] | None = None
         limit = None if self.window is None else self.window - 1
         if key_states.requires_grad or (limit is not None and new > limit):
-            # a graph must not see its tensors overwritten; and a long piece is not to lie in a window's buffer
+            # a graph must not see its tensors overwritten; and a window's buffer must not hold a long piece
             joined = tuple(  # type: ignore[assignment]
                 torch.cat([old, more], dim=2) if kept and old is not None else more
                 for old, more in zip((self.keys, self.values), (key_states, value_states), strict=True)
@@ -72,7 +72,7 @@ class RoutedLayer(DynamicLayer):
         return keys[:, :, start : self._end], values[:, :, start : self._end]
 
     def _hold(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Take these tensors as the content, without room for more."""
+        """Make these tensors the content, without room for more."""
         # a copy, so that the whole piece they may be views of can be freed
         self._buffers = (keys.clone(), values.clone()) if not keys.requires_grad else (keys, values)
         self._start, self._end = 0, keys.shape[2]
@@ -128,9 +128,9 @@ class RoutedLayer(DynamicLayer):
         self._each_row(lambda x: x[indices])
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Take the last tokens away again (a number of 0 or below, as in transformers)."""
+        """Remove the last tokens (a number of 0 or below, as in transformers)."""
         if tokens_to_remove > 0:
-            raise ValueError("crop takes the number of tokens to remove as a negative number.")
+            raise ValueError("crop expects the number of tokens to remove as a negative number.")
         if tokens_to_remove == 0 or self._buffers is None:
             return
         if self.window is not None and self.seen >= self.window:

@@ -1,4 +1,4 @@
-"""Routers that start from what the groups are worth, and not from chance."""
+"""Routers that start from how much each group matters, instead of at random."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 from .model import LoAR, loar_of
 
-# Scores of a layer lie from minus this to this: beyond it a sigmoid's gradient fades.
+# Scores of a layer are between minus this and this: beyond it a sigmoid's gradient vanishes.
 SCALE = 2.0
 
 
@@ -15,7 +15,7 @@ def loar_that_routes(model: Any, name: str) -> LoAR:
     """The LoAR of a model, inside PEFT's wrapper or not.
 
     Raises:
-        ValueError: if there is none, or one without routers.
+        ValueError: if the model has no LoAR, or one without routers.
     """
     loar = loar_of(model)
     if loar is None or loar.routers is None:
@@ -26,11 +26,11 @@ def loar_that_routes(model: Any, name: str) -> LoAR:
 def calibrate_routers(
     model: Any, examples: Sequence[dict[str, Any]], *, progress: Callable[[Any], Any] = iter
 ) -> torch.Tensor:
-    """Let the routers start from what each group is worth on these examples.
+    """Initialise the routers by how much each group matters on these examples.
 
-    A new router drops groups by chance, and what the model has lost with them the training has to learn again. Here
-    each group of each layer is switched off alone, and the rise of the loss gives its rank (`layers x groups + 1`
-    forward passes an example), whatever the prompt: a layer starts as static pruning leaves it, and its router learns
+    A new router drops groups at random, and training has to learn again what the model has lost with them. Here each
+    group of each layer is switched off alone, and the rise of the loss gives its rank (`layers x groups + 1` forward
+    passes an example), whatever the prompt: a layer starts as static pruning would leave it, and its router learns
     from there where to differ. The shared groups become those that matter most.
 
     Two things were tried and did worse: the gradient at the gates (Michel et al. 2019), one pass for all groups,
@@ -43,7 +43,7 @@ def calibrate_routers(
         progress: Wraps the layers.
 
     Returns:
-        The mean rise of the loss for each group, nats a token, `(layers, groups)`.
+        The mean rise of the loss without each group, nats a token, `(layers, groups)`.
 
     Raises:
         ValueError: if there is no LoAR that routes, or no example has targets.
@@ -73,7 +73,7 @@ def calibrate_routers(
     finally:
         loar.probe = None
         model.train(training)
-    # by rank, at equal distances: the worths of a layer differ by orders of magnitude, and what lies close flips
+    # by rank, at equal distances: the rises of a layer differ by orders of magnitude, and close ones swap their order
     ranks = importance.argsort(dim=1).argsort(dim=1)
     scores = SCALE * (2 * ranks / max(groups - 1, 1) - 1)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How LoAR takes hold of a model: its attention modules, its projections, and where a row's prompt ends."""
+"""Where LoAR hooks into a model: its attention modules, its projections, and where a row's prompt ends."""
 
 import functools
 import itertools
@@ -34,11 +34,11 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def wrap(model: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
-    """Put `around(model, original, *args, **kwargs)` in the place of a method of this one object; returns the undoing.
+    """Put `around(model, original, *args, **kwargs)` in the place of a method of this object; returns an undo function.
 
-    A method and not a hook: PEFT calls the forward of the model that it wraps, past its hooks. The original lies on
-    the model under a name of its own: one that the wrapper remembered itself would be the first model's in a deep
-    copy. When somebody has wrapped the method since, the undoing leaves ours inside, which then only calls it.
+    A method and not a hook: PEFT calls the forward of the model that it wraps, past its hooks. The original is kept
+    on the model under a name of its own: if the wrapper kept it, a deep copy would call the first model's. When
+    another wrapper has been put around ours since, the undo function leaves ours inside, which then only calls it.
     """
     key = f"_{name}_before_loar_{next(_COUNT)}"
     original = getattr(model, name)
@@ -80,7 +80,7 @@ def generate_from_prompt(model: Any, original: Any, *args: Any, **kwargs: Any) -
     lookup = kwargs.get("prompt_lookup_num_tokens", getattr(settings, "prompt_lookup_num_tokens", None))
     if (kwargs.get("assistant_model") is not None or lookup) and any(a.loar.window for a in loar._layers):
         raise ValueError(
-            "Assisted decoding takes guesses back out of the cache, and a window layer of LoAR keeps no more than its "
+            "Assisted decoding removes guesses from the cache, and a window layer of LoAR keeps no more than its "
             "window. Generate without assistant_model and prompt_lookup_num_tokens."
         )
     before, loar.prompt_length = loar.prompt_length, int(given.shape[1])
@@ -141,21 +141,21 @@ def attentions(model: Any, layers: Sequence[nn.Module]) -> list[Any]:
     text = model.config.get_text_config()
     name = type(model).__name__
     if model.config.is_encoder_decoder or text.model_type == "step_reasoner":
-        raise ValueError(f"LoAR is for decoder-only models of one stack; {name} is none.")
+        raise ValueError(f"LoAR is for decoder-only models of one stack, which {name} is not.")
     for number, layer in enumerate(layers):
         attention: Any = getattr(layer, "self_attn", None)
         missing = [part for part in (*PROJECTIONS, "num_key_value_groups", "head_dim") if not hasattr(attention, part)]
         if missing:
             raise ValueError(
                 f"LoAR cannot route {name}: the attention of layer {number} ({type(attention).__name__}) has no "
-                f"{', '.join(missing)} (multi-head latent attention and the like share one projection). It works with "
-                "Qwen2, Qwen3, Llama and Mistral shaped models."
+                f"{', '.join(missing)} (multi-head latent attention, for instance, has one projection for "
+                "several). It works with Qwen2, Qwen3, Llama and Mistral shaped models."
             )
         found.append(attention)
     if text.model_type not in KINDS:
         raise ValueError(
-            f"LoAR cannot route {name}: whether it computes the attention of a {text.model_type!r} model exactly is "
-            f"not known. It works with {', '.join(KINDS)}."
+            f"LoAR cannot route {name}: it has not been checked that it computes the attention of a "
+            f"{text.model_type!r} model exactly. It works with {', '.join(KINDS)}."
         )
     return found
 

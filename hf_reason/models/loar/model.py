@@ -103,7 +103,7 @@ class LoAR(Routing):
 
     @contextmanager
     def task(self, names: str | Sequence[str] | None) -> Iterator[None]:
-        """Route for a task (or one for each row) in the passes inside; an unknown task is none."""
+        """Route for a task (or one for each row) in the passes inside; an unknown task counts as none given."""
         known = {name: number for number, name in enumerate(self.config.task_names)}
         listed = [names] if isinstance(names, str) or names is None else list(names)
         before, self._task = self._task, [known.get(name, -1) if name else -1 for name in listed]

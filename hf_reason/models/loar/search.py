@@ -20,8 +20,8 @@ class SearchResult:
         window_layers: Layers with a window.
         loss: Its loss on the examples that the search did not see, nats a token.
         uniform_loss: That of equal budgets with the windows there were, on the same examples.
-        better: Whether it beat those and what the model had, and the model has it now.
-        cost: Its share of the uniform one's scores in attention, at the examples' mean length; at most 1.
+        better: Whether it beat the uniform budgets and the model's own, so that the model now has it.
+        cost: Its attention scores relative to those of the uniform budgets, at the examples' mean length; at most 1.
         sensitivity: For each layer, how much the loss rises when it alone is cut to its budget.
         evaluated: Candidates whose loss was measured.
         history: The best loss on the examples of the search, after each generation.
@@ -56,14 +56,14 @@ def search_budgets(
     seed: int = 0,
     progress: Callable[[Any], Any] = iter,
 ) -> SearchResult:
-    """Move groups between layers (and windows, if there are some) until the loss does not fall any more.
+    """Move groups between layers (and windows, if there are any) to lower the loss at the same cost.
 
     The first candidates are what the model has, the uniform budgets and those of a sensitivity pass, in which each
     layer alone is cut; the others are mutations (regularised evolution, Real et al. 2019, with the oldest dying). The
     number of groups and the number of windows stay what they are, and no candidate costs more than the uniform one: a
     layer's groups times the tokens that they look at. Every second example is for the search, the others judge what
-    it found: the best of many candidates looks better than it is on the examples it was chosen by. The model gets it
-    if it beats, there, the uniform budgets and what the model had.
+    it found: the best of many candidates looks better than it is on the examples that chose it. The model gets it
+    if it beats the uniform budgets and the model's own on those.
 
     Args:
         model: With a LoAR that has routers.
@@ -134,7 +134,7 @@ def search_budgets(
         best = min(measured, key=lambda candidate: measured[candidate])
         found, uniform_loss = judged(best), judged(uniform)
         better = best != before and found < min(uniform_loss, judged(before))
-        share = cost(best) / limit
+        relative = cost(best) / limit
     except BaseException:
         put(before)
         raise
@@ -142,7 +142,7 @@ def search_budgets(
         model.train(training)
     put(best if better else before)
     return SearchResult(
-        list(best[0]), list(best[1]), found, uniform_loss, better, share, alone, len(measured), history
+        list(best[0]), list(best[1]), found, uniform_loss, better, relative, alone, len(measured), history
     )
 
 
@@ -162,7 +162,7 @@ def _loss(model: Any, examples: Sequence[dict[str, Any]]) -> float:
 
 
 def _spread(total: int, layers: int) -> tuple[int, ...]:
-    """Equal budgets; what does not divide goes to the deep layers."""
+    """Equal budgets; the remainder is given to the deep layers."""
     each, rest = divmod(total, layers)
     return tuple(each + (layer >= layers - rest) for layer in range(layers))
 

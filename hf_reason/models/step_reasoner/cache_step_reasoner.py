@@ -130,7 +130,7 @@ class Row:
         return {"pending": list(self.pending), "own": list(self.own)}
 
     def next_column(self, window: int) -> int:
-        """Where the decoder's next own entry goes: behind the others, or over the one that leaves the window."""
+        """Where the decoder's next own entry is written: behind the others, or over the one that leaves the window."""
         if window and len(self.own) == window:
             column = self.own.pop(0)
         else:
@@ -212,7 +212,7 @@ class Filling:
 
 
 class Appending:
-    """Passed to the layers afterwards: what they made goes where each row's `columns` say, and all is returned.
+    """Passed to the layers afterwards: what they made is written where each row's `columns` say, and all is returned.
 
     Args:
         cache: Its buffers are written and read.

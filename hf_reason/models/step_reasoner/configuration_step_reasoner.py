@@ -38,14 +38,14 @@ class StepReasonerConfig(PreTrainedConfig):
         thought_start_token_ids: The chain begins at the first of these tokens (usually `<think>`).
         boundary_token_ids: Tokens that end a step (every vocabulary entry with a line break, say).
         trigger_token_ids: Tokens inside a step after which the reasoner runs as well ("=", say). A *piece* is what
-            lies between two such tokens, of either kind; the last token belongs to the piece that it ends, and sees
+            stands between two such tokens, of either kind; the last token belongs to the piece that it ends, and sees
             all of it, since it predicts a token of the next one.
         max_piece_length: A piece is also cut after this many tokens, at least 2; 0 never cuts. (The first token of the
             stream only leads to the first piece, so it cannot be a piece of its own.)
         plan_slots: Learned queries that open every piece in the reasoner; 0 switches them off (and has to, without a
             reasoner).
         decoder_window: A token sees the decoder's own states of this many tokens, itself included; 0 for the whole
-            chain. What lies further back it sees through the reasoner, so a window should not be shorter than a
+            chain. What is further back it sees through the reasoner, so a window should not be shorter than a
             piece. It keeps the cache small: see docs/step_reasoner.md.
         pad_token_id, bos_token_id, eos_token_id: As everywhere.
 
@@ -174,7 +174,7 @@ class StepReasonerConfig(PreTrainedConfig):
 
         Raises:
             ValueError: if `thought_start` is no single token, no entry contains one of the strings, or an id that was
-                found lies outside the embedding (`vocab_size`). The config is then as before.
+                found is outside the embedding (`vocab_size`). The config is then as before.
         """
         start = None if thought_start is None else tokenizer.convert_tokens_to_ids(thought_start)
         if thought_start is not None and (start is None or start == tokenizer.unk_token_id):

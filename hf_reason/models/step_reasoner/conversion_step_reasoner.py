@@ -68,8 +68,8 @@ def from_decoder_only(
     are only the plan slots, drawn with the source's `initializer_range`. What is new as well is how the layers are
     connected: expect to train before the model says anything sensible.
 
-    Which source layer goes where: by default every layer is used once, in order, in the proportion 12 : 6 : 3. Of n
-    layers the last max(1, round(n / 7)) go to the decoder, the round(2 n / 7) before them to the reasoner, the others
+    Which source layer is copied where: by default every layer is used once, in order, in the proportion 12 : 6 : 3.
+    Of n layers the last max(1, round(n / 7)) go to the decoder, the round(2 n / 7) before them to the reasoner, the others
     to the encoder: 24 become 14 + 7 + 3, 28 become 16 + 8 + 4.
 
     A source layer with a sliding window keeps it in the encoder, where it then reaches to both sides; in the reasoner
@@ -81,11 +81,11 @@ def from_decoder_only(
         encoder_layers: Number of layers, the first ones; or the numbers of source layers, counted from 0.
         reasoner_layers: Number of layers, the ones in between; or the numbers of source layers.
         decoder_layers: Number of layers, the last ones; or the numbers of source layers. Given as counts, the three
-            have to add up to the source's layers; those left out share the rest in the proportion above, rounded from
-            the decoder up. Given as lists, all three are needed, an empty one for a stack without layers; a layer may
+            have to add up to the source's layers; the rest is divided among those left out in the proportion
+            above, rounded from the decoder up. Given as lists, all three are needed, an empty one for a stack without layers; a layer may
             be used twice, or not at all.
         tokenizer: Tokenizer, or its folder or name, in which `thought_start`, `boundaries` and `triggers` are looked
-            up (see `StepReasonerConfig.set_tokens`). Default: the one that lies beside the weights, if `model` is a
+            up (see `StepReasonerConfig.set_tokens`). Default: the one saved beside the weights, if `model` is a
             name and it has these tokens; else the ids stay empty, with a warning that says what to do.
         thought_start, boundaries, triggers: As in `StepReasonerConfig.set_tokens`.
         plan_slots, max_piece_length, decoder_window: As in [`StepReasonerConfig`].
@@ -96,7 +96,7 @@ def from_decoder_only(
     """
     if not isinstance(model, (str, os.PathLike, PreTrainedModel)):
         raise ValueError(
-            f"from_decoder_only takes a name, a folder or a transformers model, not a {type(model).__name__}. Of a "
+            f"from_decoder_only accepts a name, a folder or a transformers model, not a {type(model).__name__}. Of a "
             "PEFT model pass model.merge_and_unload()."
         )
     own = None if isinstance(model, PreTrainedModel) else model
@@ -136,7 +136,7 @@ def choose_layers(total: int, encoder: Layers, reasoner: Layers, decoder: Layers
     if rest < 0 or min(counts.values(), default=0) < 0 or (rest and not missing):
         given = " + ".join(f"{stack}_layers={count}" for stack, count in counts.items())
         raise ValueError(
-            f"{given} does not divide the {total} layers of the source. Leave one out, which then takes the rest, or "
+            f"{given} does not divide the {total} layers of the source. Leave one out, which then gets the rest, or "
             "give lists of layer numbers, which need not name them all."
         )
     weight = sum(_PROPORTION[stack] for stack in missing)

@@ -55,7 +55,7 @@ def kept(cache: StepReasonerCache, keys: Stream, side: str, own: int = 0, window
 
 
 class CachedDecoding:
-    """The part of `StepReasonerModel` that goes on from a filled cache.
+    """The part of `StepReasonerModel` that continues from a filled cache.
 
     A token that ends a piece sees the reasoner's states of that piece, as in a forward over the whole text. So the
     reasoner reads the piece first, and then the decoder reads the token.

@@ -264,7 +264,7 @@ def decoder_rule(queries: Stream, keys: Stream, memory: int, window: int = 0) ->
 
 
 def make_mask(config, rule: MaskFunction, like: torch.Tensor, queries: int, keys: int):
-    """A mask in the form the configured attention takes (boolean for SDPA, additive for eager, blocks for flex)."""
+    """A mask in the form that the attention expects (boolean for SDPA, additive for eager, blocks for flex)."""
     return ALL_MASK_ATTENTION_FUNCTIONS[config._attn_implementation](
         batch_size=like.shape[0],
         q_length=queries,
