@@ -34,7 +34,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def wrap(model: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
-    """Put `around(model, original, *args, **kwargs)` in the place of a method of this object; returns an undo function.
+    """Put `around(model, original, *args, **kwargs)` in place of a method of this object; returns an undo function.
 
     A method and not a hook: PEFT calls the forward of the model that it wraps, past its hooks. The original is kept
     on the model under a name of its own: if the wrapper kept it, a deep copy would call the first model's. When

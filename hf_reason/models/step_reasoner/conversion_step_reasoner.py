@@ -69,8 +69,8 @@ def from_decoder_only(
     connected: expect to train before the model says anything sensible.
 
     Which source layer is copied where: by default every layer is used once, in order, in the proportion 12 : 6 : 3.
-    Of n layers the last max(1, round(n / 7)) go to the decoder, the round(2 n / 7) before them to the reasoner, the others
-    to the encoder: 24 become 14 + 7 + 3, 28 become 16 + 8 + 4.
+    Of n layers the last max(1, round(n / 7)) go to the decoder, the round(2 n / 7) before them to the reasoner, the
+    others to the encoder: 24 become 14 + 7 + 3, 28 become 16 + 8 + 4.
 
     A source layer with a sliding window keeps it in the encoder, where it then reaches to both sides; in the reasoner
     and the decoder every layer has full attention.
@@ -81,9 +81,9 @@ def from_decoder_only(
         encoder_layers: Number of layers, the first ones; or the numbers of source layers, counted from 0.
         reasoner_layers: Number of layers, the ones in between; or the numbers of source layers.
         decoder_layers: Number of layers, the last ones; or the numbers of source layers. Given as counts, the three
-            have to add up to the source's layers; the rest is divided among those left out in the proportion
-            above, rounded from the decoder up. Given as lists, all three are needed, an empty one for a stack without layers; a layer may
-            be used twice, or not at all.
+            have to add up to the source's layers; the rest is divided among those left out in the proportion above,
+            rounded from the decoder up. Given as lists, all three are needed, an empty one for a stack without
+            layers; a layer may be used twice, or not at all.
         tokenizer: Tokenizer, or its folder or name, in which `thought_start`, `boundaries` and `triggers` are looked
             up (see `StepReasonerConfig.set_tokens`). Default: the one saved beside the weights, if `model` is a
             name and it has these tokens; else the ids stay empty, with a warning that says what to do.
