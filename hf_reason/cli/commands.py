@@ -83,21 +83,31 @@ class Command:
 
     def sections(self) -> dict[str, list[FieldView]]:
         """Title -> the arguments that `--help` shows: the project's own, and the usual ones of the libraries."""
-        fields, found = self.fields(), {}
-        for name, view in fields.items():
-            if view.owner in _TITLES:
-                found.setdefault(_TITLES[view.owner], {})[name] = view
-        for title, names in _SHOWN.items() if self.trains else ():
-            own = {name for section in found.values() for name in section}
-            # an argument that a class of the project states anew, for its default, stays with its kind
-            anew = [name for name in names if name in own and fields[name].owner in (_SFT, _DISTILL, _LORA)]
-            for name in anew:
-                for section in found.values():
-                    section.pop(name, None)
-            known = {name: fields[name] for name in names if name in fields and (name not in own or name in anew)}
-            found[title] = known | found.get(title, {}) if title == "model" else found.get(title, {}) | known
-        order = [*_ORDER, *(title for title in found if title not in _ORDER)]
-        return {title: list(found[title].values()) for title in order if title in found}
+        found: dict[str, list[FieldView]] = {}
+        for view in self.fields().values():
+            title = self._title_of(view)
+            if title is not None:
+                found.setdefault(title, []).append(view)
+        for title, views in found.items():
+            views.sort(key=lambda view: _rank(title, view))
+        others = [title for title in found if title not in _ORDER and title not in _SHOWN]
+        return {title: found[title] for title in dict.fromkeys([*_ORDER, *others, *_SHOWN]) if title in found}
+
+    def _title_of(self, view: FieldView) -> str | None:
+        """Where `--help` shows an argument; `None`: only `--help_all` does."""
+        if self.trains and not view.owner.startswith(_OURS):
+            for title, names in _SHOWN.items():
+                if view.name in names:  # also where a trainer's config states it anew, for its default
+                    return title
+        return _TITLES.get(view.owner)
+
+
+def _rank(title: str, view: FieldView) -> tuple[bool, bool, int]:
+    """Required arguments first; the libraries' ones in the order of their table, after the project's own."""
+    names = list(_SHOWN.get(title, ()))
+    known = view.name in names
+    after = not known if title == "model" else known
+    return not view.is_required, after, names.index(view.name) if known else 0
 
 
 def _training(name: str, summary: str, classes: tuple[str, ...], example: str) -> Command:
