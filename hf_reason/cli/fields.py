@@ -57,6 +57,11 @@ class FieldView:
     help: str
     choices: tuple[Any, ...] | None
 
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given; a class that inherits defaults can say so in its help only."""
+        return self.default is MISSING or self.help.endswith("(required)")
+
 
 def fields_of(cls: str) -> dict[str, FieldView]:
     """Name -> field of a dataclass, in the order of `dataclasses.fields`.

@@ -3,10 +3,9 @@
 import shutil
 import textwrap
 from collections.abc import Iterable
-from typing import Any
 
 from .commands import COMMANDS, Command
-from .fields import MISSING, Computed, FieldView
+from .fields import Computed, FieldView
 from .library_arguments import LORA, MODEL, TRAINING
 
 _LAUNCH = (
@@ -16,6 +15,7 @@ _LAUNCH = (
 )
 _SHORT = MODEL | LORA | TRAINING
 _COLUMN = 34
+_MANY = 15
 _TYPES = {"int": "N", "float": "X", "bool": "", "str": "TEXT"}
 
 
@@ -35,9 +35,14 @@ def command_help(command: Command, everything: bool = False) -> str:
     rest = [view for name, view in command.fields().items() if name not in shown]
     lines = [f"usage: hf-reason {command.name} [--config FILE.yaml] [arguments]", ""]
     lines += [f"{command.summary[0].upper()}{command.summary[1:]}.", f"Example: {command.example}", ""]
-    lines += ["A YAML file given as --config sets any of these; the command line overrides it.", ""]
+    lines += [
+        "A YAML file given as --config sets any of these; the command line overrides it. A switch alone means true;",
+        "`--name false` turns it off.",
+        "",
+    ]
     for title, views in sections.items():
-        lines += [f"{title}:", *_listed(map(_row, views), width), ""]
+        rows = [_row(view, whole=command.name == "prepare") for view in views]
+        lines += [f"{title}:", *_listed(rows, width), ""]
     if command.launches:
         lines += ["launching:", *_listed(_LAUNCH, width), ""]
     lines += ["other:", *_listed(_other(len(rest), everything), width)]
@@ -53,7 +58,8 @@ def _other(hidden: int, everything: bool) -> list[tuple[str, str]]:
     return rows
 
 
-def _row(view: FieldView) -> tuple[str, str]:
+def _row(view: FieldView, whole: bool = True) -> tuple[str, str]:
+    """An argument and what is said about it; without `whole`, a long list of choices is cut."""
     text = " ".join(view.help.replace("%%", "%").split())
     if not view.owner.startswith("hf_reason"):
         text = _first_sentence(text)
@@ -61,8 +67,10 @@ def _row(view: FieldView) -> tuple[str, str]:
         text = _SHORT.get(view.name, text)
     choices = None if view.choices is None else ", ".join(map(str, view.choices))
     if choices and not all(str(choice) in text for choice in view.choices or ()):
+        if not whole and len(view.choices or ()) > _MANY:
+            choices = ", ".join(map(str, (view.choices or ())[:4])) + ", ... (all: `hf-reason prepare --help`)"
         text = f"{text.rstrip('.')}: {choices}."
-    return f"--{view.name} {_metavar(view)}".strip(), f"{text} {_default(view.default)}".strip()
+    return f"--{view.name} {_metavar(view)}".strip(), f"{text} {_default(view)}".strip()
 
 
 def _metavar(view: FieldView) -> str:
@@ -74,9 +82,10 @@ def _metavar(view: FieldView) -> str:
     return _TYPES.get(kinds[0], "TEXT")
 
 
-def _default(value: Any) -> str:
-    if value is MISSING:
-        return "(required)"
+def _default(view: FieldView) -> str:
+    value = view.default
+    if view.is_required:
+        return "" if view.help.endswith("(required)") else "(required)"
     if value is None or value in ([], (), "") or isinstance(value, Computed):
         return ""
     if isinstance(value, bool):
