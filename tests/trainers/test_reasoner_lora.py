@@ -11,10 +11,9 @@ import torch
 from peft import LoraConfig, PeftModel
 from tiny import save_model, tiny_qwen2, tiny_step_reasoner, tiny_trainer
 from transformers import AutoModelForCausalLM
-from trl.trainer.utils import use_adapter
 
 from hf_reason.models.layer_selection import parse_layers, reasoning_stack
-from hf_reason.models.peft_adapters import AdapterError, base_fingerprint, load_adapters
+from hf_reason.models.peft_adapters import AdapterError, adapter_of, base_fingerprint, load_adapters
 from hf_reason.text import encode
 from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
 from hf_reason.trainers.layer_ranking import RANKING_FILE, rank_layers
@@ -203,11 +202,10 @@ def test_several_adapters_on_one_base_and_switching(tmp_path, model, tokenizer, 
     loaded = load_adapters(copy.deepcopy(model), {domain: tmp_path / domain for domain in outputs})
     assert isinstance(loaded, PeftModel) and loaded.active_adapter == "math"
     for domain, expected in outputs.items():
-        with use_adapter(loaded, domain):
-            assert loaded.active_adapter == domain
-            assert torch.allclose(_logits(loaded, tokenizer), expected, atol=1e-5)
-    with use_adapter(loaded, None):
-        assert torch.allclose(_logits(loaded, tokenizer), _logits(model, tokenizer), atol=1e-6)
+        with adapter_of(loaded, domain) as name:
+            assert name == domain and torch.allclose(_logits(loaded, tokenizer), expected, atol=1e-5)
+    with adapter_of(loaded, "legal") as name:
+        assert name is None and torch.allclose(_logits(loaded, tokenizer), _logits(model, tokenizer), atol=1e-6)
     assert torch.allclose(_logits(loaded, tokenizer), outputs["math"], atol=1e-5)
     with pytest.raises(AdapterError, match="already"):
         load_adapters(loaded, {"math": tmp_path / "math"})
