@@ -3,13 +3,11 @@
 import runpy
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset, DatasetDict
-
-RECIPES = Path(__file__).parents[2] / "recipes"
+from tiny import RECIPES
 
 
 @pytest.fixture(scope="module")

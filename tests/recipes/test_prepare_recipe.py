@@ -1,15 +1,10 @@
 """`prepare` on the command line; recipes/prepare_data.py is the same."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
-
-_RECIPE = Path(__file__).parents[2] / "recipes" / "prepare_data.py"
 
 
 def words(text: str) -> list[str]:
@@ -23,10 +18,10 @@ _CITIES = words(
 )
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(_RECIPE), *map(str, arguments)]
-    environment = os.environ | {"COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+@pytest.fixture
+def run(run_here, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: run_here("prepare_data.py", *map(str, arguments))
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ def raw(tmp_path: Path) -> Path:
     return path
 
 
-def test_table_report_and_config_file(raw, tmp_path):
+def test_table_report_and_config_file(raw, tmp_path, run):
     config = tmp_path / "prepare.yaml"
     config.write_text(f"dataset_name: [{raw}]\noutput_dir: {tmp_path / 'ignored'}\ntest_size: 0.3\nmin_steps: 2\n")
     done = run("--config", config, "--output_dir", tmp_path / "out", "--languages", "zh", "mixed")
@@ -59,7 +54,7 @@ def test_table_report_and_config_file(raw, tmp_path):
     assert once_more.returncode == 0 and "up to date" in once_more.stderr
 
 
-def test_errors_are_told_without_a_traceback(raw, tmp_path):
+def test_errors_are_told_without_a_traceback(raw, tmp_path, run):
     strange = tmp_path / "strange.jsonl"
     strange.write_text('{"colour": "red", "size": 3}\n')
     done = run("--dataset_name", strange, "--output_dir", tmp_path / "out")
