@@ -127,7 +127,11 @@ class Counts:
         return cls(files, stored["suspicious"], stored["examples"])
 
     def _file(self, source: str) -> FileCounts:
-        return self.files.setdefault(file_of(source), FileCounts())
+        name = file_of(source)
+        found = self.files.get(name)
+        if found is None:
+            found = self.files[name] = FileCounts()
+        return found
 
     def _show(self, reason: str, example: dict[str, str]) -> None:
         shown = self.examples.setdefault(reason, [])

@@ -51,11 +51,11 @@ def run(
     report = _finished(output, settings)
     if report is not None:
         return report
-    ChunkProcessor(config)  # Bad domain rules or evaluation files show here, not in a worker.
+    processor = ChunkProcessor(config)  # bad domain rules or evaluation files show here, not in a worker
     with WorkFolder(output, settings, chunk_size) as work:
         try:
             if not work.all_read:
-                _run_chunks(work, traces, config, num_proc, progress)
+                _run_chunks(work, traces, processor, num_proc, progress)
             report = _finish(work, output, settings, config)
         except KeyboardInterrupt:
             print(
@@ -174,17 +174,17 @@ class _Traces:
         return chunk
 
 
-def _run_chunks(work: WorkFolder, traces: _Traces, config: PrepareConfig, num_proc: int, progress: bool) -> None:
+def _run_chunks(work: WorkFolder, traces: _Traces, processor: ChunkProcessor, num_proc: int, progress: bool) -> None:
     """Process, deduplicate and store every chunk that is not finished."""
     from tqdm import tqdm
 
     done = work.finished_chunks()
-    duplicates = Deduplicator(config.duplicate_threshold)
+    duplicates = Deduplicator(processor.config.duplicate_threshold)
     for record in work.all_records():
         duplicates.add(record["context"], record["steps"])
     earlier = work.counts()
     with (
-        closing(process_chunks(traces.chunks(work.chunk_size, done), config, num_proc)) as processed,
+        closing(process_chunks(traces.chunks(work.chunk_size, done), processor, num_proc)) as processed,
         tqdm(initial=earlier.read, unit=" traces", disable=not progress, desc="Preparing") as bar,
     ):
         kept = earlier.kept

@@ -65,7 +65,7 @@ class ChunkProcessor:
     """Turns a chunk into records. Loads the domain rules and the evaluation files once."""
 
     def __init__(self, config: PrepareConfig):
-        self._config = config
+        self.config = config
         self._tagger = DomainTagger(config.domain_rules) if config.domain is None else None
         self._decontaminator = Decontaminator(config.decontaminate) if config.decontaminate else None
         self._duplicates = Deduplicator(config.duplicate_threshold)
@@ -84,12 +84,12 @@ class ChunkProcessor:
         try:
             record = trace_to_record(trace)
         except DataError as error:
-            if not self._config.skip_broken:
+            if not self.config.skip_broken:
                 raise
             processed.counts.drop("unreadable", trace.source, trace_example(trace, str(error)))
             return
         problem = f"{record['context']}\n{record['task']}".strip()
-        reason, note = failed_filter(trace, record, self._config.filters), ""
+        reason, note = failed_filter(trace, record, self.config.filters), ""
         if reason is None and self._decontaminator is not None:
             found_in = self._decontaminator.hits(problem)
             if found_in is not None:
@@ -109,15 +109,15 @@ class ChunkProcessor:
 
     def _domain(self, trace: RawTrace, record: Record, problem: str) -> str:
         if self._tagger is None:
-            return self._config.domain or "general"
+            return self.config.domain or "general"
         chain = "\n".join([*record["steps"], record["answer"]])
         return self._tagger.tag(problem, trace.domain, chain)
 
 
 def process_chunks(
-    chunks: Iterable[Chunk], config: PrepareConfig, num_proc: int = 1
+    chunks: Iterable[Chunk], processor: ChunkProcessor, num_proc: int = 1
 ) -> Generator[ProcessedChunk, None, None]:
-    """Yield what is left of each chunk, in order.
+    """Yield what is left of each chunk, in order. Each of several processes makes a processor of its own.
 
     At most `num_proc + 2` chunks are in memory, so that reading never runs far ahead of writing.
 
@@ -125,11 +125,14 @@ def process_chunks(
         DataError: from a chunk, or because a worker process died.
     """
     if num_proc == 1:
-        yield from map(ChunkProcessor(config), chunks)
+        yield from map(processor, chunks)
         return
     pending: deque[Future[ProcessedChunk]] = deque()
     pool = ProcessPoolExecutor(
-        num_proc, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(config,)
+        num_proc,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(processor.config,),
     )
     try:
         for chunk in chunks:
