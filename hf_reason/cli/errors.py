@@ -94,6 +94,8 @@ def _told(error: BaseException) -> int | None:
 def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
+    if type(error).__module__.startswith("hf_reason"):
+        return str(error)  # a list of layouts, or the end of a log, has its lines
     return " ".join(str(error).split())
 
 

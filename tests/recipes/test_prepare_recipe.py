@@ -60,7 +60,7 @@ def test_errors_are_told_without_a_traceback(raw, tmp_path, run):
     done = run("--dataset_name", strange, "--output_dir", tmp_path / "out")
     assert done.returncode == 2
     assert "colour" in done.stderr and "Traceback" not in done.stderr
-    assert "Error: strange.jsonl" in done.stderr
+    assert "\nError: strange.jsonl#1: unknown layout" in done.stderr
     typo = run("--dataset_name", raw, tmp_path / "trainz.jsonl", "--output_dir", tmp_path / "out")
     assert typo.returncode == 2 and typo.stderr.startswith("Error: No such file")
     nothing = run("--dataset_name", raw, "--output_dir", tmp_path / "out2", "--min_steps", 99)
@@ -70,5 +70,8 @@ def test_errors_are_told_without_a_traceback(raw, tmp_path, run):
     unknown.write_text("inputs: x\n")
     wrong = run("--config", unknown, "--dataset_name", raw, "--output_dir", tmp_path / "out3")
     assert wrong.returncode == 2 and "inputs" in wrong.stderr and "Traceback" not in wrong.stderr
+    blocked = run("--dataset_name", raw, "--output_dir", strange / "out")
+    assert blocked.returncode == 2 and "Traceback" not in blocked.stderr
+    assert blocked.stderr.strip().splitlines()[-1].endswith("Not a directory.")
     missing = run("--output_dir", tmp_path / "out4")
     assert missing.returncode == 2 and "--dataset_name" in missing.stderr
