@@ -5,11 +5,13 @@ import sys
 from types import ModuleType
 
 _HEAVY = ("torch", "transformers", "trl", "datasets", "pyarrow", "matplotlib", "math_verify", "peft", "pandas")
+_HEAVY += ("accelerate", "bitsandbytes", "evaluate", "huggingface_hub", "deepspeed", "sympy")
 
 
 def test_import_pulls_in_nothing_heavy():
     code = "import sys, hf_reason, hf_reason.data, hf_reason.text, hf_reason.trainers, hf_reason.evaluation\n"
-    code += "import hf_reason.models.step_reasoner\n"
+    code += "import hf_reason.models.step_reasoner, hf_reason.models.loar, hf_reason.generation, hf_reason.teachers\n"
+    code += "import hf_reason.cli.main\n"
     code += f"print([name for name in {_HEAVY!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -18,7 +20,11 @@ def test_import_pulls_in_nothing_heavy():
 def test_every_public_name_resolves():
     import hf_reason.data
     import hf_reason.evaluation
+    import hf_reason.generation
+    import hf_reason.losses
+    import hf_reason.models.loar
     import hf_reason.models.step_reasoner
+    import hf_reason.teachers
     import hf_reason.text
     import hf_reason.trainers
 
@@ -28,7 +34,11 @@ def test_every_public_name_resolves():
         hf_reason.text,
         hf_reason.trainers,
         hf_reason.evaluation,
+        hf_reason.generation,
+        hf_reason.losses,
+        hf_reason.teachers,
         hf_reason.models,
+        hf_reason.models.loar,
         hf_reason.models.step_reasoner,
     ):
         for name in package.__all__:
