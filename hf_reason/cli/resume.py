@@ -97,7 +97,12 @@ def _read(output_dir: str) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return found if "settings" in found else {"settings": found}
+    return found if "settings" in found else {"settings": {name: _as_now(value) for name, value in found.items()}}
+
+
+def _as_now(text: str) -> str:
+    """A setting of version 0.1, which kept places as they are."""
+    return json.dumps(_recorded(json.loads(text)), ensure_ascii=False, sort_keys=True)
 
 
 def last_checkpoint(output_dir: str) -> str | None:

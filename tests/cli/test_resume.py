@@ -157,6 +157,11 @@ def test_no_secret_and_no_path_is_written(tmp_path):
     assert "secret" not in text and str(tmp_path) not in text
     settings = json.loads(text)["settings"]
     assert settings["dataset_name"].startswith('["data#') and "float32" in settings["model_init_kwargs"]
+    # a run of version 0.1 wrote paths as they are
+    written = tmp_path / "out" / "run.json"
+    written.write_text(json.dumps({**settings, "dataset_name": json.dumps([str(folder)]), "seed": "42"}))
+    _checkpoint(tmp_path / "out", 1)
+    same_settings_or_refuse(args, args, DataArguments(dataset_name=str(folder)))
     # another folder of the same name is noticed
     _checkpoint(tmp_path / "out", 2)
     same_settings_or_refuse(args, args, DataArguments(dataset_name=f"{folder}/"))

@@ -1,6 +1,7 @@
 """The runner from the command line: what is refused, what is said, and what a finished or stopped run leaves."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -45,6 +46,23 @@ def test_a_run_without_a_test_split_says_so_and_is_finished(sft, tmp_path):
     code, _, err = sft(max_steps=3)
     assert code == 2
     assert "finished at step 2, you asked for 3. Remove the folder" in err.strip().splitlines()[-1]
+
+
+def test_a_finished_run_that_was_not_pushed_is_pushed_once(sft, tmp_path, monkeypatch):
+    pushed = []
+
+    def upload(self, **options):
+        pushed.append(options)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda *a, **k: SimpleNamespace(repo_id="me/out"))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    assert sft(max_steps=1)[0] == 0 and not pushed
+    for _ in range(2):
+        code, out, err = sft("--push_to_hub", "true", "--hub_model_id", "me/out", max_steps=1)
+        assert code == 0, err
+    (options,) = pushed
+    assert options["repo_id"] == "me/out" and {"run.json", "training_args.bin"} <= set(options["ignore_patterns"])
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["pushed"] is True
 
 
 def test_most_of_the_records_dropped_is_refused_unless_allowed(sft):
