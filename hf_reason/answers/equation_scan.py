@@ -39,11 +39,11 @@ _MAX_WORDS = 6
 
 @dataclass
 class Segment:
-    """One side of an equation: its text with the units taken out.
+    """One side of an equation: its text without the units.
 
     Attributes:
         parts: The tokens that count.
-        units: The words that stood after numbers.
+        units: The words after its numbers.
         operations: How many operations the side has.
         bad: The side cannot be checked (an unknown, a function, a word in place of a number).
         soft: A reading was guessed (`3m` may be a length or an unknown): trust it only if it holds.
@@ -131,7 +131,7 @@ class _Scanner:
             return
         current.bad |= self.doubtful
         if not self.after_value() and self.previous != "symbol":
-            # A sign at the front belongs to a number, unless a word or another sign stands before it.
+            # A sign at the front belongs to a number, unless a word or another sign is before it.
             current.bad |= text not in "+-" or self.previous == "word" or (self.previous == "op" and text == "+")
         else:
             current.operations += 1
@@ -162,7 +162,7 @@ class _Scanner:
     def sign(self, text: str, gap: str) -> None:
         current = self.current
         if self.open_at:
-            # "2×(3+5=8)": only what stands inside the bracket takes part.
+            # "2×(3+5=8)": only what is inside the bracket is part of it.
             parts = current.parts[self.open_at[-1] + 1 :]
             inner = Segment(parts, current.units, 0, current.bad, current.soft, current.cut)
             inner.operations = sum(part in ("+", "-", "×", "÷", "*", "**", "/", "^", "·") for part in parts)

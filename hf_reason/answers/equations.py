@@ -88,7 +88,7 @@ def _rounds_to(value: Fraction, expression: Segment, result: Segment, approximat
     unit = Fraction(1, 10 ** len(decimals)) if decimals else Fraction(1)
     if not decimals:
         digits = whole.replace(",", "")
-        # "298≈300": zeros at the end of an approximation may stand for digits that were dropped.
+        # "298≈300": zeros at the end of an approximation may replace digits that were dropped.
         unit = Fraction(10 ** (len(digits) - len(digits.rstrip("0"))))
     unit = unit * _SCALES.get(scale or "", 1) / (100 if percent else 1)
     return abs(value - evaluate_expression(result.text)) <= (unit if result.cut else unit / 2)
@@ -146,7 +146,7 @@ def find_equations(text: str) -> list[Equation]:
 
     Numbers may carry units (Chinese, English, bracketed) and currency signs; LaTeX and full-width forms
     are understood; a chain `a=b=c` gives one equation a sign. Sides with unknowns, functions or
-    words in them are skipped, and so are unit conversions (`1米=100厘米`), since neither can be judged by
+    words in them are skipped, and so are unit conversions (`1米=100厘米`), since neither can be checked by
     arithmetic alone.
 
     An equation holds when its sides are equal as fractions. A result with a decimal point may be the
@@ -168,7 +168,7 @@ def _has_point(number: Number) -> bool:
 
 def _result_style(op: str, left: Number, right: Number, prefer: str) -> str:
     styles = {left.style, right.style}
-    # "0.8×100%=80%" is how a share becomes a percentage.
+    # "0.8×100%=80%" is how a fraction becomes a percentage.
     if op == "*" and right == Number(Fraction(1), "percent"):
         return "percent"
     if "percent" in styles and "fraction" not in styles and op in "+-":
@@ -180,7 +180,7 @@ def _result_style(op: str, left: Number, right: Number, prefer: str) -> str:
 
 
 def _operand(number: Number, after: str = "") -> str:
-    """A number as it stands `after` an operator: in brackets if it would read otherwise without."""
+    """A number as written `after` an operator: in brackets if it would read differently without them."""
     text = format_number(number.value, number.style)
     return f"({text})" if after and (number.value < 0 or (after == "/" and "/" in text)) else text
 

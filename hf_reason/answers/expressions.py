@@ -71,7 +71,7 @@ def compute(op: str, left: Fraction, right: Fraction) -> Fraction:
     """One operation, exactly.
 
     Raises:
-        ValueError: division by zero, a power that is no small integer, or a result out of bounds.
+        ValueError: division by zero, a power that is not a small integer, or a result out of bounds.
     """
     if op == "+":
         return _bounded(left + right)
@@ -261,7 +261,7 @@ def parse_expression(text: str, *, fraction_binds: bool = True, mixed: bool = Tr
 
 
 def evaluate_expression(text: str) -> Fraction:
-    """The exact value of an arithmetic expression; see `parse_expression` for what it takes.
+    """The exact value of an arithmetic expression; see `parse_expression` for what it may contain.
 
     Raises:
         ValueError: not arithmetic, division by zero, or out of bounds (length, nesting, size).
@@ -275,7 +275,7 @@ def format_number(value: Fraction, style: str = "decimal") -> str:
     Args:
         value: The number.
         style: "decimal" writes 840 or 2.5 when the number ends within 6 decimals and p/q when it does not;
-            "fraction" writes every number that is no integer as p/q; "percent" writes 15% under the same
+            "fraction" writes every number that is not an integer as p/q; "percent" writes 15% under the same
             rule as "decimal".
     """
     if style == "percent" and (value * 100 * 10**6).denominator == 1:

@@ -96,7 +96,7 @@ def chinese_number(text: str) -> Fraction:
     """The value of a Chinese numeral such as 三百二十一, 一万两千 or 三点五; digits are taken as they are.
 
     Raises:
-        ValueError: `text` is no numeral.
+        ValueError: `text` is not a numeral.
     """
     if text.replace(".", "", 1).isdigit():
         return Fraction(text)
@@ -113,7 +113,7 @@ def chinese_number(text: str) -> Fraction:
             total = (total + section + digit) * (10**4 if char == "万" else 10**8)
             section = digit = 0
         else:
-            raise ValueError(f"{text!r} is no Chinese numeral.")
+            raise ValueError(f"{text!r} is not a Chinese numeral.")
     value = Fraction(total + section + digit)
     if decimals:
         value += Fraction(int("".join(str(_DIGITS[char]) for char in decimals)), 10 ** len(decimals))
@@ -200,7 +200,7 @@ def _numeral(match: re.Match[str]) -> str:
 
 
 def numbers_in(part: str) -> list[Stated]:
-    """All numbers of a sentence in order. What stands after the last equals sign counts alone."""
+    """All numbers of a sentence in order. Only what follows the last equals sign counts."""
     part = plain_numbers(part[:MAX_LENGTH])
     if not re.search(r"\d", part):
         part = _PLAIN_NUMERAL.sub(_numeral, part)
@@ -222,8 +222,8 @@ def numbers_in(part: str) -> list[Stated]:
 def _known_unit(word: str) -> str:
     """The unit that a run of characters starts with (米的绳子 -> 米), or nothing."""
     word = word.lower().replace("^", "")
-    takes: Callable[[str], bool] = word.startswith if word and not word[0].isascii() else word.__eq__
-    return max((name for name in UNITS if takes(name)), key=len, default="")
+    fits: Callable[[str], bool] = word.startswith if word and not word[0].isascii() else word.__eq__
+    return max((name for name in UNITS if fits(name)), key=len, default="")
 
 
 def final_number(text: str) -> Fraction | None:

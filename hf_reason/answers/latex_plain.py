@@ -30,7 +30,7 @@ _BARE_FRACTION = re.compile(r"\d+")
 
 
 def clean_markup(text: str) -> str:
-    """LaTeX and full-width arithmetic in plain signs; an equation that goes on in the next line is joined."""
+    """LaTeX and full-width arithmetic in plain signs; an equation that continues in the next line is joined."""
     text = text.translate(_FULL_WIDTH)
     if "\\" in text:
         for pattern, plain in _LATEX:

@@ -1,4 +1,4 @@
-"""Does an answer say what the reference says? Numbers exactly, LaTeX through math-verify, free text not at all."""
+"""Does an answer state the same as the reference? Numbers exactly, LaTeX through math-verify, free text not at all."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ _YES = frozenset(["是", "对", "正确", "对的", "是的", "可以", "能", "
 _NO = frozenset(["否", "不是", "错", "错误", "错的", "不对", "不正确", "不可以", "不能", "假"])
 _NO |= {"no", "false", "incorrect", "wrong"}
 _MATHEMATICAL = re.compile(r"[\\^_=<>√π∞∪∩{}]|[+*/-].*[A-Za-z]|[A-Za-z].*[+*/-]|^[a-z]$|^[\[(].*,.*[\])]$")
-# A result that is no plain number: roots, powers, intervals and points, unknowns.
+# A result that is not a plain number: roots, powers, intervals and points, unknowns.
 _SYMBOLIC = re.compile(
     r"\\(?:sqrt|pi|sin|cos|tan|log|ln|infty|pm)|[√π^±]|^\S{0,30}\d[a-z](?![a-zA-Z²³])\S{0,30}$"
     r"|^\$?[\[(][^\u4e00-\u9fff]*,[^\u4e00-\u9fff]*[\])]\$?$"
@@ -196,7 +196,7 @@ def answers_match(answer: str, reference: str) -> bool | None:
         reference: What is correct.
 
     Returns:
-        `True` or `False`, or `None` when it cannot be told (free text, an empty side, or an answer
+        `True` or `False`, or `None` when it cannot be decided (free text, an empty side, or an answer
         from which no single result can be read).
     """
     answer, reference = answer.strip(), reference.strip()

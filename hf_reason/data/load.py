@@ -128,7 +128,7 @@ def read_evaluation_records(
         sources: File(s), folder(s) or Hub data set name(s) with problems and answers.
         schema: Name of the layout; `None` detects it from the columns.
         history: What happens to earlier turns of a dialogue, see `read_traces`.
-        domain: Domain of every record; `None` takes the source's own name for it, or finds it by keyword rules.
+        domain: Domain of every record; `None` uses the source's own name for it, or keyword rules.
         domain_rules: YAML file with keyword rules that replace the built-in ones.
         skip_broken: Skip rows that cannot be read or have no answer, instead of stopping at the first one.
         on_broken: Called with each `BrokenRow` that is skipped.

@@ -62,7 +62,7 @@ class RawTrace:
         steps: The chain as steps, or `None` when the source has prose.
         answer: The final answer.
         reference: The known correct answer, if the source has one.
-        domain: The source's own name for the domain, as it stands there, or `None`.
+        domain: The source's own name for the domain, as written there, or `None`.
         source: Where the trace comes from: `"<file or data set>#<row>"`, rows counted from 1.
         closed: `False` when the thought's closing tag is missing (a trace that was cut).
     """

@@ -22,13 +22,13 @@ def contradicts_chain(steps: list[str], answer: str) -> bool:
 
     Deliberately narrow, because a chain may state many numbers: it is `True` only where the answer gives one number
     (or one option letter), the chain comes to a result of the same kind, and none of the numbers in its last steps is
-    the answer's in any writing (`answers_match`). What cannot be decided is no contradiction.
+    the answer's in any writing (`answers_match`). What cannot be decided does not count as a contradiction.
 
     Args:
         steps: The chain.
         answer: The final answer.
     """
-    # Nearly every record ends here: the answer's number stands in the last step as it is.
+    # Nearly every record ends here: the last step has the answer's number as it is written.
     digits = _DIGITS.findall(answer)
     if digits and steps and digits[-1] in _DIGITS.findall(steps[-1]):
         return False

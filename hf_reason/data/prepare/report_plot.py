@@ -116,7 +116,7 @@ def _draw_histogram(axis: "Axes", report: dict[str, Any], measure: str, title: s
         return _nothing(axis)
     edges, counts, over = (found["histogram"][key] for key in ("edges", "counts", "over"))
     width = edges[1] - edges[0]
-    shift = 0.5 if width == 1 else 0  # a bar of one value stands over its number
+    shift = 0.5 if width == 1 else 0  # a bar of one value is centred on its number
     edges = [edge - shift for edge in edges]
     axis.bar(edges[:-1], counts, width=width * 0.92, align="edge", color=_BLUE)
     if over:

@@ -46,7 +46,7 @@ class PrepareConfig:
         duplicate_threshold: Similarity, in (0, 1], from which two records are near duplicates (see `Deduplicator`).
 
     Parameters that control the domain of a record:
-        domain: Domain of every record. `None` takes the source's own name for it, or finds it by keyword rules.
+        domain: Domain of every record. `None` uses the source's own name for it, or keyword rules.
         domain_rules: YAML file with keyword rules that replace the built-in ones.
 
     Parameters that control the splits:
@@ -117,7 +117,7 @@ class PrepareConfig:
 
     @classmethod
     def of(cls, config: "PrepareConfig | None", options: dict[str, Any]) -> "PrepareConfig":
-        """`config` (default: all defaults) with `options` set, as `prepare(config=..., **options)` takes them.
+        """`config` (default: all defaults) with `options` set, as in `prepare(config=..., **options)`.
 
         Raises:
             TypeError: an option that does not exist; the message gives the nearest one.
@@ -196,10 +196,10 @@ def _describe_file(path: Path, name: str | None = None) -> dict[str, Any]:
 
 
 def _hub_revision(name: str) -> str | None:
-    """The commit that the name stands for now; `None` if the Hub cannot be asked."""
+    """The commit that the name refers to now; `None` if the Hub cannot be asked."""
     from huggingface_hub import HfApi
 
     try:
         return HfApi().dataset_info(name.split(":")[0], timeout=10).sha
-    except Exception:  # offline, no such data set, no permission: the reader will say it better
+    except Exception:  # offline, no such data set, no permission: the reader has the better message
         return None

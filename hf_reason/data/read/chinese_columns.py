@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-# English name -> Chinese names, the preferred one first. A row's first name of a group counts.
+# English name -> Chinese names, the preferred one first; of several in a row the first is used.
 _SIMPLE = {
     "question": ("题目", "问题", "题干", "提问", "试题"),
     "reasoning": ("推理过程", "思考过程", "思维链", "思维过程", "推理链", "推理", "思考"),
@@ -21,8 +21,8 @@ _SIMPLE = {
     "subject": ("学科", "科目"),
     "category": ("类别", "分类", "题型"),
 }
-# An answer as somebody gave it, the correct one, and a worked solution, which is a chain where an answer stands beside
-# it and an answer where none does.
+# An answer that somebody gave, the correct one, and a worked solution, which is a chain if the row has an answer
+# besides, and the answer if it has none.
 _SAID = ("回答", "回复", "最终答案", "答案")
 _KNOWN = ("标准答案", "参考答案", "正确答案", "答案")
 _WORKED = ("解析", "解答", "解题过程", "解答过程", "解题思路", "分析")

@@ -14,7 +14,7 @@ _CHINESE = "题目/问题, 推理过程/思考过程/思维链/解析, 步骤, �
 
 
 class UnknownLayoutError(SourceError):
-    """A row that no layout fits."""
+    """A row that fits no layout."""
 
 
 def normal_row(values: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class LayoutDetector:
         if self._chosen is not None:
             if missing := self._chosen.missing(values):
                 raise UnknownLayoutError(
-                    f"{row.where}: schema {self._chosen.name!r} wants {', '.join(missing)}, which the row lacks or "
+                    f"{row.where}: schema {self._chosen.name!r} needs {', '.join(missing)}, which the row lacks or "
                     f"has with another type; its columns are {columns}."
                 )
             adapter = self._chosen
@@ -71,7 +71,7 @@ class LayoutDetector:
             if adapter is None:
                 raise UnknownLayoutError(
                     f"{row.where}: unknown layout. Its columns are {columns}.{_nearest(values)} The known layouts "
-                    f"want (a|b: either)\n{_layouts()}\nChinese names work, too: {_CHINESE}.\n"
+                    f"need (a|b: either)\n{_layouts()}\nChinese names work, too: {_CHINESE}.\n"
                     "Rename the columns, or name a layout with schema= (--schema)."
                 )
         self._known[key] = adapter

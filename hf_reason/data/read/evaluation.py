@@ -111,7 +111,7 @@ def _options(values: dict[str, Any]) -> list[str]:
 
 
 def _rows(source: str | os.PathLike[str], broken: OnBroken) -> Iterator[Row]:
-    """The rows of a source; one object that is no row itself stands for the list of rows in it."""
+    """The rows of a source; one object that is not a row itself is replaced by the list of rows in it."""
     with close_rows(open_source(source, broken, texts=True)) as rows:
         for row in rows:
             inner = _inner_rows(row)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 _CHUNK = 1 << 20
-# An error this close to what has been read so far may only mean that the value goes on.
+# An error this close to what has been read so far may only mean that the value continues.
 _MARGIN = 16
 _SPACE = " \t\r\n"
 
@@ -32,7 +32,7 @@ class _Buffer:
         self.at_end = False
 
     def more(self) -> None:
-        """Drop what is consumed and read on, at least as much as is held, so that a long value costs linear time."""
+        """Drop what is consumed and read more, as much as is buffered at least: a long value costs linear time."""
         self._line += self.text.count("\n", 0, self.position)
         self.text, self.position = self.text[self.position :], 0
         raw = self._file.read(max(_CHUNK, len(self.text)))
@@ -100,6 +100,6 @@ def stream_values(file: IO[bytes]) -> Iterator[Any]:
             if mark == "]":
                 break
             if mark != ",":
-                raise buffer.broken("expecting ',' or ']' behind an element" if mark else "the array is never closed")
+                raise buffer.broken("expecting ',' or ']' after an element" if mark else "the array is never closed")
     if buffer.peek():
-        raise buffer.broken("more text behind the array")
+        raise buffer.broken("more text after the array")

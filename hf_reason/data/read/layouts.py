@@ -1,6 +1,6 @@
 """One adapter for each layout of published reasoning data: a row of columns -> traces.
 
-`ADAPTERS` is in the order of detection, the most specific layout first. An adapter names the columns it wants;
+`ADAPTERS` is in the order of detection, the most specific layout first. An adapter names the columns it needs;
 `a|b` means either. Columns that hold lists only match lists, so that a column `steps` which counts them (an
 integer) is not taken for a chain. Chinese names of columns are translated before (chinese_columns.py).
 """

@@ -1,4 +1,4 @@
-"""Thought and answer of a message, told apart by the tags that published traces use."""
+"""Split a message into thought and answer by the tags that published traces use."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _TAIL = re.compile(rf"(?:{_OPEN})\s*\Z")
 
 @dataclass(frozen=True)
 class Thought:
-    """A message taken apart.
+    """The parts of a message.
 
     Attributes:
         thought: The reasoning without its tags; empty if there is none.
@@ -38,9 +38,9 @@ def _visible(text: str) -> str:
 
 
 def split_thought(message: str) -> Thought:
-    """Take thought and answer of a message apart; no tag of either is left in them.
+    """Split a message into thought and answer; no tag of either is left in them.
 
-    A closing tag without an opening one ends a thought whose opening tag stood in the prompt. Doubled tags
+    A closing tag without an opening one ends a thought whose opening tag was in the prompt. Doubled tags
     count as one. Text in front of a thought belongs to the answer.
     """
     thoughts: list[str] = []
@@ -49,7 +49,7 @@ def split_thought(message: str) -> Thought:
     for match in _TAG.finditer(message):
         text = message[position : match.start()]
         if match.group("close") and not inside:
-            # A thought prefilled by the prompt, or one that goes on behind a mention of its own closing tag.
+            # A thought prefilled by the prompt, or one that continues after a mention of its own closing tag.
             thoughts += [*visible, text]
             visible = []
         else:
@@ -67,7 +67,7 @@ def split_thought(message: str) -> Thought:
 
 
 def join_thought(thought: str, content: str) -> Thought:
-    """Thought and answer that stand in columns of their own, either of which may carry tags all the same."""
+    """Thought and answer from separate columns; either may have tags all the same."""
     outer = split_thought(content)
     if not thought.strip():
         return outer

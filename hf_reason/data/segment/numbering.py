@@ -22,7 +22,7 @@ _LABEL = (
     rf"|[(（](?P<han_round>[{_HAN}]{{1,3}})[)）]{_USED}"
 )
 _FIND = re.compile(_LABEL)
-# What may stand in front of a label: the line's start or the end of a sentence, then Markdown.
+# What may come before a label: the line's start or the end of a sentence, then Markdown.
 _HEAD = re.compile(
     r"(?:(?P<line>\A|\n)|(?P<before>[。；！？：，;!?:.,]|(?<=\S)[ \t]))"
     r"(?P<lead>[ \t]*)(?P<mark>#{1,6}[ \t]+|[-*>][ \t]+)?(?P<bold>\*\*)?\Z"
@@ -74,7 +74,7 @@ def _value(digits: str) -> int:
 
 
 def _at_start(text: str, label: re.Match[str], head: re.Match[str]) -> bool:
-    """Whether the label stands where a step may begin: at a line's start, or behind a sentence."""
+    """Whether the label is where a step may begin: at the start of a line, or after a sentence."""
     if head.group("line") is not None:
         return True
     before, spaced, style = head.group("before"), bool(head.group("lead")), label.lastgroup
@@ -88,7 +88,7 @@ def _at_start(text: str, label: re.Match[str], head: re.Match[str]) -> bool:
 
 
 def _read(text: str, match: re.Match[str]) -> Label | None:
-    """The label at a match of `_FIND`, or `None` if it is no label where it stands."""
+    """The label at a match of `_FIND`, or `None` if it is not a label there."""
     style, origin = match.lastgroup or "", max(0, match.start() - _HEAD_LENGTH)
     window = text[origin : match.start()]
     head = _HEAD.search(window)
@@ -120,7 +120,7 @@ def sequences(text: str, blocked: bytes | bytearray) -> list[list[Label]]:
         blocked: One byte a character; labels at positions that are not 0 are passed over.
     """
     runs: list[list[Label]] = []
-    # By style and by the number they wait for; a nested list takes its numbers before the outer one.
+    # By style and by the number they expect next; a nested list gets its numbers before the outer one.
     waiting: dict[tuple[str, int], list[list[Label]]] = {}
     for match in _FIND.finditer(text):
         label = None if blocked[match.start()] else _read(text, match)

@@ -79,7 +79,7 @@ def _sentence_starts(text: str, blocked: bytearray) -> list[int]:
             space = _SPACE.match(text, match.end())
             starts.add(space.end() if space else match.end())
     for match in _LINE.finditer(text):
-        # A line that goes on in lower case is a wrapped sentence.
+        # A line that continues in lower case is a wrapped sentence.
         if not text[match.end()].islower() or text[match.start() - 1 : match.start()] in (*".:;!?。：；！？", "\n"):
             starts.add(match.end())
     return sorted(position for position in starts if 0 < position < len(text) and not blocked[position])
@@ -96,7 +96,7 @@ def _ends_with_colon(text: str, position: int) -> bool:
 
 
 def _paragraphs(text: str, blocked: bytearray) -> list[int]:
-    """Positions behind blank lines, in order."""
+    """Positions after blank lines, in order."""
     return [m.end() for m in _BLANK.finditer(text) if m.end() < len(text) and not blocked[m.end()]]
 
 

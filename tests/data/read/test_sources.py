@@ -262,7 +262,7 @@ def test_schemas(tmp_path):
     with pytest.raises(SourceError, match="Unknown schema 'nope'.*congliu_r1"):
         read_traces(path, schema="nope")
     with pytest.raises(
-        SourceError, match=r"x.jsonl#1: schema 'congliu_r1' wants input.*its columns are question, answer"
+        SourceError, match=r"x.jsonl#1: schema 'congliu_r1' needs input.*its columns are question, answer"
     ):
         list(read_traces(path, schema="congliu_r1"))
     both = {**LAYOUTS["openr1_math"], "question": "other", "reasoning": "r"}
