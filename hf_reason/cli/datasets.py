@@ -43,8 +43,8 @@ def load_splits(data: DataArguments, evaluation: EvaluationArguments, args: Any)
     Raises:
         DataError: if training or validation records are missing.
     """
+    places = places_of(data, args)  # a long preparation must not wait at a barrier, which has a timeout
     with args.main_process_first(desc="loading the data set"):
-        places = places_of(data, args)
         train = load_records(places, "train", data.domain)
         validation = None
         if args.eval_strategy != "no":

@@ -85,7 +85,7 @@ def prepared_places(
         skip_broken: Count raw rows that cannot be read, instead of stopping at the first.
         sizes: `validation_size` and `test_size` of raw data; default `SIZES`.
         num_proc: Processes of a preparation.
-        speaks: Whether this process prints what was prepared.
+        speaks: Whether this process prints what is kept and dropped.
 
     Returns:
         Prepared folders and names of prepared Hub data sets.
@@ -116,13 +116,12 @@ def _prepared(names: list[str], config: "PrepareConfig", num_proc: int, speaks: 
 
     folder = cache_folder(names, config)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    how = "raw data" if finished_report(folder) is None else "prepared before"
     with FileLock(f"{folder}.lock"):
-        report, how = finished_report(folder), "prepared before"
+        report = finished_report(folder)
         if report is None:
-            if speaks:
-                print(f"{_listed(names)}: raw data, which is prepared into {folder} first.", file=sys.stderr)
-            report = prepare(names, folder, config, num_proc=num_proc, progress=speaks and sys.stderr.isatty())
-            how = "raw data"
+            print(f"{_listed(names)}: raw data, which is prepared into {folder} first.", file=sys.stderr, flush=True)
+            report = prepare(names, folder, config, num_proc=num_proc, progress=sys.stderr.isatty())
     if speaks:
         print(_summary(names, how, report, config, folder))
     return folder

@@ -54,10 +54,11 @@ def load_round_data(data: DataArguments, round_args: ContinualArguments, args: "
         DataError: if data cannot be read, or an old domain has no record to train or to test on.
     """
     sizes = {"validation_size": 0.0 if args.eval_strategy == "no" else _TEST_SIZE / 2, "test_size": _TEST_SIZE}
+    # a long preparation must not wait at a barrier, which has a timeout
+    places = places_of(data, args, sizes=sizes)
+    old_places = places_of(data, args, round_args.old_dataset, domain="all")
     with args.main_process_first(desc="loading the records"):
-        places = places_of(data, args, sizes=sizes)
         new = load_records(places, "train", data.domain)
-        old_places = places_of(data, args, round_args.old_dataset, domain="all")
         old, old_test = (_old_records(old_places, split, round_args.old_domains) for split in ("train", "test"))
         domains = tuple(sorted(set(old["domain"])))
         _check_domains(old_test, domains, f"{', '.join(old_places)}, split test")

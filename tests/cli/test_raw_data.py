@@ -110,13 +110,19 @@ def test_two_processes_at_once_prepare_it_once(raw, tmp_path):
     code = "import sys; from hf_reason.cli.raw_data import prepared_places; print(prepared_places([sys.argv[1]]))"
     environment = {"HF_HOME": str(tmp_path / "shared"), "PATH": "", "OMP_NUM_THREADS": "1"}
     started = [
-        subprocess.Popen([sys.executable, "-c", code, raw], stdout=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen(
+            [sys.executable, "-c", code, raw],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=120)[0].splitlines() for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    assert said[0][-1] == said[1][-1]
-    assert sorted("(raw data)" in lines[0] for lines in said) == [False, True]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert said[0][0].splitlines()[-1] == said[1][0].splitlines()[-1]
+    assert sorted("which is prepared into" in err for _, err in said) == [False, True]
 
 
 def test_a_failed_preparation_is_not_read_as_raw_data(tmp_path, records):
