@@ -105,7 +105,7 @@ def _is_llama_shaped(block: Any) -> bool:
 
 def _layers(count: int, number: int | None, layers: Sequence[int] | None) -> list[int]:
     if number is not None and layers is not None:
-        raise ValueError("num_hidden_layers and layers exclude each other: give one of them.")
+        raise ValueError("num_hidden_layers and layers state the number of layers twice: give one of them.")
     if layers is not None:
         wrong = [layer for layer in layers if not 0 <= layer < count]
         if wrong or not layers:

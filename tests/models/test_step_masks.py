@@ -7,6 +7,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from hf_reason.models.step_reasoner import decoding_step_reasoner as decoding
 from hf_reason.models.step_reasoner import layout_step_reasoner as layouts
 from hf_reason.models.step_reasoner import modeling_step_reasoner as modeling
+from hf_reason.models.step_reasoner import stacks_step_reasoner as stacks
 
 # The prompt "ab", the chain "<c.de.f" in three pieces, one plan slot (1, 2, 3) a piece. b is read by the encoder, and
 # again by the chain, whose first token it predicts. As a query of the decoder, the last token of a piece sees what the
@@ -63,7 +64,7 @@ def masks(monkeypatch):
         made.append(layouts.make_mask(*args))
         return made[-1]
 
-    for module in (modeling, decoding):
+    for module in (stacks, decoding):
         monkeypatch.setattr(module, "make_mask", recording)
     return made
 

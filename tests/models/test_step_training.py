@@ -70,7 +70,8 @@ def test_loss_falls_and_the_evaluation_generates(tmp_path, model, tokenizer, rec
     seen = []
 
     def generate(trained) -> dict[str, float]:
-        seen.append(evaluate_model(trained, tokenizer, records[:2], max_completion_length=8, batch_size=2, progress=False))
+        options = {"max_completion_length": 8, "batch_size": 2, "progress": False}
+        seen.append(evaluate_model(trained, tokenizer, records[:2], **options))
         return {"answer_accuracy": seen[-1]["answer_accuracy"]}
 
     trainer = _trainer(
