@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_reason._files import is_first_process, write_atomically
+from hf_reason._files import is_first_process, write_json_atomically
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -68,7 +68,7 @@ def write_base(folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -
         return
     name = str(fingerprint["name_or_path"])
     public = {**fingerprint, "name_or_path": Path(name).name if Path(name).exists() else name}
-    write_atomically(Path(folder, BASE_FILE), (json.dumps(public, indent=2) + "\n").encode("utf-8"))
+    write_json_atomically(Path(folder, BASE_FILE), public)
 
 
 def check_base(folder: str | os.PathLike[str], model: Any, fingerprint: Mapping[str, Any] | None = None) -> None:
