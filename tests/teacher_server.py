@@ -60,10 +60,10 @@ class FakeServer:
         for row, actual in zip(local_log_probs(self.model, [prompt])[0], prompt[1:], strict=True):
             # vLLM: the prompt's own token first, then the k most likely, of which it may be one
             ids = dict.fromkeys([actual, *np.argsort(-row)[:k].tolist()])
-            ranks = {token: int((row >= row[token]).sum()) for token in ids}
-            entries.append(
-                {str(t): {"logprob": float(row[t]), "rank": ranks[t], "decoded_token": f"<{t}>"} for t in ids}
-            )
+            # how many tokens are as likely or more
+            ranks = (len(row) - np.searchsorted(np.sort(row), row, side="left")).tolist()
+            values = row.tolist()
+            entries.append({str(t): {"logprob": values[t], "rank": ranks[t], "decoded_token": f"<{t}>"} for t in ids})
         return {"choices": [{"index": 0, "text": "", "prompt_logprobs": self.change(entries)}]}
 
     def close(self):
