@@ -45,17 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hf_reason.generation import generate_cot
     from hf_reason.text import saved_instructions
 
-    from .inference import load_for_inference
+    from .inference import load_for_inference, sampling
     from .start import warnings_about
 
     disable_progress_bar()
-    model, tokenizer = load_for_inference(
-        args.model_name_or_path,
-        args.tokenizer_name_or_path,
-        dtype=args.dtype,
-        trust_remote_code=args.trust_remote_code,
-        use_cpu=args.use_cpu,
-    )
+    model, tokenizer = load_for_inference(args.model_name_or_path, args)
     templates = saved_instructions(args.model_name_or_path)
     _check_domain(args.domain, templates)
     question = args.question if args.question is not None else _typed_question()
@@ -68,12 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         tokenizer,
         {"context": question, "task": args.task, "domain": args.domain},
         instructions=templates,
-        max_thought_tokens=args.max_thought_tokens,
         max_answer_tokens=args.max_answer_tokens,
-        num_samples=args.num_samples,
-        vote=args.vote,
-        temperature=args.temperature,
-        seed=args.seed,
+        **sampling(args),
     )
     show(question, output)
 

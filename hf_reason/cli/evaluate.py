@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hf_reason.trainers.launch import check_world_size
 
     from .datasets import load_evaluation_records
-    from .inference import load_for_inference
+    from .inference import load_for_inference, sampling
     from .start import warnings_about
 
     state = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available())
@@ -79,13 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     results: dict[str, Any] = {}
     for name in args.model_name_or_path:
-        model, tokenizer = load_for_inference(
-            name,
-            args.tokenizer_name_or_path,
-            dtype=args.dtype,
-            trust_remote_code=args.trust_remote_code,
-            use_cpu=args.use_cpu,
-        )
+        model, tokenizer = load_for_inference(name, args)
         if state.is_main_process:
             for warning in warnings_about(tokenizer, records):
                 print(f"Warning: {name}: {warning}", file=sys.stderr)
@@ -94,12 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             tokenizer,
             records,
             max_completion_length=args.max_completion_length,
-            max_thought_tokens=args.max_thought_tokens,
             batch_size=args.batch_size,
-            num_samples=args.num_samples,
-            vote=args.vote,
-            temperature=args.temperature,
-            seed=args.seed,
+            **sampling(args),
             distractors=args.eval_distractors,
             thinking=args.thinking,
             instructions=saved_instructions(name) if args.instructions is None else given,

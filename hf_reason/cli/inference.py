@@ -3,26 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+from .arguments import InferenceArguments
 from .models import cannot_load, check_model_name, check_tokenizer_files
 from .resume import last_checkpoint
 
 
-def load_for_inference(
-    name: str,
-    tokenizer_name: str | None = None,
-    *,
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    use_cpu: bool = False,
-) -> tuple[Any, Any]:
+def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
     """Model and tokenizer of `evaluate` and `ask`.
 
     Args:
         name: Folder or Hub name.
-        tokenizer_name: Where the tokenizer is, if not beside the model.
-        dtype: Type of the weights, as `from_pretrained` accepts it.
-        trust_remote_code: Whether code that comes with the model may run.
-        use_cpu: Leave an accelerator alone.
+        args: Which tokenizer, dtype and device, and whether code that comes with the model may run.
 
     Raises:
         ValueError: if one of them cannot be loaded.
@@ -33,20 +24,27 @@ def load_for_inference(
 
     from hf_reason.models import with_saved_loar
 
+    trust, tokenizer_name = args.trust_remote_code, args.tokenizer_name_or_path
     check_model_name(name)
     _check_folder(name)
     if tokenizer_name is None:
         check_tokenizer_files(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=args.dtype, trust_remote_code=trust)
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load("model_name_or_path", name, error)) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or name, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or name, trust_remote_code=trust)
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load("tokenizer_name_or_path", tokenizer_name or name, error)) from error
-    device = PartialState(cpu=use_cpu or not torch.accelerator.is_available()).device
+    device = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available()).device
     return with_saved_loar(model, name).to(device).eval(), tokenizer
+
+
+def sampling(args: InferenceArguments) -> dict[str, Any]:
+    """The options that `evaluate_model` and `generate_cot` share."""
+    names = ("max_thought_tokens", "num_samples", "vote", "temperature", "seed")
+    return {name: getattr(args, name) for name in names}
 
 
 def _check_folder(name: str) -> None:
