@@ -33,7 +33,6 @@ WORDS = (
 )
 # Options of other programs that the documents name.
 FOREIGN = {
-    "--exclude",  # hf upload
     "--max-logprobs",  # vLLM
     "--no-enable-prefix-caching",
     "--nproc_per_node",  # torchrun
