@@ -50,6 +50,11 @@ class CommandParser(TrlParser):
                     self.hints[item.name] = hints[item.name]
                     self.optional[item.name] = item.default is None
         super().__init__(list(classes), prog=f"hf-reason {command}", allow_abbrev=False, add_help=False)  # type: ignore[arg-type]
+        # text or a list of texts (report_to): TRL's parser reads one word only
+        self.several = {name for name, hint in self.hints.items() if {str, list[str]} <= set(get_args(hint))}
+        for action in self._actions:
+            if action.dest in self.several:
+                action.nargs = "+"
 
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
@@ -84,6 +89,8 @@ class CommandParser(TrlParser):
         """An instance of each class, those that are fields of others first."""
         made: dict[type, Any] = {}
         classes: list[Any] = list(self.dataclass_types)
+        single = {name: values[name][0] for name in self.several if values[name] and len(values[name]) == 1}
+        values = {**values, **{name: value for name, value in single.items() if isinstance(values[name], list)}}
         for cls in sorted(classes, key=lambda cls: cls not in self.nested.values()):
             names = [item.name for item in dataclasses.fields(cls) if item.init]
             made[cls] = cls(

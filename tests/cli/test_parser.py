@@ -170,6 +170,15 @@ def test_commands_that_decide_about_lora_say_when_they_are_contradicted(tmp_path
     assert "use_peft is ignored: --adapter" in capsys.readouterr().err
 
 
+def test_text_or_a_list_of_texts(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("hf_reason.cli.parser.importlib.util.find_spec", lambda name: object())
+    words = ["--output_dir", str(tmp_path), "--use_cpu", "true"]
+    parsed = parse("sft", SFT, [*words, "--report_to", "tensorboard", "trackio"])
+    assert parsed[-2].report_to == ["tensorboard", "trackio"]
+    parsed = parse("sft", SFT, [*words, "--report_to", "none", "--lora_target_modules", "q_proj", "v_proj"])
+    assert parsed[-2].report_to == [] and parsed[-1].lora_target_modules == ["q_proj", "v_proj"]
+
+
 def test_errors_of_a_training(tmp_path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="there is no output_dir. Give --output_dir"):
         parse("sft", SFT, ["--max_steps", "1"])
