@@ -131,22 +131,24 @@ def read_evaluation_records(
         domain: Domain of every record; `None` uses the source's own name for it, or keyword rules.
         domain_rules: YAML file with keyword rules that replace the built-in ones.
         skip_broken: Skip rows that cannot be read or have no answer, instead of stopping at the first one.
-        on_broken: Called with each `BrokenRow` that is skipped.
+        on_broken: Called with each `BrokenRow` that is skipped; by default it is logged as a warning.
 
     Raises:
         DataError: an unknown domain, a source that cannot be read, a row without a problem or an answer, or no row.
     """
     from .clean.domains import DomainTagger
     from .read.evaluation import read_evaluation_traces
+    from .read.rows import log_broken, refuse
     from .read.sources import trace_to_record
 
+    broken: OnBroken = (on_broken or log_broken) if skip_broken else refuse
     if domain is not None and domain not in DOMAINS:
         raise DataError(f"Unknown domain {domain!r}. Choose one of: {', '.join(DOMAINS)}.")
     tagger = DomainTagger(domain_rules) if domain is None else None
     records: list[Record] = []
     for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
         before = len(records)
-        for trace in read_evaluation_traces(source, schema, history, skip_broken, on_broken):
+        for trace in read_evaluation_traces(source, schema, history, broken):
             record = trace_to_record(trace)
             problem = f"{record['context']}\n{record['task']}".strip()
             chain = "\n".join([*record["steps"], record["answer"]])

@@ -23,7 +23,7 @@ from hf_reason.data.record import DataError, RawTrace
 
 from .checkpoint import OUTPUTS, WORK, WorkFolder, differences, remove_outputs
 from .counts import record_example
-from .report import FORMAT, RecordStats, build_report, write_report
+from .report import FORMAT, FORMAT_NAME, RecordStats, build_report, write_report
 from .settings import PrepareConfig, describe_settings, fingerprint
 from .workers import Chunk, ChunkProcessor, ProcessedChunk, process_chunks
 from .writer import open_splits
@@ -88,7 +88,8 @@ def _read_report(output: Path) -> dict[str, Any] | None:
         report = json.loads((output / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return report if isinstance(report, dict) and report.get("format") == FORMAT else None
+    ours = isinstance(report, dict) and str(report.get("format")).startswith(FORMAT_NAME)
+    return report if ours else None
 
 
 def _is_ours(output: Path) -> bool:
@@ -107,6 +108,11 @@ def _finished(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
                 "output_dir."
             )
         return None
+    if report["format"] != FORMAT:
+        raise DataError(
+            f"{output} holds a data set that another version of hf_reason prepared ({report['format']}, now {FORMAT}). "
+            "Choose another output_dir, or pass overwrite=True (--overwrite) to replace it."
+        )
     if report["fingerprint"] != fingerprint(settings):
         if not report["counts"]["out"]:  # nothing to lose
             remove_outputs(output)

@@ -15,7 +15,8 @@ from hf_reason.data.record import DOMAINS, LANGUAGES, Record
 
 from .counts import DROP_REASONS, SUSPICIOUS, Counts
 
-FORMAT = "hf_reason.prepare/2"
+FORMAT_NAME = "hf_reason.prepare/"
+FORMAT = f"{FORMAT_NAME}2"
 
 # Lengths in characters, `steps` in steps; 4 bytes per record and measure are kept.
 MEASURES = ("context", "chain", "answer", "steps")

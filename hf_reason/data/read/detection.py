@@ -42,7 +42,9 @@ class LayoutDetector:
     """`detect`, or a check of the chosen `schema`, once for each set of columns and the kinds of list in them."""
 
     def __init__(self, schema: str | None = None):
-        self._chosen = ADAPTERS[schema] if schema else None
+        if schema is not None and schema not in ADAPTERS:
+            raise SourceError(f"Unknown schema {schema!r}. Known: {', '.join(ADAPTERS)}.")
+        self._chosen = ADAPTERS[schema] if schema is not None else None
         self._known: dict[frozenset[tuple[str, bool]], Adapter] = {}
 
     def __call__(self, row: Row, values: dict[str, Any]) -> Adapter:

@@ -62,6 +62,12 @@ class Turn:
     reference: str | None = None
 
 
+def check_history(history: str) -> None:
+    """Raise `SourceError` unless `history` is one of `HISTORIES`."""
+    if history not in HISTORIES:
+        raise SourceError(f"Unknown history policy {history!r}. Known: {', '.join(HISTORIES)}.")
+
+
 def is_dialogue(value: object) -> bool:
     """Whether a value is a list of messages."""
     return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)

@@ -13,7 +13,7 @@ from hf_reason.data.record import RawTrace
 
 from .columns import answer_of, domain_hint
 from .detection import LayoutDetector, detect, normal_row
-from .dialogues import is_dialogue, user_text
+from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
@@ -46,11 +46,7 @@ def read_problems(source: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
 
 
 def read_evaluation_traces(
-    source: str | os.PathLike[str],
-    schema: str | None = None,
-    history: str = "drop",
-    skip_broken: bool = False,
-    on_broken: OnBroken | None = None,
+    source: str | os.PathLike[str], schema: str | None, history: str, on_broken: OnBroken
 ) -> Iterator[RawTrace]:
     """The rows of a source as traces to evaluate on: `answer` is the correct answer, and the chain may be empty.
 
@@ -58,21 +54,20 @@ def read_evaluation_traces(
 
     Args:
         source: As for `read_traces`, or a file with one object that has a list of rows in it.
-        schema: As for `read_traces`; `history`, too.
-        skip_broken: Skip rows that cannot be read or have no answer, instead of stopping at the first one.
-        on_broken: Called with each row that is skipped.
+        schema, history: As for `read_traces`.
+        on_broken: Called with each row that cannot be read or has no problem or no answer, for example `refuse`.
 
     Raises:
-        SourceError: a source that cannot be read, or (without `skip_broken`) a row without a problem or an answer.
+        SourceError: a source that cannot be read, an unknown schema or history, or what `on_broken` raises.
     """
-    broken: OnBroken = (on_broken or (lambda row: None)) if skip_broken else refuse
     detector = LayoutDetector(schema)
-    for row in _rows(source, broken):
+    check_history(history)
+    for row in _rows(source, on_broken):
         values = normal_row(row.values)
         try:
             traces = _traces(row, values, detector, history)
         except SourceError as error:
-            broken(BrokenRow(row.label, row.number, f"{row.where}: {error} {FIX}"))
+            on_broken(BrokenRow(row.label, row.number, f"{row.where}: {error} {FIX}"))
             continue
         for trace in traces:
             yield replace(trace, source=row.where)

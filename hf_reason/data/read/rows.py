@@ -1,11 +1,13 @@
 """A row of a source, a row that cannot be read, and the error for both."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hf_reason.data.record import DataError
 
+_log = logging.getLogger(__name__)
 FIX = "Fix it, or leave such rows out with skip_broken=True (--skip_broken)."
 
 
@@ -47,5 +49,10 @@ class Row:
 
 
 def refuse(row: BrokenRow) -> NoReturn:
-    """The default for broken rows."""
+    """Stop at the first broken row."""
     raise SourceError(row.message)
+
+
+def log_broken(row: BrokenRow) -> None:
+    """Skip broken rows, with a warning in the log."""
+    _log.warning("%s", row)

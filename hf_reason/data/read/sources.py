@@ -7,7 +7,6 @@ The layout of each row is detected from its columns (layouts.py), or given by `s
 sets are streamed (files.py).
 """
 
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,14 +16,13 @@ from hf_reason.data.record import DOMAINS, RawTrace, Record, make_record
 from hf_reason.data.segment.steps import split_steps, strip_sequence
 
 from .detection import LayoutDetector, UnknownLayoutError, detect, normal_row
-from .dialogues import HISTORIES
+from .dialogues import check_history
 from .files import close_rows, open_source
 from .layouts import ADAPTERS
-from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
+from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, log_broken, refuse
 
 __all__ = ["ADAPTERS", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
 
-_log = logging.getLogger(__name__)
 # A file whose first rows are all of unknown layout is given up, even if broken rows are skipped.
 _UNKNOWN_ROWS = 1000
 
@@ -51,16 +49,10 @@ def read_traces(
             cannot be read (file, row and field are named) or whose layout is not known. A file in which no row has a
             known layout is an error even with `skip_broken`.
     """
-    if schema is not None and schema not in ADAPTERS:
-        raise SourceError(f"Unknown schema {schema!r}. Known: {', '.join(ADAPTERS)}.")
-    if history not in HISTORIES:
-        raise SourceError(f"Unknown history policy {history!r}. Known: {', '.join(HISTORIES)}.")
-    broken = (on_broken or _log_broken) if skip_broken else refuse
-    return _traces(open_source(source, broken), LayoutDetector(schema), history, broken)
-
-
-def _log_broken(row: BrokenRow) -> None:
-    _log.warning("%s", row)
+    detector = LayoutDetector(schema)
+    check_history(history)
+    broken = (on_broken or log_broken) if skip_broken else refuse
+    return _traces(open_source(source, broken), detector, history, broken)
 
 
 class _UnknownRows:

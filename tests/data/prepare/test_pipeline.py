@@ -302,6 +302,15 @@ def test_folders_of_others_are_not_touched(raw, tmp_path):
     assert (tmp_path / "train").is_dir()
 
 
+def test_a_result_of_another_version_is_refused_and_can_be_overwritten(raw, tmp_path):
+    again(raw, tmp_path)
+    path = tmp_path / "report.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("hf_reason.prepare/2", "hf_reason.prepare/1"))
+    with pytest.raises(DataError, match="another version of hf_reason.*--overwrite"):
+        again(raw, tmp_path)
+    assert again(raw, tmp_path, overwrite=True)["counts"]["out"] == 75
+
+
 def test_empty_source_is_named(raw, tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")

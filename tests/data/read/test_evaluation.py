@@ -77,8 +77,9 @@ def test_rows_that_cannot_be_used_are_named(tmp_path):
         read_evaluation_records(empty)
     with pytest.raises(DataError, match="no row to evaluate on"):
         read_evaluation_records(empty, skip_broken=True)
-    with pytest.raises(DataError, match="Unknown domain 'maths'"):
-        read_evaluation_records(path, domain="maths")
+    for name in ("domain", "schema", "history"):
+        with pytest.raises(DataError, match=f"Unknown {name}.* 'maths'"):
+            read_evaluation_records(path, **{name: "maths"})
 
 
 def test_problems_need_no_answer(tmp_path):
