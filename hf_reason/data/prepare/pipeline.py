@@ -110,7 +110,7 @@ def _finished(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if report["format"] != FORMAT:
         raise DataError(
-            f"{output} holds a data set that another version of hf_reason prepared ({report['format']}, now {FORMAT}). "
+            f"{output} holds a data set prepared by another version of hf_reason ({report['format']}, now {FORMAT}). "
             "Choose another output_dir, or pass overwrite=True (--overwrite) to replace it."
         )
     if report["fingerprint"] != fingerprint(settings):
