@@ -4,14 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tiny import ON_TWO_PROCESSES
 
+TESTS = Path(__file__).parents[1]
 SCRIPT = """
 import json, os, sys
-import torch
-from datasets import Dataset
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from tiny import tiny_qwen2, tiny_trainer
 from hf_reason.data.record import make_record
 from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.text import render, train_tokenizer
@@ -24,22 +25,20 @@ tokenizer = train_tokenizer([text for row in rows for text in render(row).values
 zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
 plain = {"zero_allow_untested_optimizer": True, "gradient_clipping": 0.0}  # DeepSpeed would clip at 1
 auto = {name: "auto" for name in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")}
-args = DistillKLConfig(
-    folder, max_steps=3, per_device_train_batch_size=4 if stage else 8, learning_rate=1e-2, report_to="none",
-    save_strategy="no", use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, logging_steps=1,
-    max_length=512, path_weight=1.0, max_grad_norm=0.0, optim="sgd", train_sampling_strategy="sequential",
-    deepspeed={"zero_optimization": zero, **auto, **plain} if stage else None,
-)
+settings = {
+    "max_steps": 3, "per_device_train_batch_size": 4 if stage else 8, "path_weight": 1.0, "max_grad_norm": 0.0,
+    "optim": "sgd", "train_sampling_strategy": "sequential",
+    "deepspeed": {"zero_optimization": zero, **auto, **plain} if stage else None,
+}
+padded = {"vocab_size": len(tokenizer) + 8, "tie_word_embeddings": tied}
+wide = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3}
 
-def model(seed, width, layers):
-    torch.manual_seed(seed)
-    return Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=len(tokenizer) + 8, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=tied,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None))
+def model(seed, **sizes):
+    return tiny_qwen2(tokenizer, seed=seed, **padded, **sizes)
 
-trainer = DistillKLTrainer(model(0, 16, 2), args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-                           teacher_model=model(1, 24, 3), teacher_tokenizer=tokenizer)
+teacher = {"teacher_model": model(1, **wide), "teacher_tokenizer": tokenizer}
+student = model(0)
+trainer = tiny_trainer(DistillKLTrainer, DistillKLConfig, folder, student, tokenizer, rows, None, teacher, **settings)
 trainer.train()
 if trainer.accelerator.is_main_process:
     curve = [[row[name] for name in ("loss", "kl", "path")] for row in trainer.state.log_history if "loss" in row]
@@ -53,7 +52,7 @@ def _run(tmp_path, *arguments, launcher=()):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     command = [sys.executable, *launcher, str(script), str(tmp_path / "out"), *arguments]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("CURVE"))[6:])
@@ -64,8 +63,7 @@ def _run(tmp_path, *arguments, launcher=()):
 @pytest.mark.parametrize("heads", ["tied", "untied"])
 def test_sharded_student_and_teacher_train_as_one_process_does(tmp_path, stage, heads):
     pytest.importorskip("deepspeed")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    engine, curve = _run(tmp_path, stage, heads, launcher=launcher)
+    engine, curve = _run(tmp_path, stage, heads, launcher=ON_TWO_PROCESSES)
     plain, expected = _run(tmp_path, "0", heads)
     assert (engine, plain) == ("DeepSpeedEngine", "Qwen2ForCausalLM")
     for step, reference in zip(curve, expected, strict=True):
