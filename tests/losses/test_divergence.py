@@ -143,21 +143,17 @@ def top_k(case, k, temperature=1.0):
     return TopKTargets(ids, values, rest.logsumexp(1))
 
 
+def weighted_divergence(case, targets, **options):
+    """In chunks of four rows, with all of the case's weights."""
+    weights = {name: case[name] for name in ("weights", "ce_weights")}
+    return chunked_divergence(case["hidden"], head(case), targets, case["labels"], chunk_size=4, **weights, **options)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 def test_top_k_equals_the_formula_on_k_plus_one_events(case, beta):
     k, temperature = 5, 1.5
     targets = top_k(case, k, temperature)
-    output = chunked_divergence(
-        case["hidden"],
-        head(case),
-        targets,
-        case["labels"],
-        weights=case["weights"],
-        ce_weights=case["ce_weights"],
-        beta=beta,
-        temperature=temperature,
-        chunk_size=4,
-    )
+    output = weighted_divergence(case, targets, beta=beta, temperature=temperature)
     logits = student_logits(case)
     log_probs = (logits / temperature).log_softmax(1)
     known = log_probs.gather(1, targets.ids)
@@ -221,16 +217,7 @@ def test_samples_of_the_rest_each_stand_for_a_share_of_its_mass(case):
     targets = top_k(case, 5, temperature)
     samples = log_probs.topk(9, dim=1).indices[:, [5, 6, 6, 8]]  # one token twice
     targets = with_samples(targets, samples, log_probs)
-    output = chunked_divergence(
-        case["hidden"],
-        head(case),
-        targets,
-        case["labels"],
-        weights=case["weights"],
-        ce_weights=case["ce_weights"],
-        temperature=temperature,
-        chunk_size=4,
-    )
+    output = weighted_divergence(case, targets, temperature=temperature)
     logits = student_logits(case)
     s = (logits / temperature).log_softmax(1)
     share = (targets.log_tail.exp() / 4).unsqueeze(1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hub_server import HubServer
 from safetensors.torch import load_file, save_file
+from tiny import TINY_STEP_SIZES
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -732,16 +733,7 @@ def test_what_it_cannot_handle_is_refused_by_name(tokenizer):
     )
     with pytest.raises(ValueError, match="cannot route DeepseekV3ForCausalLM.*latent attention"):
         apply_loar(deepseek, LoARConfig())
-    step = StepReasonerConfig(
-        vocab_size=20,
-        hidden_size=16,
-        intermediate_size=16,
-        num_encoder_layers=1,
-        num_reasoner_layers=1,
-        num_decoder_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-    )
+    step = StepReasonerConfig(vocab_size=20, **TINY_STEP_SIZES)
     with pytest.raises(ValueError, match="StepReasonerForCausalLM"):
         apply_loar(StepReasonerForCausalLM(step), LoARConfig())
     olmo = Olmo2ForCausalLM(Olmo2Config(**SHAPE))  # a norm over all of the projection's heads together

@@ -14,6 +14,7 @@ from tiny import (
     evaluation_loss,
     first_batch,
     logged,
+    save_model,
     tiny_qwen2,
     tiny_step_reasoner,
     tiny_trainer,
@@ -442,16 +443,9 @@ def test_teacher_has_no_dropout_even_when_it_is_the_student(tmp_path, tiny_model
 
 
 def test_teacher_in_its_own_precision(tmp_path, tiny_model, tokenizer, records, teacher):
-    teacher.save_pretrained(tmp_path / "teacher")
-    tokenizer.save_pretrained(tmp_path / "teacher")
-    trainer = _trainer(
-        tmp_path,
-        tiny_model,
-        tokenizer,
-        records,
-        str(tmp_path / "teacher"),
-        teacher_model_init_kwargs='{"dtype": "bfloat16"}',
-    )
+    saved = save_model(tmp_path / "teacher", teacher, tokenizer)
+    options = {"teacher_model_init_kwargs": '{"dtype": "bfloat16"}'}
+    trainer = _trainer(tmp_path, tiny_model, tokenizer, records, saved, **options)
     assert trainer.teacher.model.dtype == torch.bfloat16 and trainer.model.dtype == torch.float32
     trainer.train()
     assert all(0 < loss < 100 for loss in logged(trainer))
@@ -472,15 +466,10 @@ def test_mixed_precision(tmp_path, tiny_model, tokenizer, records, teacher, sour
 
 def test_four_bit_teacher(tmp_path, tiny_model, tokenizer, records):
     pytest.importorskip("bitsandbytes")
-    tiny_qwen2(tokenizer, hidden_size=64, intermediate_size=64).save_pretrained(tmp_path / "teacher")
-    trainer = _trainer(
-        tmp_path,
-        tiny_model,
-        tokenizer,
-        records,
-        str(tmp_path / "teacher"),
-        teacher_model_init_kwargs={"load_in_4bit": True, "dtype": "float32"},
-    )
+    wide = tiny_qwen2(tokenizer, hidden_size=64, intermediate_size=64)
+    saved = save_model(tmp_path / "teacher", wide, tokenizer)
+    options = {"teacher_model_init_kwargs": {"load_in_4bit": True, "dtype": "float32"}}
+    trainer = _trainer(tmp_path, tiny_model, tokenizer, records, saved, **options)
     assert trainer.teacher.model.is_quantized
     trainer.train()
 
