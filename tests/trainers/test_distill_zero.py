@@ -52,7 +52,8 @@ def _run(tmp_path, *arguments, launcher=()):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     command = [sys.executable, *launcher, str(script), str(tmp_path / "out"), *arguments]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS)}
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("CURVE"))[6:])
