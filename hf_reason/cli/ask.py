@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from hf_reason._options import option
 from hf_reason._renamed import renamed
+from hf_reason.cli.parsing.parser import parse
 
 from .arguments import InferenceArguments
-from .parser import parse
 
 if TYPE_CHECKING:
     from hf_reason.generation import CoTOutput
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     (args,) = parse("ask", CLASSES, argv)
     from transformers.utils.logging import disable_progress_bar
 
+    from hf_reason.cli.inputs.inference import load_for_inference, sampling
     from hf_reason.generation import generate_cot
     from hf_reason.text import saved_instructions
 
-    from .inference import load_for_inference, sampling
     from .start import warnings_about
 
     disable_progress_bar()

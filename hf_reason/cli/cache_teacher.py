@@ -7,9 +7,10 @@ on disk, and how far the KL from the cache is from the one over the vocabulary.
 from collections.abc import Sequence
 from typing import Any
 
+from hf_reason.cli.parsing.parser import parse
+
 from .arguments import CacheArguments
 from .errors import on_interrupt
-from .parser import parse
 
 CLASSES = (CacheArguments,)
 
@@ -20,12 +21,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     (args,) = parse("cache-teacher", CLASSES, argv)
     from accelerate import PartialState
 
+    from hf_reason.cli.inputs.caching import cache_summary, encoded_splits
     from hf_reason.teachers import CacheBuilder, CacheSettings
     from hf_reason.text import check_round_trip, ensure_pad_token
     from hf_reason.text.vocabulary import shared_vocabulary
     from hf_reason.trainers.launch import check_world_size
-
-    from .caching import cache_summary, encoded_splits
 
     on_interrupt(lambda: "The same command resumes after the last finished file.")
     state = PartialState(cpu=args.use_cpu)
@@ -78,7 +78,7 @@ def _tokenizers(args: CacheArguments, served: bool) -> tuple[Any, Any, str]:
     """
     from transformers import AutoTokenizer
 
-    from .models import cannot_load, check_model_name, check_tokenizer_files
+    from hf_reason.cli.inputs.models import cannot_load, check_model_name, check_tokenizer_files
 
     given = args.teacher_tokenizer_name_or_path
     if served and not given:

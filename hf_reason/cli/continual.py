@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from trl import ModelConfig, get_peft_config
 
+from hf_reason.cli.inputs.round_model import load_round_model
+from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 from .arguments import ContinualArguments, DataArguments, EvaluationArguments
-from .parser import parse
 from .round import ContinualRound
-from .round_model import load_round_model
 from .runner import begin
 
 CLASSES = (ContinualArguments, DataArguments, EvaluationArguments, CoTSFTConfig, ModelConfig)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from hf_reason._options import option
+from hf_reason.cli.parsing.launch_plan import LAUNCHED
+from hf_reason.cli.parsing.parser import parse_known
 
 from .errors import on_interrupt
-from .launch_plan import LAUNCHED
-from .parser import parse_known
 from .side_by_side import run_side_by_side
 
 CONFIGS = Path(__file__).parent / "configs"

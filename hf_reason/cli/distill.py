@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from trl import ModelConfig, get_peft_config
 
+from hf_reason.cli.inputs.long_context import apply_long_context
+from hf_reason.cli.inputs.students import load_student
+from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
 
 from .arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments, StudentArguments
-from .long_context import apply_long_context
-from .parser import parse
 from .runner import begin
-from .students import load_student
 
 CLASSES = (
     DataArguments,

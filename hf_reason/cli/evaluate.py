@@ -10,9 +10,9 @@ from typing import Any
 
 from hf_reason._options import option
 from hf_reason._renamed import renamed
+from hf_reason.cli.parsing.parser import parse
 
 from .arguments import InferenceArguments, SourceArguments, as_list
-from .parser import parse
 
 
 @renamed(
@@ -57,12 +57,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
     from accelerate import PartialState
 
+    from hf_reason.cli.inputs.datasets import load_evaluation_records
+    from hf_reason.cli.inputs.inference import load_for_inference, sampling
     from hf_reason.evaluation import evaluate_model, format_table, save_report
     from hf_reason.text import load_instructions, saved_instructions
     from hf_reason.trainers.launch import check_world_size
 
-    from .datasets import load_evaluation_records
-    from .inference import load_for_inference, sampling
     from .start import warnings_about
 
     state = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available())

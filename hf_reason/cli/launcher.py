@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .commands import module_of
-from .launch_plan import LAUNCHED, Launch, default_config
+from hf_reason.cli.parsing.commands import module_of
+from hf_reason.cli.parsing.launch_plan import LAUNCHED, Launch, default_config
 
 _ON_CPU = {"num_processes", "config_file", "cpu", "num_machines", "main_process_port", "mixed_precision", "debug"}
 

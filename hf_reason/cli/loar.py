@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from trl import ModelConfig, get_peft_config
 
 from hf_reason import generate_cot
+from hf_reason.cli.inputs.models import load_model_and_tokenizer
+from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 from .arguments import DataArguments, EvaluationArguments, RoutingArguments, ScratchArguments
-from .models import load_model_and_tokenizer
-from .parser import parse
 from .routing import apply_routing, prepare_routing
 from .runner import TrainingRun, begin
 

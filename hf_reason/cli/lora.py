@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from trl import ModelConfig, get_peft_config
 
+from hf_reason.cli.inputs.models import load_model_and_tokenizer
+from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
 
 from .arguments import DataArguments, EvaluationArguments, ScratchArguments
-from .models import load_model_and_tokenizer
-from .parser import parse
 from .runner import begin
 
 CLASSES = (DataArguments, EvaluationArguments, ReasonerLoRAConfig, ModelConfig)

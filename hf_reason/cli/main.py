@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_reason.cli.parsing.commands import COMMANDS, Command, module_of
+from hf_reason.cli.parsing.help import command_help, overview
+
 from . import errors
-from .commands import COMMANDS, Command, module_of
-from .help import command_help, overview
 
 # What people type who know the recipes of version 0.1, or other tools.
 _KNOWN_AS = {
@@ -74,7 +75,7 @@ def _unknown(name: str) -> str:
 def _start(command: Command, words: list[str]) -> int | None:
     """Run a command in this process, or start its processes."""
     if command.launches:
-        from .launch_plan import plan
+        from hf_reason.cli.parsing.launch_plan import plan
 
         wanted = plan(command, words)
         if wanted is not None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from hf_reason._options import option
 from hf_reason._renamed import renamed
+from hf_reason.cli.parsing.parser import parse
 from hf_reason.data import FilterConfig
 from hf_reason.data.prepare.settings import PrepareConfig
 
 from .errors import on_interrupt
-from .parser import parse
 
 
 @renamed(input="dataset_name")

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_reason._files import write_json_atomically
+from hf_reason.cli.inputs.datasets import Splits, first, first_of_each, load_records
+from hf_reason.cli.inputs.models import check_model_name
+from hf_reason.cli.inputs.round_data import RoundData, load_round_data
 from hf_reason.data.replay import ReplayMix, mix_replay
 from hf_reason.evaluation import EvaluationResult, evaluate_model
 from hf_reason.evaluation.forgetting import check_drops, format_history, load_history, round_from, save_history
 from hf_reason.text import saved_instructions
 
 from .arguments import ContinualArguments, DataArguments, EvaluationArguments
-from .datasets import Splits, first, first_of_each, load_records
 from .finish import push_folder
-from .models import check_model_name
 from .resume import mark, was_pushed
-from .round_data import RoundData, load_round_data
 from .runner import TrainingRun
 
 if TYPE_CHECKING:

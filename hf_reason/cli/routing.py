@@ -9,10 +9,10 @@ from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from hf_reason._options import parsed_option
+from hf_reason.cli.inputs.datasets import as_trained, first_of_each
 from hf_reason.text import encode
 
 from .arguments import RoutingArguments
-from .datasets import as_trained, first_of_each
 from .resume import last_checkpoint
 
 if TYPE_CHECKING:

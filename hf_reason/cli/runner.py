@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hf_reason.cli.inputs.datasets import Splits, as_trained, load_splits
 from hf_reason.text import load_instructions
 
 from .arguments import DataArguments, EvaluationArguments
 from .card_settings import card_settings
-from .datasets import Splits, as_trained, load_splits
 from .errors import on_interrupt, training_state
 from .finish import finish, generation_eval, push_folder
 from .resume import (

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from trl import ModelConfig, get_peft_config
 
+from hf_reason.cli.inputs.long_context import apply_long_context
+from hf_reason.cli.inputs.models import load_model_and_tokenizer
+from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 from .arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments
-from .long_context import apply_long_context
-from .models import load_model_and_tokenizer
-from .parser import parse
 from .runner import begin
 
 CLASSES = (DataArguments, ScratchArguments, LongContextArguments, EvaluationArguments, CoTSFTConfig, ModelConfig)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from hf_reason.cli.inputs.datasets import Splits
 from hf_reason.text.instructions import FALLBACK
-
-from .datasets import Splits
 
 if TYPE_CHECKING:
     from hf_reason.trainers import CoTSFTTrainer

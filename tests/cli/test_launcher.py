@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from hf_reason.cli import launcher
-from hf_reason.cli.commands import COMMANDS
-from hf_reason.cli.launch_plan import LAUNCHED, Launch, default_config, is_launched, plan, split_arguments
 from hf_reason.cli.main import main
+from hf_reason.cli.parsing.commands import COMMANDS
+from hf_reason.cli.parsing.launch_plan import LAUNCHED, Launch, default_config, is_launched, plan, split_arguments
 
 SFT = COMMANDS["sft"]
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from hf_reason.cli import errors
-from hf_reason.cli.commands import COMMANDS
 from hf_reason.cli.errors import one_line_errors
 from hf_reason.cli.main import main
+from hf_reason.cli.parsing.commands import COMMANDS
 from hf_reason.evaluation.forgetting import ForgettingError
 from hf_reason.trainers.launch import LaunchError
 from hf_reason.version import __version__

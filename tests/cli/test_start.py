@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 
 from hf_reason.cli import start
-from hf_reason.cli.datasets import Splits
+from hf_reason.cli.inputs.datasets import Splits
 from hf_reason.data.record import make_record
 from hf_reason.text import train_tokenizer
 

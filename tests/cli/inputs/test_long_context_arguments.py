@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from hf_reason.cli.arguments import LongContextArguments
-from hf_reason.cli.long_context import apply_long_context
+from hf_reason.cli.inputs.long_context import apply_long_context
 from hf_reason.cli.main import main
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hf_reason.cli.arguments import CacheArguments
 from hf_reason.data import DataError
 from hf_reason.text import load_instructions
 
-from .arguments import CacheArguments
 from .datasets import as_trained, first, load_records
 from .raw_data import prepared_places
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_reason.cli.arguments import ScratchArguments
 from hf_reason.models import with_saved_loar
 from hf_reason.text import render, train_tokenizer
-
-from .arguments import ScratchArguments
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

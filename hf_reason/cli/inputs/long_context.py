@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .arguments import LongContextArguments
+from hf_reason.cli.arguments import LongContextArguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

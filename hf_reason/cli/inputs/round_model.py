@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import ContinualArguments, ScratchArguments
+from hf_reason.cli.arguments import ContinualArguments, ScratchArguments
+
 from .models import load_model_and_tokenizer
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_reason.cli.arguments import ScratchArguments, StudentArguments
 from hf_reason.teachers import TeacherSource
 from hf_reason.teachers.cache_format import read_meta
 
-from .arguments import ScratchArguments, StudentArguments
 from .models import load_model_and_tokenizer
 
 if TYPE_CHECKING:

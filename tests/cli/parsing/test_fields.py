@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from hf_reason.cli.commands import COMMANDS
-from hf_reason.cli.fields import MISSING, Computed, fields_of
+from hf_reason.cli.parsing.commands import COMMANDS
+from hf_reason.cli.parsing.fields import MISSING, Computed, fields_of
 
 CLASSES = sorted({cls for command in COMMANDS.values() for cls in command.classes})
 
@@ -54,7 +54,7 @@ def test_the_table_has_the_classes_that_the_command_parses(command) -> None:
 
 def test_no_library_is_imported() -> None:
     script = (
-        "import sys; from hf_reason.cli.commands import COMMANDS; [c.sections() for c in COMMANDS.values()]; "
+        "import sys; from hf_reason.cli.parsing.commands import COMMANDS; [c.sections() for c in COMMANDS.values()]; "
         "print(sorted({'torch', 'transformers', 'trl', 'datasets', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

@@ -7,7 +7,7 @@ import torch
 from trl import ModelConfig
 
 from hf_reason.cli.arguments import ScratchArguments
-from hf_reason.cli.models import load_model_and_tokenizer
+from hf_reason.cli.inputs.models import load_model_and_tokenizer
 from hf_reason.trainers import CoTSFTConfig
 
 _CONFIG = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -10,7 +10,7 @@ from trl import ModelConfig
 from hf_reason._options import option
 from hf_reason._renamed import renamed
 from hf_reason.cli.arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments
-from hf_reason.cli.parser import parse, parse_known
+from hf_reason.cli.parsing.parser import parse, parse_known
 from hf_reason.trainers import CoTSFTConfig
 
 SFT = (DataArguments, ScratchArguments, LongContextArguments, EvaluationArguments, CoTSFTConfig, ModelConfig)
@@ -171,7 +171,7 @@ def test_commands_that_decide_about_lora_say_when_they_are_contradicted(tmp_path
 
 
 def test_text_or_a_list_of_texts(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("hf_reason.cli.parser.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("hf_reason.cli.parsing.parser.importlib.util.find_spec", lambda name: object())
     words = ["--output_dir", str(tmp_path), "--use_cpu", "true"]
     parsed = parse("sft", SFT, [*words, "--report_to", "tensorboard", "trackio"])
     assert parsed[-2].report_to == ["tensorboard", "trackio"]
@@ -184,7 +184,7 @@ def test_errors_of_a_training(tmp_path, monkeypatch) -> None:
         parse("sft", SFT, ["--max_steps", "1"])
     with pytest.raises(ValueError, match="--lora_rank: did you mean --lora_r?"):
         sft(tmp_path, "--lora_rank", "4")
-    monkeypatch.setattr("hf_reason.cli.parser.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_reason.cli.parsing.parser.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"--report_to tensorboard needs .* pip install 'hf_reason\[tracking\]'"):
         sft(tmp_path, "--report_to", "tensorboard")
     with pytest.raises(ValueError, match="--report_to wandb needs .* pip install 'wandb'"):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hf_reason.cli.arguments import DataArguments, EvaluationArguments
 from hf_reason.data import DataError, load_cot_sft_dataset
 
-from .arguments import DataArguments, EvaluationArguments
 from .raw_data import is_raw, prepared_places
 
 if TYPE_CHECKING:

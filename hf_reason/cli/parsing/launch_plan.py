@@ -13,7 +13,7 @@ from .config_file import ConfigError, read_config
 # Set for the processes that are started here; a user's own `none` keeps a command in its process.
 LAUNCHED = "HF_REASON_LAUNCHER"
 _LAUNCHERS_LEAVE = ("LOCAL_RANK", "WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-_CONFIGS = Path(__file__).parent / "accelerate"
+_CONFIGS = Path(__file__).parents[1] / "accelerate"
 # the command is the module that is launched
 _NOT_OURS = {"module", "no_python", "help", "training_script", "training_script_args"}
 

@@ -7,10 +7,10 @@ import sys
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_reason.cli import raw_data
 from hf_reason.cli.arguments import DataArguments, EvaluationArguments
-from hf_reason.cli.datasets import load_evaluation_records, load_records, load_splits
-from hf_reason.cli.raw_data import cache_folder, is_raw, prepared_places
+from hf_reason.cli.inputs import raw_data
+from hf_reason.cli.inputs.datasets import load_evaluation_records, load_records, load_splits
+from hf_reason.cli.inputs.raw_data import cache_folder, is_raw, prepared_places
 from hf_reason.data import DataError, PrepareConfig
 from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.trainers import CoTSFTConfig
@@ -107,7 +107,9 @@ def test_a_preparation_that_was_killed_is_resumed(raw, cache_home, monkeypatch):
 
 
 def test_two_processes_at_once_prepare_it_once(raw, tmp_path):
-    code = "import sys; from hf_reason.cli.raw_data import prepared_places; print(prepared_places([sys.argv[1]]))"
+    code = (
+        "import sys; from hf_reason.cli.inputs.raw_data import prepared_places; print(prepared_places([sys.argv[1]]))"
+    )
     environment = {"HF_HOME": str(tmp_path / "shared"), "PATH": "", "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(

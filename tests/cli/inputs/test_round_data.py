@@ -4,8 +4,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from hf_reason.cli.arguments import ContinualArguments, DataArguments
-from hf_reason.cli.datasets import first_of_each
-from hf_reason.cli.round_data import load_round_data
+from hf_reason.cli.inputs.datasets import first_of_each
+from hf_reason.cli.inputs.round_data import load_round_data
 from hf_reason.data import DataError
 from hf_reason.data.record import make_record
 from hf_reason.trainers import CoTSFTConfig

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from .arguments import InferenceArguments
+from hf_reason.cli.arguments import InferenceArguments
+from hf_reason.cli.resume import last_checkpoint
+
 from .models import cannot_load, check_model_name, check_tokenizer_files
-from .resume import last_checkpoint
 
 
 def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:

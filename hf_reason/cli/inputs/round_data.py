@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hf_reason.cli.arguments import ContinualArguments, DataArguments
 from hf_reason.data import DataError
 
-from .arguments import ContinualArguments, DataArguments
 from .datasets import load_records, places_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What a command loads: records, models, students."""

@@ -1,0 +1,1 @@
+"""What a command line says: the commands, their arguments, the YAML of --config, help and hints."""
