@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_reason.cli.commands import COMMANDS
+from hf_reason.cli.parsing.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh.md")
@@ -203,7 +203,7 @@ def test_layouts_and_filters_are_those_of_the_code() -> None:
 
 def test_every_renamed_argument_is_in_the_changelog() -> None:
     """What `@renamed` and the command line's table of old names say is in the CHANGELOG's table, with the new name."""
-    from hf_reason.cli.names import _RENAMED
+    from hf_reason.cli.parsing.names import _RENAMED
 
     pairs = {(old, news[0]) for old, news in _RENAMED.items()}
     for file in (ROOT / "hf_reason").rglob("*.py"):

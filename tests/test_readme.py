@@ -107,8 +107,8 @@ CONFIGS = {
 @pytest.mark.parametrize("words", command_lines())
 def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of README and docs goes through its command's own parser."""
-    from hf_reason.cli.launch_plan import split_arguments
-    from hf_reason.cli.parser import parse
+    from hf_reason.cli.parsing.launch_plan import split_arguments
+    from hf_reason.cli.parsing.parser import parse
 
     monkeypatch.chdir(ROOT)
     command, arguments = words[0], list(words[1:])

@@ -17,7 +17,7 @@ from .record import DOMAINS, RECORD_FIELDS, DataError, Record
 if TYPE_CHECKING:
     import datasets
 
-    from .read.rows import OnBroken
+    from hf_reason.data.read.rows import OnBroken
 
 _SAMPLE = Path(__file__).with_name("sample")
 _RAW_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
@@ -136,10 +136,10 @@ def read_evaluation_records(
     Raises:
         DataError: an unknown domain, a source that cannot be read, a row without a problem or an answer, or no row.
     """
-    from .clean.domains import DomainTagger
-    from .read.evaluation import read_evaluation_traces
-    from .read.rows import log_broken, refuse
-    from .read.sources import trace_to_record
+    from hf_reason.data.clean.domains import DomainTagger
+    from hf_reason.data.read.evaluation import read_evaluation_traces
+    from hf_reason.data.read.rows import log_broken, refuse
+    from hf_reason.data.read.sources import trace_to_record
 
     broken: OnBroken = (on_broken or log_broken) if skip_broken else refuse
     if domain is not None and domain not in DOMAINS:

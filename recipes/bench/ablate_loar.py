@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
-from hf_reason.cli.datasets import first_of_each
+from hf_reason.cli.inputs.datasets import first_of_each
 from hf_reason.data import load_cot_sft_dataset
 from hf_reason.text import encode, encode_prompt
 

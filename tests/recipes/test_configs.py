@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from hf_reason.cli import demo
-from hf_reason.cli.commands import COMMANDS
-from hf_reason.cli.parser import parse
+from hf_reason.cli.parsing.commands import COMMANDS
+from hf_reason.cli.parsing.parser import parse
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 # the folders have the names of the recipes, and of the article's parts

@@ -19,7 +19,7 @@ from tiny import (
 from hf_reason.cli import round as continual_round
 from hf_reason.cli.continual import CLASSES
 from hf_reason.cli.main import main
-from hf_reason.cli.parser import parse
+from hf_reason.cli.parsing.parser import parse
 from hf_reason.data.record import make_record
 from hf_reason.data.synthetic.word_problems import generate_word_problems
 from hf_reason.evaluation.forgetting import load_history
