@@ -2,7 +2,7 @@
 
 import json
 
-from tiny import TINY_SIZES, TINY_STEP_SIZES, run_recipe
+from tiny import TINY_SIZES, TINY_STEP_SIZES, run_python, run_recipe
 
 SMALL = {"max_position_embeddings": 512, "num_key_value_heads": 2}
 TINY, STEP_TINY = json.dumps(TINY_SIZES | SMALL), json.dumps(TINY_STEP_SIZES | SMALL)
@@ -14,9 +14,9 @@ FAST = [
 ]
 
 
-def test_demo_runs_to_the_end_and_the_second_time_only_asks(tmp_path, run_here):
-    command = ["demo.py", "--output_dir", str(tmp_path), "--num_problems", "300"]
-    first = run_here(*command, *FAST)
+def test_demo_runs_to_the_end_and_the_second_time_only_asks(tmp_path):
+    command = ["-m", "hf_reason.cli", "demo", "--output_dir", str(tmp_path), "--num_problems", "300"]
+    first = run_python(*command, *FAST)
     assert first.returncode == 0, (first.stdout + first.stderr)[-3000:]
     assert len(first.stdout.splitlines()) < 200 and first.stderr.count("\n") < 100
     for words in ("CoT", "direct answers", "exact answers on", "Question:", "Answer:"):
@@ -26,13 +26,13 @@ def test_demo_runs_to_the_end_and_the_second_time_only_asks(tmp_path, run_here):
     figures = json.loads((tmp_path / "comparison" / "evaluation.json").read_text())
     assert set(figures) == {"CoT", "direct answers"}
     trained = (tmp_path / "demo" / "model.safetensors").stat().st_mtime_ns
-    second = run_here(*command, *FAST, "--question", "小明有12个苹果,卖出8个。现在有多少个苹果?")
+    second = run_python(*command, *FAST, "--question", "小明有12个苹果,卖出8个。现在有多少个苹果?")
     assert second.returncode == 0, second.stderr[-3000:]
     assert "小明有12个苹果,卖出8个" in second.stdout
     assert (tmp_path / "demo" / "model.safetensors").stat().st_mtime_ns == trained
     # the second half trains only the model that is missing, and shows all three
     small = [STEP_TINY if word == TINY else word for word in FAST]
-    third = run_here(*command, *small, "--step_reasoner", "--question", "小明有12个苹果,卖出8个。现在有多少个苹果?")
+    third = run_python(*command, *small, "--step_reasoner", "--question", "小明有12个苹果,卖出8个。现在有多少个苹果?")
     assert third.returncode == 0, (third.stdout + third.stderr)[-3000:]
     figures = json.loads((tmp_path / "comparison" / "evaluation.json").read_text())
     assert set(figures) == {"CoT", "direct answers", "StepReasoner"}
