@@ -13,15 +13,15 @@ __all__ = ["answers_match", "final_number"]
 
 _PUNCTUATION = re.compile(r"[\s，。、；：！？,.;:!?'\"“”‘’`*$（）()【】\[\]]+")
 _SEPARATORS = re.compile(r"\s*(?:[;；、，和与及或]|,\s+|,(?!\d{3}(?!\d))|\band\b|\bor\b)\s*")
+_YES = frozenset(["是", "对", "正确", "对的", "是的", "可以", "能", "真", "yes", "true", "correct", "right"])
+_NO = frozenset(["否", "不是", "错", "错误", "错的", "不对", "不正确", "不可以", "不能", "假"])
+_NO |= {"no", "false", "incorrect", "wrong"}
 _CHOICE = re.compile(r"^[(（\[]?([A-H](?:[、,，\s]*[A-H]){0,7})[)）\]]?[.。:：]?$")
 _CHOICE_STATED = re.compile(
     r"(?:选项?|答案(?:是|为)?[:：]?|[Oo]ption|[Cc]hoice|[Aa]nswer(?: is)?[:：]?)"
     r"\s*[(（]?([A-H]{1,8})(?![A-Za-z])"
 )
 _CHOICE_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.、:：]|\s*$)")
-_YES = frozenset(["是", "对", "正确", "对的", "是的", "可以", "能", "真", "yes", "true", "correct", "right"])
-_NO = frozenset(["否", "不是", "错", "错误", "错的", "不对", "不正确", "不可以", "不能", "假"])
-_NO |= {"no", "false", "incorrect", "wrong"}
 _MATHEMATICAL = re.compile(r"[\\^_=<>√π∞∪∩{}]|[+*/-].*[A-Za-z]|[A-Za-z].*[+*/-]|^[a-z]$|^[\[(].*,.*[\])]$")
 # A result that is not a plain number: roots, powers, intervals and points, unknowns.
 _SYMBOLIC = re.compile(

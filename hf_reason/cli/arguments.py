@@ -105,12 +105,8 @@ class InferenceArguments(GenerationArguments):
     use_cpu: bool = option(False, "Do not use an accelerator.")
 
 
-@renamed(
-    eval_samples="num_samples",
-    eval_records="max_eval_records",
-    test_records="max_test_records",
-    eval_max_new_tokens="eval_max_completion_length",
-)
+@renamed(eval_samples="num_samples", eval_max_new_tokens="eval_max_completion_length")
+@renamed(eval_records="max_eval_records", test_records="max_test_records")
 @dataclass
 class EvaluationArguments(GenerationArguments):
     """How a training run evaluates what the model generates."""

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 _OPEN = r"<think>|<thinking>|<Thought>|<\|begin_of_thought\|>"
+_TAIL = re.compile(rf"(?:{_OPEN})\s*\Z")
 _CLOSE = r"</think>|</thinking>|</Thought>|<\|end_of_thought\|>"
 _TAG = re.compile(rf"(?P<open>{_OPEN})|(?P<close>{_CLOSE})")
 _ANSWER = re.compile(
@@ -11,7 +12,6 @@ _ANSWER = re.compile(
     r"<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z)",
     re.DOTALL,
 )
-_TAIL = re.compile(rf"(?:{_OPEN})\s*\Z")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hf_reason._files import write_atomically
 
 MIN_OPERATIONS, MAX_OPERATIONS = 2, 6
@@ -25,6 +27,8 @@ _LOW, _HIGH = 2, 100
 class _World:
     """The words of one domain. The arithmetic is the same in all domains.
 
+    They stand in `word_problems.yaml`.
+
     Attributes:
         names: The people or companies of the stories.
         items: What is counted, each with its unit.
@@ -35,14 +39,14 @@ class _World:
         question: The question, and `total_question` after a comparison.
     """
 
-    names: tuple[str, ...]
-    items: tuple[tuple[str, str], ...]
+    names: list[str]
+    items: list[tuple[str, str]]
     opening: str
     boxes: str
-    gain: tuple[str, ...]
-    loss: tuple[str, ...]
-    times: tuple[str, ...]
-    portion: tuple[str, ...]
+    gain: list[str]
+    loss: list[str]
+    times: list[str]
+    portion: list[str]
     labels: dict[str, str]
     comparison: str
     total: str
@@ -50,55 +54,12 @@ class _World:
     total_question: str
 
 
-_WORLDS = {
-    "math": _World(
-        names=("小明", "小红", "小刚", "小丽", "小华", "小芳", "王老师", "李叔叔", "张阿姨", "陈师傅"),
-        items=(
-            ("苹果", "个"),
-            ("鸡蛋", "个"),
-            ("面包", "个"),
-            ("铅笔", "支"),
-            ("钢笔", "支"),
-            ("练习本", "本"),
-            ("图书", "本"),
-            ("邮票", "张"),
-            ("卡片", "张"),
-            ("桌子", "张"),
-            ("树苗", "棵"),
-            ("白菜", "棵"),
-            ("大米", "千克"),
-            ("面粉", "千克"),
-            ("彩带", "米"),
-            ("布料", "米"),
-        ),
-        opening="{name}有{n}{u}{i}",
-        boxes="{name}有{boxes}箱{i},每箱{n}{u}",
-        gain=("又买来{n}{u}", "又收到{n}{u}", "又运来{n}{u}", "朋友送来{n}{u}", "接着增加了{n}{u}"),
-        loss=("卖出{n}{u}", "用去{n}{u}", "送给别人{n}{u}", "后来坏了{n}{u}", "借出{n}{u}"),
-        times=("数量变成原来的{n}倍", "后来的{i}是这时的{n}倍", "重新进货后达到现有的{n}倍"),
-        portion=("平均分成{n}份,留下其中1份", "平均装进{n}个箱子,只留1箱", "平均分给{n}个小组,自己是其中1组"),
-        labels={"boxes": "原来共有", "+": "增加后", "-": "减少后", "×": "变成几倍", "÷": "平均分后"},
-        comparison="{other}比{name}{word}{n}{u}",
-        total="两人一共",
-        question="现在有多少{u}{i}?",
-        total_question="两人一共有多少{u}{i}?",
-    ),
-    "finance": _World(
-        names=("甲公司", "乙公司", "丙银行", "丁基金", "赵经理", "钱会计", "孙股东", "周投资人"),
-        items=(("存款", "元"), ("现金", "元"), ("国债", "元"), ("债券", "张"), ("外汇", "美元"), ("股票", "股")),
-        opening="{name}账上记有{i}{n}{u}",
-        boxes="{name}开立{boxes}个账户,每户存入{i}{n}{u}",
-        gain=("当月入账{n}{u}", "收回贷款{n}{u}", "获得分红{n}{u}", "追加投资{n}{u}", "利息收入{n}{u}"),
-        loss=("支付税款{n}{u}", "赎回{n}{u}", "偿还债务{n}{u}", "计提亏损{n}{u}", "扣除手续费{n}{u}"),
-        times=("按{n}倍杠杆放大", "年末市值涨至{n}倍", "增资扩股到{n}倍"),
-        portion=("由{n}位股东均分,取一位所得", "分{n}期等额摊销,计一期", "均摊到{n}个季度,取单季"),
-        labels={"boxes": "合计本金", "+": "入账余额", "-": "支出余额", "×": "放大余额", "÷": "均摊余额"},
-        comparison="{other}的金额较{name}{word}{n}{u}",
-        total="双方合并",
-        question="期末余额是多少{u}?",
-        total_question="双方合并后是多少{u}?",
-    ),
-}
+def _read_worlds() -> dict[str, _World]:
+    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    return {domain: _World(**words) for domain, words in yaml.safe_load(text).items()}
+
+
+_WORLDS = _read_worlds()
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What the order of training depends on: lengths, steps, domains and weights of a prepared data set's rows."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,15 +47,11 @@ def domain_of_rows(dataset: "Dataset") -> list[int]:
 def weight_sums(dataset: "Dataset", args: "CoTSFTConfig") -> np.ndarray:
     """Sum of the token weights of each row, `(rows,)`, by `token_weights`."""
     found = []
+    options: dict[str, Any] = {
+        name: getattr(args, name) for name in ("thought_weight", "answer_weight", "step_weighting")
+    }
     for starts, parts in _chunks(dataset, "labels", "segment_ids", "step_ids"):
         labels, segments, steps = (torch.from_numpy(part.astype(np.int64)).unsqueeze(0) for part in parts)
-        weights = token_weights(
-            labels,
-            segments,
-            steps,
-            thought_weight=args.thought_weight,
-            answer_weight=args.answer_weight,
-            step_weighting=args.step_weighting,
-        )
+        weights = token_weights(labels, segments, steps, **options)
         found.append(np.add.reduceat(weights[0].double().numpy(), starts))
     return np.concatenate(found)
