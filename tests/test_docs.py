@@ -266,3 +266,17 @@ def test_figures_of_the_claims_are_in_the_pages_that_they_link() -> None:
             assert re.search(rf"\b{re.escape(number)}", there), (
                 f"{cells[1].strip()}: {number} is on no page that is linked"
             )
+
+
+def test_contributing_names_the_folders_that_there_are() -> None:
+    package, page = ROOT / "hf_reason", text_of(ROOT / "CONTRIBUTING.md")
+    table = page.split("| in `hf_reason/` | purpose |")[1].split("\n\n")[0]
+    named = {span for row in table.splitlines() if row for span in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    for name in named:
+        assert (package / name).is_dir() or (package / f"{name}.py").is_file(), name
+    folders = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").is_file()}
+    folders |= {f"data/{path.name}/" for path in (package / "data").iterdir() if (path / "__init__.py").is_file()}
+    assert folders <= named, folders - named
+    assert {path.stem for path in package.glob("_*.py")} - {"__init__"} <= named
+    for path in re.findall(r"`((?:hf_reason|tests|recipes)/[\w/.]+)`", page):
+        assert (ROOT / path).exists(), path
