@@ -23,17 +23,17 @@ _CN_FRACTION = re.compile(rf"(?:({_NUMERAL}+|\d+)又)?({_NUMERAL}+|\d+)分之({_
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _SENTENCE_END = re.compile(r"[。！？!?\n]|\.(?=\s|$)")
+_STATED = re.compile(
+    r"(?:答案(?:应该|应当|就)?(?:是|为|选|[:：])+|[答解][:：]|故选|应选|结果(?:是|为|[:：])|####"
+    r"|(?:final\s+)?answer\s*(?:is|[:：])(?:\s*:)?|the\s+result\s+is)\s*",
+    re.IGNORECASE,
+)
 _ASSIGNED = re.compile(r"^\s*(?:\\?[A-Za-z]\w{0,3}|[\u4e00-\u9fff]{1,10})\s*[=＝]\s*")
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _MARKS = re.compile(r"\*\*|__|\\[()\[\]]|\$|￥|¥|°|\\circ|\^\{?\\circ\}?|\\(?:text|mathrm|mbox)\s*(?=\{)")
 _VALUE = re.compile(
     r"(?<![A-Za-z\d.])(?:(?<![\d)])-)?"
     r"(?:\d+\s*\(\d+/\d+\)|\(\d+/\d+\)|\d+/\d+|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s*%|\s*[万亿])?"
-)
-_STATED = re.compile(
-    r"(?:答案(?:应该|应当|就)?(?:是|为|选|[:：])+|[答解][:：]|故选|应选|结果(?:是|为|[:：])|####"
-    r"|(?:final\s+)?answer\s*(?:is|[:：])(?:\s*:)?|the\s+result\s+is)\s*",
-    re.IGNORECASE,
 )
 _WORD = r"[A-Za-z]{3,12}|[mgshlLt]|[cdkm]m|[km]g|m[lL]|ft|in|lb|oz|pm|am"
 _UNIT = (

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = begin(groups)
     if run is None:
         return
-    model, tokenizer = load_student(student, model_args, scratch, args, run.splits.train)
+    model, tokenizer = load_student(student, scratch, model_args, args, run.splits.train)
     apply_long_context(long_context, model)
     trainer = DistillKLTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
     run.train(trainer)

@@ -29,8 +29,8 @@ def _model_of_teacher(args: "DistillKLConfig") -> tuple[str, str]:
 
 def load_student(
     student: StudentArguments,
-    model_args: "ModelConfig",
     scratch: ScratchArguments,
+    model_args: "ModelConfig",
     args: "DistillKLConfig",
     records: Iterable[Mapping[str, Any]],
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
