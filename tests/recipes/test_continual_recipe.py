@@ -4,17 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 from datasets import Dataset, DatasetDict
-from tiny import (
-    ON_TWO_PROCESSES,
-    RECIPES,
-    interrupt_at,
-    logged_curve,
-    recipe_arguments,
-    run_recipe,
-    save_model,
-    tiny_qwen2,
-)
 
 from hf_reason.cli import round as continual_round
 from hf_reason.cli.continual import CLASSES
@@ -58,13 +49,13 @@ def data(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, _session_tokenizer) -> str:
     """A finished model of two layers."""
-    model = tiny_qwen2(_session_tokenizer)
-    return save_model(tmp_path_factory.mktemp("finished"), model, _session_tokenizer)
+    model = tiny.tiny_qwen2(_session_tokenizer)
+    return tiny.save_model(tmp_path_factory.mktemp("finished"), model, _session_tokenizer)
 
 
 def _arguments(tmp_path, model, old, new, output, *extra, **settings) -> list[str]:
     settings = {**SETTINGS, "model_name_or_path": str(model), "old_dataset": old, "dataset_name": new, **settings}
-    return recipe_arguments(tmp_path, output, *extra, **settings)
+    return tiny.recipe_arguments(tmp_path, output, *extra, **settings)
 
 
 def _run(monkeypatch, arguments) -> int:
@@ -156,7 +147,7 @@ def test_a_few_lines_of_feedback_on_an_old_domain(tmp_path, data, model, monkeyp
 
 @pytest.mark.parametrize("name", ["demo", "demo_lora"])
 def test_demo_configs_have_only_arguments_that_exist(name):
-    config = RECIPES / "configs" / "continual" / f"{name}.yaml"
+    config = tiny.RECIPES / "configs" / "continual" / f"{name}.yaml"
     round_args, *_ = parse("continual", CLASSES, ["--config", str(config), "--use_cpu", "true"])
     assert round_args.old_dataset == ["outputs/demo/data"] and round_args.old_domains == ["math"]
 
@@ -192,13 +183,13 @@ def test_interrupted_round_resumes_and_measures_before_once(tmp_path, data, mode
     assert _run(monkeypatch, whole) == 0
     stopped = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "stopped", max_steps=4)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, CoTSFTTrainer, step=2)
+        tiny.interrupt_at(patch, CoTSFTTrainer, step=2)
         assert _run(patch, stopped) == 130
     made = (tmp_path / "stopped" / "before.json").stat().st_mtime_ns
     assert _run(monkeypatch, stopped) == 0
     assert "Resuming from" in capsys.readouterr().out
     assert (tmp_path / "stopped" / "before.json").stat().st_mtime_ns == made
-    assert logged_curve(tmp_path / "stopped") == pytest.approx(logged_curve(tmp_path / "whole"), abs=1e-6)
+    assert tiny.logged_curve(tmp_path / "stopped") == pytest.approx(tiny.logged_curve(tmp_path / "whole"), abs=1e-6)
 
 
 def test_two_processes_are_one_round(tmp_path, data, model, monkeypatch):
@@ -207,9 +198,9 @@ def test_two_processes_are_one_round(tmp_path, data, model, monkeypatch):
     )
     assert _run(monkeypatch, one) == 0
     two = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "two", seed=3, expected_world_size=2)
-    done = run_recipe("continual.py", *two, launcher=ON_TWO_PROCESSES)
+    done = tiny.run_recipe("continual.py", *two, launcher=tiny.ON_TWO_PROCESSES)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert logged_curve(tmp_path / "two") == pytest.approx(logged_curve(tmp_path / "one"), abs=1e-4)
+    assert tiny.logged_curve(tmp_path / "two") == pytest.approx(tiny.logged_curve(tmp_path / "one"), abs=1e-4)
     assert load_history(tmp_path / "two")[-1].accuracy == load_history(tmp_path / "one")[-1].accuracy
 
 
@@ -243,7 +234,7 @@ def test_nothing_new_and_an_adapter_of_another_base(tmp_path, data, model, monke
     assert "belongs to another base model" in capsys.readouterr().err
     fingerprint.unlink()  # an adapter that another tool made: the shapes still tell
     wide = tmp_path / "wide"
-    tiny_qwen2(_session_tokenizer, hidden_size=32).save_pretrained(wide)
+    tiny.tiny_qwen2(_session_tokenizer, hidden_size=32).save_pretrained(wide)
     _base_is(tmp_path / "one", str(wide))
     assert _run(monkeypatch, two) == 2
     assert f"does not fit {wide}, which it names as its base" in capsys.readouterr().err

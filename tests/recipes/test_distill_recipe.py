@@ -4,21 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import (
-    ON_TWO_PROCESSES,
-    TINY_SIZES,
-    assert_one_line_error,
-    kill_after_first_checkpoint,
-    logged_curve,
-    recipe_arguments,
-    run_recipe,
-    save_model,
-    tiny_qwen2,
-)
+import tiny
 
 SETTINGS = {
     "model_type": "qwen2",
-    "model_config": TINY_SIZES,
+    "model_config": tiny.TINY_SIZES,
     "learning_rate": 1e-3,
     "eval_strategy": "no",
     "max_eval_records": 2,
@@ -29,7 +19,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, _session_tokenizer) -> str:
     """A saved Qwen2 of four layers with the tests' tokenizer."""
-    model = tiny_qwen2(
+    model = tiny.tiny_qwen2(
         _session_tokenizer,
         hidden_size=32,
         intermediate_size=48,
@@ -37,14 +27,16 @@ def teacher(tmp_path_factory, _session_tokenizer) -> str:
         num_attention_heads=4,
         num_key_value_heads=2,
     )
-    return save_model(tmp_path_factory.mktemp("teacher"), model, _session_tokenizer)
+    return tiny.save_model(tmp_path_factory.mktemp("teacher"), model, _session_tokenizer)
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory, dataset, teacher) -> str:
     """The teacher's cache of all three splits, written by two processes in shards of ten."""
     folder = str(tmp_path_factory.mktemp("cached") / "cache")
-    done = run_recipe("cache_teacher.py", *_cache_arguments(dataset, teacher, folder), launcher=ON_TWO_PROCESSES)
+    done = tiny.run_recipe(
+        "cache_teacher.py", *_cache_arguments(dataset, teacher, folder), launcher=tiny.ON_TWO_PROCESSES
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "bytes a token" in done.stdout and "error" in done.stdout
     return folder
@@ -58,7 +50,9 @@ def _cache_arguments(dataset, teacher, folder, *extra):
 
 def _arguments(tmp_path, dataset, name, *extra, **settings):
     """Of a run that writes `tmp_path/name`."""
-    return recipe_arguments(tmp_path, tmp_path / name, *extra, **{**SETTINGS, "dataset_name": dataset, **settings})
+    return tiny.recipe_arguments(
+        tmp_path, tmp_path / name, *extra, **{**SETTINGS, "dataset_name": dataset, **settings}
+    )
 
 
 @pytest.mark.parametrize("source", ["live", "cache"])
@@ -66,13 +60,13 @@ def test_two_processes_train_as_one(tmp_path, dataset, teacher, cache, source, r
     where = {"live": teacher, "cache": cache}[source]
     options = {"teacher_model_name_or_path": where, "path_weight": 1.0, "kl_weight": 0.75}
     two = _arguments(tmp_path, dataset, "two", expected_world_size=2, **options)
-    done = run_recipe("distill_kl.py", *two, launcher=ON_TWO_PROCESSES)
+    done = tiny.run_recipe("distill_kl.py", *two, launcher=tiny.ON_TWO_PROCESSES)
     assert done.returncode == 0, done.stderr[-3000:]
     one = _arguments(tmp_path, dataset, "one", per_device_train_batch_size=8, expected_world_size=1, **options)
     done = run_here("distill_kl.py", *one)
     assert done.returncode == 0, done.stderr[-3000:]
     for figure in ("loss", "kl", "ce", "path"):
-        curves = [logged_curve(tmp_path / name, figure) for name in ("one", "two")]
+        curves = [tiny.logged_curve(tmp_path / name, figure) for name in ("one", "two")]
         assert curves[0] == pytest.approx(curves[1], abs=1e-4)
     assert json.loads((tmp_path / "one" / "evaluation" / "evaluation.json").read_text())["num_records"] == 3
     card = (tmp_path / "one" / "README.md").read_text()
@@ -88,10 +82,10 @@ def test_killed_run_resumes_with_a_student_out_of_its_teacher(tmp_path, dataset,
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
     assert (config["num_hidden_layers"], config["hidden_size"]) == (2, 16)
     arguments = _arguments(tmp_path, dataset, "killed", **options)
-    kill_after_first_checkpoint("distill_kl.py", *arguments, output_dir=tmp_path / "killed")
+    tiny.kill_after_first_checkpoint("distill_kl.py", *arguments, output_dir=tmp_path / "killed")
     resumed = run_here("distill_kl.py", *arguments)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert logged_curve(tmp_path / "killed") == pytest.approx(logged_curve(tmp_path / "whole"), abs=1e-6)
+    assert tiny.logged_curve(tmp_path / "killed") == pytest.approx(tiny.logged_curve(tmp_path / "whole"), abs=1e-6)
 
 
 def test_finished_cache_is_not_made_again(dataset, teacher, cache, run_here):
@@ -121,7 +115,7 @@ def test_errors_are_one_line_with_the_fix(tmp_path, dataset, teacher, run_here, 
     extra = ["--teacher_model_name_or_path", teacher, *extra] if "9" in extra else extra
     settings = {"model_config": None} if "--student_layers" in extra else {"tokenizer_name_or_path": teacher}
     done = run_here("distill_kl.py", *_arguments(tmp_path, dataset, "out", *extra, **settings))
-    assert_one_line_error(done, message)
+    tiny.assert_one_line_error(done, message)
 
 
 @pytest.mark.parametrize(
@@ -133,4 +127,4 @@ def test_errors_are_one_line_with_the_fix(tmp_path, dataset, teacher, run_here, 
 )
 def test_errors_of_caching(tmp_path, dataset, teacher, run_here, extra, message):
     done = run_here("cache_teacher.py", *_cache_arguments(dataset, teacher, str(tmp_path / "cache"), *extra))
-    assert_one_line_error(done, message)
+    tiny.assert_one_line_error(done, message)

@@ -3,16 +3,7 @@
 import json
 
 import pytest
-from tiny import (
-    ON_TWO_PROCESSES,
-    assert_one_line_error,
-    interrupt_at,
-    logged_curve,
-    recipe_arguments,
-    run_recipe,
-    save_model,
-    tiny_qwen2,
-)
+import tiny
 
 from hf_reason.models.loar.configuration import LoARConfig
 from hf_reason.trainers import CoTSFTTrainer
@@ -31,13 +22,13 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def base(tmp_path_factory, _session_tokenizer) -> str:
     """A saved Qwen2 of two layers and four key/value groups with the tests' tokenizer."""
-    model = tiny_qwen2(_session_tokenizer, num_attention_heads=4, num_key_value_heads=4)
-    return save_model(tmp_path_factory.mktemp("base"), model, _session_tokenizer)
+    model = tiny.tiny_qwen2(_session_tokenizer, num_attention_heads=4, num_key_value_heads=4)
+    return tiny.save_model(tmp_path_factory.mktemp("base"), model, _session_tokenizer)
 
 
 def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]:
     settings = {**SETTINGS, "dataset_name": dataset, "model_name_or_path": base, **settings}
-    return recipe_arguments(tmp_path, output, *extra, **settings)
+    return tiny.recipe_arguments(tmp_path, output, *extra, **settings)
 
 
 def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, run_here):
@@ -51,9 +42,9 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, ru
     assert "| loar_budgets | 2, 2 |" in (one / "README.md").read_text()
     two = tmp_path / "two"
     arguments = _arguments(tmp_path, dataset, base, two, expected_world_size=2)
-    done = run_recipe("loar.py", *arguments, launcher=ON_TWO_PROCESSES)
+    done = tiny.run_recipe("loar.py", *arguments, launcher=tiny.ON_TWO_PROCESSES)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert logged_curve(two) == pytest.approx(logged_curve(one), abs=1e-4)
+    assert tiny.logged_curve(two) == pytest.approx(tiny.logged_curve(one), abs=1e-4)
     figures = json.loads((one / "evaluation" / "evaluation.json").read_text())
     evaluate = [
         "--model_name_or_path",
@@ -84,10 +75,10 @@ def test_interrupted_run_resumes_with_a_lora(tmp_path, dataset, base, monkeypatc
     assert done.returncode == 0 and "the uniform" in done.stdout, done.stderr
     stopped = _arguments(tmp_path, dataset, base, tmp_path / "stopped", **options)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, CoTSFTTrainer, step=3)
+        tiny.interrupt_at(patch, CoTSFTTrainer, step=3)
         assert run_here("loar.py", *stopped).returncode == 130
     assert run_here("loar.py", *stopped).returncode == 0
-    assert logged_curve(tmp_path / "stopped") == pytest.approx(logged_curve(tmp_path / "whole"), abs=1e-6)
+    assert tiny.logged_curve(tmp_path / "stopped") == pytest.approx(tiny.logged_curve(tmp_path / "whole"), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +94,4 @@ def test_interrupted_run_resumes_with_a_lora(tmp_path, dataset, base, monkeypatc
 )
 def test_errors_are_one_line_with_the_fix(tmp_path, dataset, base, run_here, extra, message):
     done = run_here("loar.py", *_arguments(tmp_path, dataset, base, tmp_path / "out", *extra))
-    assert_one_line_error(done, message)
+    tiny.assert_one_line_error(done, message)

@@ -3,16 +3,7 @@
 import json
 
 import pytest
-from tiny import (
-    ON_TWO_PROCESSES,
-    assert_one_line_error,
-    interrupt_at,
-    logged_curve,
-    recipe_arguments,
-    run_recipe,
-    save_model,
-    tiny_qwen2,
-)
+import tiny
 
 from hf_reason.trainers import ReasonerLoRATrainer
 
@@ -29,13 +20,13 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def base(tmp_path_factory, _session_tokenizer) -> str:
     """A saved Qwen2 of four layers with the tests' tokenizer."""
-    model = tiny_qwen2(_session_tokenizer, num_hidden_layers=4)
-    return save_model(tmp_path_factory.mktemp("base"), model, _session_tokenizer)
+    model = tiny.tiny_qwen2(_session_tokenizer, num_hidden_layers=4)
+    return tiny.save_model(tmp_path_factory.mktemp("base"), model, _session_tokenizer)
 
 
 def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]:
     settings = {**SETTINGS, "dataset_name": dataset, "model_name_or_path": base, **settings}
-    return recipe_arguments(tmp_path, output, *extra, **settings)
+    return tiny.recipe_arguments(tmp_path, output, *extra, **settings)
 
 
 def test_alone_and_on_two_processes(tmp_path, dataset, base, run_here):
@@ -54,25 +45,25 @@ def test_alone_and_on_two_processes(tmp_path, dataset, base, run_here):
     assert "is finished: nothing to do" in run_here("lora_reasoner.py", *arguments).stdout
     two = tmp_path / "two"
     arguments = _arguments(tmp_path, dataset, base, two, expected_world_size=2)
-    done = run_recipe("lora_reasoner.py", *arguments, launcher=ON_TWO_PROCESSES)
+    done = tiny.run_recipe("lora_reasoner.py", *arguments, launcher=tiny.ON_TWO_PROCESSES)
     assert done.returncode == 0, done.stderr[-3000:]
     layers = [json.loads((folder / "reasoner_layers.json").read_text())["layers"] for folder in (one, two)]
     assert layers[0] == layers[1] and len(layers[0]) == 2
-    assert logged_curve(two) == pytest.approx(logged_curve(one), abs=1e-4)
+    assert tiny.logged_curve(two) == pytest.approx(tiny.logged_curve(one), abs=1e-4)
 
 
 def test_interrupted_run_resumes(tmp_path, dataset, base, monkeypatch, run_here):
     assert run_here("lora_reasoner.py", *_arguments(tmp_path, dataset, base, tmp_path / "whole")).returncode == 0
     stopped = _arguments(tmp_path, dataset, base, tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        interrupt_at(patch, ReasonerLoRATrainer, step=3)
+        tiny.interrupt_at(patch, ReasonerLoRATrainer, step=3)
         done = run_here("lora_reasoner.py", *stopped)
     assert done.returncode == 130 and "resumes from checkpoint-" in done.stderr
     done = run_here("lora_reasoner.py", *stopped)
     assert done.returncode == 0, done.stderr
     # the ranking is read, not made again
     assert "Resuming from" in done.stdout and "rank  layer" not in done.stdout
-    assert logged_curve(tmp_path / "stopped") == pytest.approx(logged_curve(tmp_path / "whole"), abs=1e-6)
+    assert tiny.logged_curve(tmp_path / "stopped") == pytest.approx(tiny.logged_curve(tmp_path / "whole"), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -88,4 +79,4 @@ def test_interrupted_run_resumes(tmp_path, dataset, base, monkeypatch, run_here)
 )
 def test_errors_are_one_line_with_the_fix(tmp_path, dataset, base, run_here, extra, message):
     done = run_here("lora_reasoner.py", *_arguments(tmp_path, dataset, base, tmp_path / "out", *extra))
-    assert_one_line_error(done, message)
+    tiny.assert_one_line_error(done, message)
