@@ -1,12 +1,13 @@
 """The settings that a model card shows: what was set and differs from its default, without places and secrets."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from enum import Enum
 from typing import Any
 
-from .resume import MAY_CHANGE, is_place, is_secret, without_secrets
+from hf_reason._private import is_secret, public
+
+from .resume import MAY_CHANGE
 
 # How long a run trains may change when it is resumed, and belongs on the card all the same.
 _LENGTH = {"max_steps", "num_train_epochs"}
@@ -68,16 +69,7 @@ def _is_set(value: Any, default: Any) -> bool:
 
 
 def _shown(value: Any) -> Any:
-    """A value without secrets; a folder by its last part: a card is public, the folders of a machine are not."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {key: _shown(item) for key, item in without_secrets(value).items()}
-    if isinstance(value, list | tuple):
-        return [_shown(item) for item in value]
-    if not is_place(value):
-        return value
-    return "a server" if "://" in value else os.path.basename(os.path.normpath(value))
+    return value.value if isinstance(value, Enum) else public(value)
 
 
 def _of_trainer(trainer: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_reason._files import digest, write_json_atomically
+from hf_reason._private import is_place, is_secret, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -36,27 +37,6 @@ _MAY_CHANGE = """
     dataloader_drop_last dataset_num_proc
 """
 MAY_CHANGE = frozenset(_MAY_CHANGE.split())
-_SECRET = re.compile(r"token$|password|secret|api_?key|credential", re.IGNORECASE)
-_SPECIAL_TOKENS = ("eos_token", "pad_token", "bos_token", "unk_token")
-
-
-def is_secret(name: str) -> bool:
-    """Whether a field or key of this name holds what nobody else may read."""
-    return bool(_SECRET.search(name)) and name not in _SPECIAL_TOKENS
-
-
-def without_secrets(value: Any) -> Any:
-    """The value without entries of dictionaries that are secret."""
-    if isinstance(value, dict):
-        return {key: without_secrets(item) for key, item in value.items() if not is_secret(str(key))}
-    return [without_secrets(item) for item in value] if isinstance(value, list) else value
-
-
-def is_place(value: Any) -> bool:
-    """Whether a value names something of this machine or network: a path, or a URL."""
-    return isinstance(value, str) and bool(
-        value.startswith(("/", ".", "~")) or "://" in value or (os.sep in value and os.path.exists(value))
-    )
 
 
 def may_change(item: Any) -> bool:

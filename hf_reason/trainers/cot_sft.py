@@ -24,7 +24,7 @@ from .first_batch import check_ends
 from .fused_forward import FusedModel
 from .generated_figures import GeneratedFigures
 from .routed import Routing
-from .saved_files import save_base, write_card
+from .saved_files import save_base, save_public_arguments, write_card
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -249,6 +249,7 @@ class CoTSFTTrainer(SFTTrainer):
         if self.instructions:
             save_instructions(folder, self.instructions)
         self.base = save_base(folder, self.accelerator.unwrap_model(self.model), self.base)
+        save_public_arguments(folder, self.args)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

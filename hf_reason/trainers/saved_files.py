@@ -1,10 +1,15 @@
-"""What the trainers write beside a model: which base an adapter belongs to, and the model card."""
+"""What the trainers write beside a model: which base an adapter belongs to, the arguments, and the model card."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers.trainer import TRAINING_ARGS_NAME
+
 from hf_reason._files import write_atomically
+from hf_reason._private import is_secret, public
 from hf_reason.models.peft_adapters import base_fingerprint, write_base
 
 
@@ -26,3 +31,14 @@ def save_base(folder: str | os.PathLike[str], model: Any, base: dict[str, Any] |
 def write_card(folder: str | os.PathLike[str], card: str) -> None:
     """Write the model card."""
     write_atomically(Path(folder, "README.md"), card)
+
+
+def save_public_arguments(folder: str | os.PathLike[str], args: Any) -> None:
+    """Write `training_args.bin` again, without secrets and paths: the Trainer pushes it, and reads it nowhere."""
+    shown = copy.copy(args)
+    for name, value in vars(args).items():
+        if is_secret(name):
+            setattr(shown, name, None)
+        elif isinstance(value, str | list | dict):
+            setattr(shown, name, public(value))
+    write_atomically(Path(folder, TRAINING_ARGS_NAME), lambda path: torch.save(shown, path))

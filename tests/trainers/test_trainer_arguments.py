@@ -270,3 +270,14 @@ def test_a_batch_that_weighs_nothing_costs_nothing(tmp_path, tiny_model, tokeniz
     for training in (True, False):
         loss = trainer.compute_loss(trainer.model.train(training), dict(batch))
         assert loss.item() == 0
+
+
+def test_saved_arguments_hold_no_secret_and_no_path(tmp_path, tiny_model, records, tokenizer):
+    settings = {"hub_token": "hf_secret", "model_init_kwargs": {"token": "hf_secret", "revision": "main"}}
+    trainer = tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path / "out", tiny_model, tokenizer, records, **settings)
+    trainer.save_model()
+    content = (tmp_path / "out" / "training_args.bin").read_bytes()
+    assert b"hf_secret" not in content and str(tmp_path).encode() not in content
+    saved = torch.load(tmp_path / "out" / "training_args.bin", weights_only=False)
+    assert saved.output_dir == "out" and saved.hub_token is None and saved.model_init_kwargs == {"revision": "main"}
+    assert trainer.args.hub_token == "hf_secret"
