@@ -88,7 +88,7 @@ def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments,
         few = examples(run.splits.train, routing.calibration_records)
         worth = calibrate_routers(model, few, progress=partial(tqdm, desc="groups' worth, layers", disable=not main))
         if main:
-            print(f"What each group is worth on {len(few)} records (rise of the loss without it), by layer:")
+            print(f"Importance of each group on {len(few)} records (increase of the loss without it), by layer:")
             print(
                 "\n".join(f"  {layer}: " + " ".join(f"{rise:.4f}" for rise in row) for layer, row in enumerate(worth))
             )

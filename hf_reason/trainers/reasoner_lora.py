@@ -143,7 +143,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         )
         layers = choose(ranking, args.reasoner_ratio)
         if args.process_index == 0:
-            print(f"Layers by what thoughts tell about them ({len(examples)} records):")
+            print(f"Layers ranked by the Fisher information of the thoughts ({len(examples)} records):")
             print(format_ranking(ranking, layers))
             save_ranking(str(args.output_dir), ranking, layers, settings)
         return layers

@@ -35,7 +35,7 @@ def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, ru
     one = tmp_path / "one"
     done = run_here("loar.py", *_arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8))
     assert done.returncode == 0, done.stderr
-    assert "Question:" in done.stdout and "Answer:" in done.stdout and "What each group is worth on 4" in done.stdout
+    assert "Question:" in done.stdout and "Answer:" in done.stdout and "Importance of each group on 4" in done.stdout
     written = {"model.safetensors", "loar_config.json", "loar.safetensors", "README.md"}
     assert written <= {path.name for path in one.iterdir()}
     assert LoARConfig.from_pretrained(one).prompt_end_ids

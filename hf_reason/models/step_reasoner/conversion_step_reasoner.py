@@ -169,7 +169,7 @@ def _listed(stack: str, value: Layers, total: int) -> list[int]:
 def _load(auto, name: str | os.PathLike, **kwargs):
     path = os.fspath(name)
     if not os.path.isdir(path) and (path.count("/") > 1 or path.startswith((".", "/", "~"))):
-        raise ValueError(f"{path}: there is no such folder, and it is no name of a model on the Hub.")
+        raise ValueError(f"{path}: there is no such folder, and it is not the name of a model on the Hub.")
     try:
         return auto.from_pretrained(name, **kwargs)
     except OSError as error:
