@@ -120,7 +120,7 @@ def _prepared(names: list[str], config: "PrepareConfig", num_proc: int, speaks: 
     with FileLock(f"{folder}.lock"):
         report = finished_report(folder)
         if report is None:
-            print(f"{_listed(names)}: raw data, which is prepared into {folder} first.", file=sys.stderr, flush=True)
+            print(f"Preparing the raw data of {_listed(names)} in {folder}.", file=sys.stderr, flush=True)
             report = prepare(names, folder, config, num_proc=num_proc, progress=sys.stderr.isatty())
     if speaks:
         print(_summary(names, how, report, config, folder))

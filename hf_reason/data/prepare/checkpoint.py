@@ -67,6 +67,7 @@ class WorkFolder:
         from filelock import FileLock, Timeout
 
         self.path = output_dir / WORK
+        self._is_new = not output_dir.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.path / "lock")
         try:
@@ -106,7 +107,13 @@ class WorkFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A run that failed at its first rows leaves nothing; one that was interrupted is resumed.
+        empty = isinstance(error, Exception) and not self.finished_chunks()
+        if empty:
+            shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
+        if empty and self._is_new and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
 
     def finished_chunks(self) -> int:
         """Number of finished chunks; they are 0 .. n-1."""

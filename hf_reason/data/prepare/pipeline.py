@@ -133,6 +133,13 @@ def _nothing_left(output: Path, report: dict[str, Any]) -> DataError:
     counts = report["counts"]
     dropped = sorted(((count, name) for name, count in counts["filters"].items() if count), reverse=True)
     most = ", ".join(f"{name} {count}" for count, name in dropped[:3])
+    without = counts["filters"]["empty_thought"]
+    if 2 * without > counts["in"]:
+        return DataError(
+            f"Nothing is left of {counts['in']} traces (dropped: {most}): most rows have no reasoning to train on; "
+            f"see the examples in {output / 'report.html'}. `hf-reason evaluate` reads questions with answers alone; to "
+            "train on them, prepare with --skip empty_thought few_steps too_short and train with --thinking false."
+        )
     return DataError(
         f"Nothing is left of {counts['in']} traces (dropped: {most}). See the examples in {output / 'report.html'} "
         "and relax the filter that does not fit this data."

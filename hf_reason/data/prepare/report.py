@@ -143,7 +143,7 @@ def build_report(
 def _warnings(report: dict[str, Any]) -> list[str]:
     counts = report["counts"]
     found = [
-        f"The {split} split has only {rows} records; scores on it will be noisy."
+        _small(split, rows)
         for split, rows in report["splits"].items()
         if split != "train" and rows < _SMALL_SPLIT and counts["out"]
     ]
@@ -155,10 +155,18 @@ def _warnings(report: dict[str, Any]) -> list[str]:
             found.append(f"{name}: none of its {file['in']} rows was kept.")
     if counts[SUSPICIOUS]:
         found.append(
-            f"{counts[SUSPICIOUS]} of {counts['out']} records are suspicious: their answer contradicts their chain. "
-            "They were kept. Look at the examples."
+            f"{counts[SUSPICIOUS]} of {counts['out']} records are suspicious (their answer contradicts their chain) "
+            "and were kept: report.html shows examples."
         )
     return found
+
+
+def _small(split: str, rows: int) -> str:
+    """A note on a split with few records, or without any."""
+    if not rows:
+        return f"The {split} split has no records, so nothing is measured on it. Raise {split}_size (--{split}_size)."
+    count = "1 record" if rows == 1 else f"{rows} records"
+    return f"The {split} split has only {count}: scores on it will be noisy. Raise {split}_size (--{split}_size)."
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:

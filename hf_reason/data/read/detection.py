@@ -5,12 +5,11 @@ from typing import Any
 
 from .chinese_columns import english_columns
 from .layouts import ADAPTERS, Adapter
-from .rows import Row, SourceError
+from .rows import FIX, Row, SourceError
 
 # Columns that some files hold as JSON text.
 _JSON_LISTS = ("messages", "conversations", "steps", "generations")
 _NEAREST = 3
-_CHINESE = "题目/问题, 推理过程/思考过程/思维链/解析, 步骤, 答案/回答/标准答案, 上下文/背景, 任务/推理要求, 领域"
 
 
 class UnknownLayoutError(SourceError):
@@ -46,6 +45,7 @@ class LayoutDetector:
             raise SourceError(f"Unknown schema {schema!r}. Known: {', '.join(ADAPTERS)}.")
         self._chosen = ADAPTERS[schema] if schema is not None else None
         self._known: dict[frozenset[tuple[str, bool]], Adapter] = {}
+        self._last: tuple[str, Adapter] | None = None  # file and layout of the last row that had one
 
     def __call__(self, row: Row, values: dict[str, Any]) -> Adapter:
         """The adapter of a row.
@@ -55,37 +55,53 @@ class LayoutDetector:
             values: Its `normal_row`.
 
         Raises:
-            UnknownLayoutError: with the columns that the row has and the layouts that come nearest.
+            UnknownLayoutError: with the columns that the row has and the layouts that come nearest, or with the fields
+                that it lacks of the layout that the rows before it have.
         """
         key = frozenset((name, isinstance(value, list)) for name, value in values.items())
-        if (adapter := self._known.get(key)) is not None:
-            return adapter
+        if (adapter := self._known.get(key)) is None:
+            adapter = self._known[key] = self._find(row, values)
+        self._last = row.label, adapter
+        return adapter
+
+    def _find(self, row: Row, values: dict[str, Any]) -> Adapter:
         columns = ", ".join(map(str, row.values)) or "none"
         if self._chosen is not None:
             if missing := self._chosen.missing(values):
-                raise UnknownLayoutError(
+                raise self._lack(row, values) or UnknownLayoutError(
                     f"{row.where}: schema {self._chosen.name!r} needs {', '.join(missing)}, which the row lacks or "
                     f"has with another type; its columns are {columns}."
                 )
-            adapter = self._chosen
-        else:
-            adapter = detect(values)
-            if adapter is None:
-                raise UnknownLayoutError(
-                    f"{row.where}: unknown layout. Its columns are {columns}.{_nearest(values)} The known layouts "
-                    f"need (a|b: either)\n{_layouts()}\nChinese names work, too: {_CHINESE}.\n"
-                    "Rename the columns, or name a layout with schema= (--schema)."
-                )
-        self._known[key] = adapter
+            return self._chosen
+        adapter = detect(values)
+        if adapter is None:
+            raise self._lack(row, values) or UnknownLayoutError(
+                f"{row.where}: unknown layout. Its columns are {columns}.{_nearest(values)}\nRename the columns "
+                "(English or Chinese names), or name a layout with schema= (--schema); docs/prepare.md lists all "
+                "layouts."
+            )
         return adapter
 
-
-def _layouts() -> str:
-    return "\n".join(f"  {adapter.name}: {', '.join(adapter.wants)}" for adapter in ADAPTERS.values())
+    def _lack(self, row: Row, values: dict[str, Any]) -> UnknownLayoutError | None:
+        """The error of a row that lacks a field of the layout that the rows before it in the file have."""
+        if self._last is None or self._last[0] != row.label:
+            return None
+        adapter, found = self._last[1], []
+        for want in adapter.missing(values):
+            present = [name for name in want.split("|") if name in values]
+            if not present:
+                found.append(f"field {want!r} is missing")
+            elif values[present[0]] is None:
+                found.append(f"field {present[0]!r} is null")
+            else:
+                found.append(f"field {present[0]!r} must be a list, but is a {type(values[present[0]]).__name__}")
+        return UnknownLayoutError(
+            f"{row.where}: unknown layout: {', '.join(found)}; the rows before have the layout {adapter.name}. {FIX}"
+        )
 
 
 def _nearest(values: dict[str, Any]) -> str:
-    """The layouts that lack the fewest columns, as a sentence; empty if the row has no column of any."""
+    """The layouts that lack the fewest columns, as a sentence."""
     found = []
     for adapter in ADAPTERS.values():
         missing = adapter.missing(values)
@@ -94,4 +110,6 @@ def _nearest(values: dict[str, Any]) -> str:
             names = sum(want.count("|") + 1 for want in adapter.wants)
             found.append((len(missing), -names, adapter.name, missing))
     listed = [f"{name} (lacks {', '.join(missing)})" for *_, name, missing in sorted(found)[:_NEAREST]]
-    return f" Nearest layouts: {'; '.join(listed)}." if listed else ""
+    if not listed:
+        return " No layout has any of them."
+    return f" Nearest layouts: {'; '.join(listed)} (a|b: either)."

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,7 @@ from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
 FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 _ZIPPABLE = (".json", ".jsonl", ".ndjson", ".csv")
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 # Files that `datasets` writes beside the data.
 _BOOKKEEPING = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<first>[\w.-]+))?(?::(?P<second>[\w.-]+))?")
@@ -57,7 +59,8 @@ def _read_jsonl(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Ite
                     continue
                 value = json.loads(line)
             except UnicodeDecodeError as error:
-                message = f"{label}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). {FIX}"
+                place = f"{label}, line {number}"
+                message = f"{place}: not UTF-8 ({error.reason} at byte {error.start} of it). {_convert(path)} {FIX}"
                 on_broken(BrokenRow(label, number, message))
             except (json.JSONDecodeError, RecursionError) as error:
                 detail = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
@@ -75,10 +78,11 @@ def _read_json(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iter
                 if (row := _row(label, number, value, "row", on_broken, texts)) is not None:
                     yield row
     except BrokenJson as error:
-        message = (
-            f"{label}, line {error.line}: not valid JSON after row {number} ({error}); the rest of the file cannot be "
-            "read. Fix it, or write the file as JSONL, where a broken line affects only itself."
-        )
+        what = f"not valid JSON after row {number} ({error})"
+        fix = "Fix it, or write the file as JSONL, where a broken line affects only itself."
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            what, fix = f"{error} after row {number}", _convert(path)
+        message = f"{label}, line {error.line}: {what}; the rest of the file cannot be read. {fix}"
         on_broken(BrokenRow(label, number + 1, message))
 
 
@@ -92,20 +96,38 @@ def _parsed(column: str, text: str) -> object:
     return text
 
 
+def _convert(path: Path) -> str:
+    """How to write a file in UTF-8, as a sentence."""
+    text, name = shlex.quote(str(path)), path.name.removesuffix(".gz")
+    if path.suffix.lower() == ".gz":
+        return f"If it is GBK: gunzip -c {text} | iconv -f GB18030 -t UTF-8 > {shlex.quote('utf8-' + name)}"
+    return f"If it is GBK: iconv -f GB18030 -t UTF-8 {text} > {shlex.quote('utf8-' + name)}"
+
+
+def _delimiter(file: IO[str]) -> str:
+    """What separates the cells: a comma, or a semicolon or tab where the header is one cell with it."""
+    header = file.readline()
+    file.seek(0)
+    cells = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (",", ";", "\t")}
+    return "," if cells[","] > 1 else max(cells, key=lambda mark: cells[mark])
+
+
 def _read_csv(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a thought is longer than the default limit
     with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        reader: csv.DictReader[str] | None = None
         number = 0
         while True:
             number += 1
             try:
+                if reader is None:  # here, so that a header that is not UTF-8 is told like a row
+                    reader = csv.DictReader(file, delimiter=_delimiter(file))
                 cells = next(reader, None)
             except UnicodeDecodeError as error:
-                message = (
-                    f"{label}, row {number}: not UTF-8 ({error.reason}); the rest of the file cannot be read. Convert "
-                    "it first, for example with: iconv -f GBK -t UTF-8"
-                )
+                # the text is decoded ahead of the rows, so the place is not exactly known
+                where = f"after row {number - 1}" if number > 1 else "in its first rows"
+                what = f"not UTF-8 {where} ({error.reason}); the rest of the file cannot be read"
+                message = f"{label}: {what}. {_convert(path)}"
                 on_broken(BrokenRow(label, number, message))
                 return
             except csv.Error as error:
@@ -144,7 +166,7 @@ def _read_lines(path: Path, label: str) -> Iterator[Row]:
                 if line.strip():
                     yield Row(label, number, {"text": line.strip()})
     except UnicodeDecodeError as error:
-        raise SourceError(f"{label}: not UTF-8 text ({error}). Convert it to UTF-8.") from error
+        raise SourceError(f"{label}: not UTF-8 text ({error.reason}). {_convert(path)}") from error
 
 
 _READERS = {
@@ -238,6 +260,9 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, te
         return _read_folder(path, on_broken, texts)
     if path.exists():
         if (kind := _format(path)) is None:
+            ending = path.suffix.lower()
+            if ending in _SPREADSHEETS or (ending == ".tsv" and not texts):
+                raise SourceError(f"{path}: {ending} cannot be read. Export it as CSV in UTF-8.")
             if texts:
                 return _read_lines(path, path.name)
             raise SourceError(f"{path}: not a format that can be read. Known: {', '.join(FORMATS)}, and .gz of text.")

@@ -124,7 +124,7 @@ def test_two_processes_at_once_prepare_it_once(raw, tmp_path):
     said = [process.communicate(timeout=120) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert said[0][0].splitlines()[-1] == said[1][0].splitlines()[-1]
-    assert sorted("which is prepared into" in err for _, err in said) == [False, True]
+    assert sorted("Preparing the raw data" in err for _, err in said) == [False, True]
 
 
 def test_a_failed_preparation_is_not_read_as_raw_data(tmp_path, records):

@@ -329,6 +329,26 @@ def test_nothing_left_still_writes_the_report(raw, tmp_path):
     assert prepare(raw, output, progress=False)["counts"]["out"] == 75
 
 
+def test_rows_without_reasoning_are_told_so(tmp_path):
+    source = write_jsonl(
+        tmp_path / "qa.jsonl", [{"question": f"{n}加4等于几?", "answer": str(n + 4)} for n in range(9)]
+    )
+    with pytest.raises(DataError, match="no reasoning.*hf-reason evaluate.*--skip empty_thought few_steps too_short"):
+        prepare(source, tmp_path / "out", progress=False)
+    skipped = FilterConfig(skip=("empty_thought", "few_steps", "too_short"))
+    assert prepare(source, tmp_path / "out", filters=skipped, progress=False)["counts"]["out"]
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_that_fails_at_its_first_rows_leaves_no_folder(tmp_path, existed):
+    source, output = write_jsonl(tmp_path / "x.jsonl", [{"colour": "red"}]), tmp_path / "out"
+    if existed:
+        output.mkdir()
+    with pytest.raises(DataError, match="unknown layout"):
+        prepare(source, output, progress=False)
+    assert output.exists() == existed and not (existed and any(output.iterdir()))
+
+
 def test_unreadable_rows_are_counted_once_also_when_resumed(raw, tmp_path, monkeypatch):
     lines = raw.read_text(encoding="utf-8").splitlines()
     for place in (0, 8, 16, 40, len(lines)):
@@ -422,6 +442,7 @@ def test_an_answer_that_contradicts_its_chain_is_kept_and_counted(raw, tmp_path)
     assert report["counts"]["out"] == 76
     assert report["examples"]["suspicious"][0]["source"] == "wrong.jsonl#91"
     assert any("1 of 76 records are suspicious" in warning for warning in report["warnings"])
+    assert any("report.html shows examples" in warning for warning in report["warnings"])
     assert "their answer contradicts their chain" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 

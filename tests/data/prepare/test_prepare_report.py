@@ -36,7 +36,11 @@ def test_figures():
     assert (steps["mean"], steps["min"], steps["p50"], steps["max"]) == (4.0, 3, 4, 5)
     assert steps["histogram"] == {"edges": [3, 4, 5, 6], "counts": [1, 1, 1], "over": 0}
     assert report["distributions"]["chain"]["p50"] == 8 and report["distributions"]["context"]["mean"] == 10
-    assert any("validation split has only 0 records" in warning for warning in report["warnings"])
+    none, one = report["warnings"]
+    assert none == (
+        "The validation split has no records, so nothing is measured on it. Raise validation_size (--validation_size)."
+    )
+    assert one == "The test split has only 1 record: scores on it will be noisy. Raise test_size (--test_size)."
 
 
 def test_a_lost_record_is_a_bug():

@@ -3,11 +3,13 @@
 import csv
 import gzip
 import json
+import shlex
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from hf_reason.data.read.files import open_source
 from hf_reason.data.read.sources import SourceError, read_traces
 
 
@@ -177,3 +179,34 @@ def test_a_damaged_parquet_file_and_a_ragged_csv(tmp_path):
     with pytest.raises(SourceError, match="x.csv, row 2: not as many cells"):
         list(read_traces(tmp_path / "x.csv"))
     assert [t.source for t in read_traces(tmp_path / "x.csv", skip_broken=True)] == ["x.csv#1", "x.csv#4"]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_with_semicolons_or_tabs(tmp_path, mark):
+    path = tmp_path / "x.csv"
+    path.write_text(f"\ufeffquestion{mark}answer\n1,2{mark}3\n", encoding="utf-8")
+    (trace,) = read_traces(path)
+    assert (trace.context, trace.answer) == ("1,2", "3")
+    path.write_text(f'question,"a{mark}b",answer\n1,2,3\n', encoding="utf-8")
+    (trace,) = read_traces(path)
+    assert (trace.context, trace.answer) == ("1", "3")
+
+
+@pytest.mark.parametrize(("name", "texts"), [("x.tsv", False), ("x.xlsx", False), ("x.xlsx", True)])
+def test_spreadsheets_are_to_be_exported(tmp_path, name, texts):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(SourceError, match=f"{name}: .* cannot be read. Export it as CSV in UTF-8"):
+        open_source(tmp_path / name, texts=texts)
+
+
+@pytest.mark.parametrize("name", ["x y.csv", "x.json", "x.jsonl", "x.csv.gz"])
+def test_a_file_in_gbk_is_told_how_to_convert_it(tmp_path, name):
+    rows = json.dumps({"question": "题目", "answer": "答案"}, ensure_ascii=False)
+    content = ("question,answer\n题目,答案\n" if ".csv" in name else rows).encode("gbk")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(SourceError) as error:
+        list(read_traces(tmp_path / name))
+    message = str(error.value)
+    path = shlex.quote(str(tmp_path / name))
+    wanted = f"gunzip -c {path} | iconv" if name.endswith(".gz") else f"iconv -f GB18030 -t UTF-8 {path} > "
+    assert "not UTF-8" in message and wanted in message and "not valid JSON" not in message
