@@ -194,7 +194,7 @@ def evaluate_model(
             clean = answer_inputs(rows, outputs, vote)["predictions"]
             resistance = metrics["distractor_resistance"].compute(clean_predictions=clean, **inputs)
         return Summary(metrics).result(
-            scored_outputs(rows, outputs, metrics, vote),
+            scored_outputs(rows, outputs, metrics, vote, thinking),
             distracted_accuracy=resistance.get("distracted_accuracy"),
             distractor_resistance=resistance.get("distractor_resistance"),
             num_samples=num_samples,

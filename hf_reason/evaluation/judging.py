@@ -97,6 +97,7 @@ def scored_outputs(
     outputs: Sequence[Output],
     metrics: "Mapping[str, ReasoningMetric]",
     vote: bool,
+    thinking: bool = True,
 ) -> list[ScoredOutput]:
     """Every output with its score in each metric.
 
@@ -105,6 +106,7 @@ def scored_outputs(
         outputs: Of `read_outputs`.
         metrics: The loaded metrics.
         vote: Whether the answer of an output is the one that its record's outputs voted for.
+        thinking: Whether a thought was asked for.
     """
     texts = [output.whole for output in outputs]
     steps = [list(records[output.record]["steps"]) for output in outputs]
@@ -116,6 +118,7 @@ def scored_outputs(
             "predictions": texts,
             "thought_tokens": [output.thought_tokens for output in outputs],
             "forced": [output.forced for output in outputs],
+            "thinking": thinking,
         },
     }
     scores = {

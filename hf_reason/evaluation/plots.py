@@ -116,8 +116,10 @@ def _length_plot(models: Models) -> bytes:
 
 def draw_plots(models: Models) -> dict[str, bytes]:
     """The plots of one or several models as PNG files, by name."""
-    return {
-        "accuracy_by_num_steps": _accuracy_plot(models, "by_num_steps", "steps of the reference"),
-        "accuracy_by_domain": _accuracy_plot(models, "by_domain", "domain"),
-        "reasoning_length": _length_plot(models),
+    groups = {"by_num_steps": "steps of the reference", "by_domain": "domain"}
+    plots = {
+        f"accuracy_{group}": _accuracy_plot(models, group, label)
+        for group, label in groups.items()
+        if group != "by_num_steps" or group_names(models, group)
     }
+    return {**plots, "reasoning_length": _length_plot(models)}

@@ -87,7 +87,7 @@ def lacks(models: Mapping[str, EvaluationResult]) -> list[str]:
 
 
 def _lack(figures: EvaluationResult, row: Row) -> str | None:
-    return None if "." in row.path else figures.lack(row.path)
+    return figures.lack(row.path.rpartition(".")[2])
 
 
 def overview_rows(
@@ -138,11 +138,13 @@ def format_table(results: Results, baseline: str | Results | None = None, width:
     tables = [overview]
     for group, title in (("by_num_steps", "steps of the reference"), ("by_domain", "domain")):
         table = Table(title, "records", *headers, title=f"Answer accuracy by {title}", title_justify="left")
-        for name in group_names(models, group):
+        names = group_names(models, group)
+        for name in names:
             found = [single[group].get(name) for single in models.values()]
             before = None if base is None else base[group].get(name)
             table.add_row(escape(name), str(most_records(found)), *(cell(one, ACCURACY, before) for one in found))
-        tables.append(table)
+        if names:
+            tables.append(table)
     for table in tables:
         for column in table.columns[1:]:
             column.justify = "right"
@@ -166,8 +168,8 @@ def save_report(results: Results, output_dir: str | os.PathLike[str]) -> dict[st
         output_dir: Made if it is missing. Files of the same names are replaced, each in one move.
 
     Returns:
-        The paths: "json", "predictions" (if there are any), "accuracy_by_num_steps", "accuracy_by_domain",
-        "reasoning_length".
+        The paths: "json", "predictions" (if there are any), "accuracy_by_num_steps" (if a reference has steps),
+        "accuracy_by_domain", "reasoning_length".
     """
     from .plots import draw_plots
 

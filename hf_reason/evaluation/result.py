@@ -8,6 +8,8 @@ from hf_reason.data.record import DOMAINS
 
 _T = TypeVar("_T", bound="Figures")
 
+_LENGTHS = ("mean_tokens", "median_tokens", "p95_tokens", "mean_steps")
+
 # A field that is left out of the dictionary, and of the file, while it is None.
 _OPTIONAL = {"optional": True}
 
@@ -78,8 +80,8 @@ class ReasoningLength(Figures):
     """How long the outputs reason until their answer begins.
 
     Attributes:
-        mean_tokens, median_tokens, p95_tokens: In tokens, up to and including `</think>`.
-        mean_steps: In steps.
+        mean_tokens, median_tokens, p95_tokens: In tokens, up to and including `</think>`; `None` if no output has it.
+        mean_steps: In steps; likewise.
         histogram: In tokens; only over all outputs, not in the groups.
     """
 
@@ -189,6 +191,10 @@ class EvaluationResult(GroupResult):
         """
         if name == "answer_accuracy" and self.num_scored:
             return f"{self.num_scored} of {self.num_records} records have an answer to compare with"
+        if name in _LENGTHS:
+            # one that was not measured (an older file, a mean of several) lacks nothing
+            unknown = getattr(self.reasoning_length, name) is None and self.close_rate == 0
+            return "no output closed its thought" if unknown else None
         return self._why_missing(name)
 
     def _why_missing(self, name: str) -> str | None:
@@ -224,8 +230,10 @@ def as_models(results: Mapping[str, Any]) -> dict[str, EvaluationResult]:
 
 def group_names(models: Mapping[str, EvaluationResult], group: str) -> list[str]:
     """The names in `by_domain` or `by_num_steps` (`group`) of all models, in the project's order of the domains, or by
-    the number of steps."""
+    the number of steps; none by the number of steps if no reference has steps."""
     names = dict.fromkeys(name for single in models.values() for name in single[group])
+    if group == "by_num_steps" and set(names) == {"0"}:
+        return []
     return sorted(names, key=domain_order if group == "by_domain" else _first_number)
 
 

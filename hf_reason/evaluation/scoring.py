@@ -56,18 +56,20 @@ class LengthScore(NamedTuple):
     """The length of one output.
 
     Attributes:
-        tokens: Tokens until the answer; `None` where nobody counted them.
+        tokens: Tokens until the answer; `None` where nobody counted them, or nothing was written.
         characters: Characters until the answer.
-        steps: Steps of the thought.
+        steps: Steps of the thought; `None` where nothing was written.
         closed: Whether the model wrote `</think>`.
         loops: Whether the output repeats itself without end.
+        ended: Whether the thought ended, by the model or by force, or none was asked for.
     """
 
     tokens: int | None
     characters: int
-    steps: int
+    steps: int | None
     closed: bool
     loops: bool
+    ended: bool = True
 
 
 def ratio(part: float, whole: float) -> float | None:

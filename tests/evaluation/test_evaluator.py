@@ -12,7 +12,7 @@ import torch
 
 from hf_reason.data.record import DataError, make_record
 from hf_reason.data.synthetic.distractors import insert_distractor
-from hf_reason.evaluation import METRICS, evaluate_model, load_metrics, metric_path
+from hf_reason.evaluation import METRICS, evaluate_model, format_table, load_metrics, metric_path, save_report
 from hf_reason.evaluation.aggregate import steps_label
 from hf_reason.generation.batching import generation_config, stop_ids, trim_output
 from hf_reason.text import build_prompt, encode_prompt, template_hash
@@ -200,6 +200,27 @@ def test_a_hybrid_prompt_that_closes_the_thought_counts_as_closed(tokenizer):
     results = evaluate_model(model, tokenizer, PROBLEMS, thinking=False, progress=False, return_predictions=True)
     assert results["close_rate"] == 1.0 and results["reasoning_length"]["mean_tokens"] == 0
     assert [row["answer"] for row in results["predictions"]] == answers
+
+
+def test_lengths_are_unknown_where_no_output_ends_its_thought(tokenizer):
+    results = run(tokenizer, ["14", "<think>\n步骤1: 5元", "", "丁"])
+    assert set(results.reasoning_length.to_dict()) >= {"mean_tokens", "median_tokens", "p95_tokens", "mean_steps"}
+    for name in ("mean_tokens", "median_tokens", "p95_tokens", "mean_steps"):
+        assert results.reasoning_length[name] is None, name
+    table = format_table(results)
+    assert "Note on tokens until the answer, mean: no output closed its thought." in table
+    assert "Note on steps until the answer, mean: no output closed its thought." in table
+    # an empty output does not count as one of length 0
+    results = run(tokenizer, [OUTPUTS[0], "", "", ""], return_predictions=True)
+    assert results.reasoning_length.mean_tokens == results.predictions[0]["thought_tokens"] > 0
+    assert results.reasoning_length.mean_steps == 2
+
+
+def test_no_breakdown_by_steps_where_no_reference_has_steps(tokenizer, tmp_path):
+    results = run(tokenizer, records=[{**row, "steps": []} for row in PROBLEMS])
+    assert list(results.by_num_steps) == ["0"]
+    assert "by steps of the reference" not in format_table(results) and "by domain" in format_table(results)
+    assert "accuracy_by_num_steps" not in save_report(results, tmp_path)
 
 
 def test_empty_outputs_and_records_without_an_answer(tokenizer):

@@ -137,8 +137,8 @@ def _nothing_left(output: Path, report: dict[str, Any]) -> DataError:
     if 2 * without > counts["in"]:
         return DataError(
             f"Nothing is left of {counts['in']} traces (dropped: {most}): most rows have no reasoning to train on; "
-            f"see the examples in {output / 'report.html'}. `hf-reason evaluate` reads questions with answers alone; to "
-            "train on them, prepare with --skip empty_thought few_steps too_short and train with --thinking false."
+            f"see the examples in {output / 'report.html'}. `hf-reason evaluate` reads questions with answers alone; "
+            "to train on them, prepare with --skip empty_thought few_steps too_short and train with --thinking false."
         )
     return DataError(
         f"Nothing is left of {counts['in']} traces (dropped: {most}). See the examples in {output / 'report.html'} "

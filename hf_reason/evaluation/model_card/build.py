@@ -99,7 +99,7 @@ def build_model_card(
         title=one_line(model_name),
         summary=_summary(base_model, datasets, eval_dataset, main, seeds),
         summary_zh=_summary_zh(main),
-        usage=usage or _USAGE.format(name=model_name),
+        usage=usage or _USAGE.format(name=_place(model_name)),
         measured=measured(main, seeds, eval_dataset) if main else "",
         results=results_tables(columns) if main else None,
         plots=[plot(name) for name in plots] if main else [],
@@ -160,6 +160,11 @@ def _metadata(
         eval_results=evaluated or None,
     )
     return str(data.to_yaml()).strip()
+
+
+def _place(model_name: str) -> str:
+    """Where the model is loaded from: its name on the Hub, or a place for the reader to fill in."""
+    return model_name if model_name.count("/") == 1 else f"path/to/{model_name}"
 
 
 def _hub_name(name: str | None) -> str | None:

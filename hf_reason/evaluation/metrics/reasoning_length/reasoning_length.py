@@ -7,7 +7,7 @@ import evaluate
 
 from hf_reason.evaluation import scoring
 from hf_reason.evaluation.metric_base import TEXT, ReasoningMetric
-from hf_reason.text.render import parse
+from hf_reason.text.render import CLOSE_TAG, parse
 
 _DESCRIPTION = """
 How long a model reasons until its answer begins (tokens and steps), how often the thought is closed, and how often the
@@ -22,12 +22,14 @@ Args:
         thought_tokens) only characters are counted, and the figures in tokens are None.
     thought_tokens (list of int; optional): tokens of each output up to and including </think>, where they are known.
     forced (list of bool; optional): outputs whose </think> was not written by the model (a budget had ended).
+    thinking (bool; optional): False where no thought was asked for: the answer then begins at once. Default: True.
     use_aggregator (bool): False returns the lengths of each output ("scores") instead of the figures.
 Returns:
     mean_tokens, median_tokens, p95_tokens (float or None): tokens up to and including </think>; the whole output where
-        the thought was not closed, 0 where there is no thought.
+        the thought was not closed, 0 where there is no thought. None if no output closes a thought; an empty output
+        does not count.
     mean_characters (float): the same in characters.
-    mean_steps (float): steps of the thought.
+    mean_steps (float or None): steps of the thought, with the same exceptions as the tokens.
     close_rate (float): fraction of the outputs in which the model wrote </think>.
     repeat_rate (float): fraction of the outputs that loop (repetition of character n-grams or of steps above 0.7).
     num_outputs (int)
@@ -49,6 +51,7 @@ class ReasoningLength(ReasoningMetric):
         tokenizer: Any = None,
         thought_tokens: Sequence[int] | None = None,
         forced: Sequence[bool] | None = None,
+        thinking: bool = True,
     ) -> list[scoring.LengthScore]:
         if isinstance(tokenizer, str):
             from transformers import AutoTokenizer
@@ -64,20 +67,23 @@ class ReasoningLength(ReasoningMetric):
         ended = forced if forced is not None else [False] * len(predictions)
         return [
             scoring.LengthScore(
-                tokens=count,
+                tokens=count if text.strip() or not thinking else None,
                 characters=len(thought),
-                steps=len(found),
+                steps=len(found) if text.strip() or not thinking else None,
                 closed=scoring.is_closed(text) and not by_force,
                 loops=scoring.is_loop(text, found),
+                ended=CLOSE_TAG in text or not thinking,
             )
             for text, thought, count, found, by_force in zip(predictions, thoughts, counts, steps, ended, strict=True)
         ]
 
     def aggregate(self, scores: Any) -> dict[str, float | int | None]:
+        # Where no thought ends, nothing says how long the answer takes: its length is not known, and not 0.
+        known = list(scores) if any(score.ended for score in scores) else []
         return {
-            **scoring.length_figures([score.tokens for score in scores if score.tokens is not None]),
+            **scoring.length_figures([score.tokens for score in known if score.tokens is not None]),
             "mean_characters": scoring.mean(score.characters for score in scores),
-            "mean_steps": scoring.mean(score.steps for score in scores),
+            "mean_steps": scoring.mean(score.steps for score in known),
             "close_rate": scoring.mean(score.closed for score in scores),
             "repeat_rate": scoring.mean(score.loops for score in scores),
             "num_outputs": len(scores),
