@@ -195,6 +195,28 @@ def was_pushed(output_dir: str) -> bool:
     return bool(_read(output_dir).get("pushed"))
 
 
+def refuse_without_weights(output_dir: str) -> None:
+    """Refuse a finished run whose weights are gone.
+
+    Raises:
+        ValueError: naming the files that are missing.
+    """
+    missing = _missing_weights(Path(output_dir))
+    if missing:
+        raise ValueError(
+            f"{output_dir} is finished, but its weights are gone: there is no {', '.join(missing)}. Copy them back, "
+            "or remove the folder to train anew."
+        )
+
+
+def _missing_weights(folder: Path) -> list[str]:
+    for index in folder.glob("*.index.json"):
+        parts = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
+        return [name for name in parts if not (folder / name).is_file()]
+    found = [*folder.glob("*.safetensors"), *folder.glob("*model*.bin")]
+    return [] if found else ["model.safetensors or adapter_model.safetensors"]
+
+
 def refuse_more(args: Any) -> None:
     """Refuse to train a finished run longer than it was trained.
 

@@ -2,20 +2,22 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_reason.cli.inputs.datasets import Splits, as_trained, load_splits
+from hf_reason.data.output_folder import check_output_apart, check_output_dir
 from hf_reason.text import load_instructions
 
-from .arguments import DataArguments, EvaluationArguments
+from .arguments import DataArguments, EvaluationArguments, as_list
 from .card_settings import card_settings
 from .errors import on_interrupt, training_state
 from .finish import finish, generation_eval, push_folder
 from .resume import (
     is_finished,
     refuse_more,
+    refuse_without_weights,
     same_records_or_refuse,
     same_settings_or_refuse,
     train_or_resume,
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 _T = TypeVar("_T")
+# Arguments that name what a run reads.
+_DATA = ("dataset_name", "old_dataset")
+_MODELS = ("model_name_or_path", "teacher_model_name_or_path")
 
 
 @dataclass
@@ -111,6 +116,11 @@ def group_of(groups: tuple[Any, ...], cls: type[_T]) -> _T:
     return next(group for group in groups if isinstance(group, cls))
 
 
+def named(groups: tuple[Any, ...], arguments: Sequence[str]) -> list[str]:
+    """The folders, files and Hub names that some arguments of a command give."""
+    return [name for group in groups for argument in arguments for name in as_list(getattr(group, argument, None))]
+
+
 def training_args(groups: tuple[Any, ...]) -> "CoTSFTConfig":
     """The training arguments among the classes of a command."""
     from hf_reason.trainers import CoTSFTConfig
@@ -139,8 +149,8 @@ def begin(
 
     Raises:
         LaunchError: if fewer processes joined than were asked for.
-        ValueError: if the output folder holds a run with other settings, or a finished one that is asked to train
-            longer, or the data cannot be used.
+        ValueError: if the output folder cannot be used, holds a run with other settings, or a finished one that is
+            asked to train longer or has lost its weights, or the data cannot be used.
     """
     from hf_reason.trainers.launch import check_world_size
 
@@ -150,10 +160,13 @@ def begin(
         training_args(groups),
     )
     check_world_size(data.expected_world_size)
+    check_output_dir(str(args.output_dir))
+    check_output_apart(str(args.output_dir), named(groups, _DATA), named(groups, _MODELS))
     on_interrupt(lambda: training_state(str(args.output_dir)))
     same_settings_or_refuse(args, *groups)
     output = str(args.output_dir)
     if is_finished(output):
+        refuse_without_weights(output)
         refuse_more(args)
         if when_finished is not None:
             when_finished()

@@ -9,7 +9,13 @@ from datasets import Dataset
 
 from hf_reason.cli import resume
 from hf_reason.cli.arguments import DataArguments, EvaluationArguments
-from hf_reason.cli.resume import is_finished, last_checkpoint, same_settings_or_refuse, train_or_resume
+from hf_reason.cli.resume import (
+    is_finished,
+    last_checkpoint,
+    refuse_without_weights,
+    same_settings_or_refuse,
+    train_or_resume,
+)
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 
@@ -19,6 +25,20 @@ def _checkpoint(folder, step, state=True):
     if state:
         (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     return str(path)
+
+
+def test_weights_of_a_finished_run_that_are_gone_are_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no model.safetensors or adapter_model.safetensors"):
+        refuse_without_weights(str(tmp_path))
+    (tmp_path / "training_args.bin").write_text("")
+    with pytest.raises(ValueError, match="weights are gone"):
+        refuse_without_weights(str(tmp_path))
+    (tmp_path / "model-1.safetensors").write_text("")
+    refuse_without_weights(str(tmp_path))
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"there is no model-2.safetensors\."):
+        refuse_without_weights(str(tmp_path))
 
 
 def test_no_folder_and_no_checkpoint(tmp_path):

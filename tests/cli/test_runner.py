@@ -1,6 +1,7 @@
 """The runner from the command line: what is refused, what is said, and what a finished or stopped run leaves."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +47,21 @@ def test_a_run_without_a_test_split_says_so_and_is_finished(sft, tmp_path):
     code, _, err = sft(max_steps=3)
     assert code == 2
     assert "finished at step 2, you asked for 3. Remove the folder" in err.strip().splitlines()[-1]
+    (tmp_path / "out" / "model.safetensors").unlink()
+    code, out, err = sft(max_steps=2)
+    assert code == 2 and "nothing to do" not in out
+    assert "its weights are gone: there is no model.safetensors" in err.strip().splitlines()[-1]
+
+
+def test_an_output_folder_that_cannot_be_used_is_one_line(sft, tmp_path, dataset):
+    (tmp_path / "file").write_text("x")
+    for name, what in (("file", "is a file"), ("file/out", "cannot be made"), (dataset, "is the data folder")):
+        code, _, err = sft(name=name)
+        assert code == 2 and err.strip().splitlines()[-1].startswith("Error: output_dir ") and what in err, name
+    model = tmp_path / "model"
+    model.mkdir()
+    code, _, err = sft("--model_name_or_path", str(model), name="model")
+    assert code == 2 and "is the folder of the model" in err
 
 
 def test_a_finished_run_that_was_not_pushed_is_pushed_once(sft, tmp_path, monkeypatch):
@@ -67,7 +83,7 @@ def test_a_finished_run_that_was_not_pushed_is_pushed_once(sft, tmp_path, monkey
 
 def test_most_of_the_records_dropped_is_refused_unless_allowed(sft):
     code, _, err = sft(max_length=100)
-    assert code == 2 and "max_dropped_ratio=0.2" in err.strip().splitlines()[-1]
+    assert code == 2 and re.search("max_dropped_ratio[= ]0.2", err.strip().splitlines()[-1])
     code, out, err = sft(max_length=100, max_dropped_ratio=1.0, max_steps=1)
     assert code == 0, err
     assert "dropped by max_length=100" in out and "(0 dropped" not in out

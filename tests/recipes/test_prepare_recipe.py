@@ -72,6 +72,6 @@ def test_errors_are_told_without_a_traceback(raw, tmp_path, run):
     assert wrong.returncode == 2 and "inputs" in wrong.stderr and "Traceback" not in wrong.stderr
     blocked = run("--dataset_name", raw, "--output_dir", strange / "out")
     assert blocked.returncode == 2 and "Traceback" not in blocked.stderr
-    assert blocked.stderr.strip().splitlines()[-1].endswith("Not a directory.")
+    assert f"Error: output_dir {strange / 'out'} cannot be made: {strange} is a file" in blocked.stderr
     missing = run("--output_dir", tmp_path / "out4")
     assert missing.returncode == 2 and "--dataset_name" in missing.stderr

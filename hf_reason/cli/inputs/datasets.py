@@ -1,5 +1,6 @@
 """The records of a run: which ones, and in which form they are trained."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.cli.arguments import DataArguments, EvaluationArguments
 from hf_reason.data import DataError, load_cot_sft_dataset
 
-from .raw_data import is_raw, prepared_places
+from .raw_data import SAMPLE_NOTE, is_raw, prepared_places
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -54,6 +55,14 @@ def load_splits(data: DataArguments, evaluation: EvaluationArguments, args: Any)
         except DataError as error:
             if args.process_index == 0:
                 print(f"Note: {error} The model is not evaluated at the end.", file=sys.stderr)
+            test = None
+        if test is not None and not len(test):
+            if args.process_index == 0:
+                print(
+                    "Note: the test split has no records, so the model is not evaluated at the end. Prepare the data "
+                    "with a larger --test_size.",
+                    file=sys.stderr,
+                )
             test = None
     return Splits(first(train, data.max_train_records), validation, test, places)
 
@@ -112,6 +121,8 @@ def load_evaluation_records(
     from hf_reason.data import read_evaluation_records
 
     names = list(names or [])
+    if not names and os.environ.get("RANK", "0") == "0":
+        print(SAMPLE_NOTE, file=sys.stderr)
     raw = [name for name in names if is_raw(name)]
     if not raw:
         return first(load_records(names, split, domain), max_records)

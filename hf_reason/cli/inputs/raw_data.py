@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # A validation split even where a run does not evaluate: every command then sees the same training records.
 SIZES = {"validation_size": 0.05, "test_size": 0.1}
+SAMPLE_NOTE = "No dataset_name is given: the built-in sample is used."
 _SHOWN = 8
 
 
@@ -95,6 +96,8 @@ def prepared_places(
     """
     from hf_reason.data import PrepareConfig
 
+    if not names and speaks:
+        print(SAMPLE_NOTE, file=sys.stderr)
     places = [str(Path(name).expanduser()) if name.startswith("~") else name for name in names]
     raw = [place for place in places if is_raw(place)]
     prepared = [place for place in places if place not in raw]

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class RoundData:
         new: To be learned.
         old: For replay, of the old domains.
         new_test, old_test: To be measured on; a record is in one of them only, and the old ones do not train on it.
-        old_domains: The domains of `old`, each with test records.
+        old_domains: The domains of `old` that have test records.
         places: The prepared folders and Hub data sets of the new records.
     """
 
@@ -43,7 +44,8 @@ class RoundData:
 def load_round_data(data: DataArguments, round_args: ContinualArguments, args: "CoTSFTConfig") -> RoundData:
     """Load new and old records; raw ones are prepared first.
 
-    New records without a test split are trained on and not measured, which is reported.
+    New records without a test split are trained on and not measured, and old domains without test records are replayed
+    and not measured; both are reported.
 
     Args:
         data: Names the new records and their domain.
@@ -51,7 +53,7 @@ def load_round_data(data: DataArguments, round_args: ContinualArguments, args: "
         args: For the processes.
 
     Raises:
-        DataError: if data cannot be read, or an old domain has no record to train or to test on.
+        DataError: if data cannot be read, an old domain has no record to train on, or none has one to test on.
     """
     sizes = {"validation_size": 0.0 if args.eval_strategy == "no" else _TEST_SIZE / 2, "test_size": _TEST_SIZE}
     # a long preparation must not wait at a barrier, which has a timeout
@@ -59,9 +61,15 @@ def load_round_data(data: DataArguments, round_args: ContinualArguments, args: "
     old_places = places_of(data, args, round_args.old_dataset, domain="all")
     with args.main_process_first(desc="loading the records"):
         new = load_records(places, "train", data.domain)
-        old, old_test = (_old_records(old_places, split, round_args.old_domains) for split in ("train", "test"))
-        domains = tuple(sorted(set(old["domain"])))
-        _check_domains(old_test, domains, f"{', '.join(old_places)}, split test")
+        old = _old_records(old_places, round_args.old_domains)
+        old_test = _old_tests(old_places, old)
+        domains = tuple(sorted(set(old_test["domain"])))
+        if args.process_index == 0 and (unmeasured := sorted(set(old["domain"]) - set(domains))):
+            print(
+                f"Note: {', '.join(old_places)} has no test record of {', '.join(unmeasured)}: these are replayed, "
+                "and what the model forgets of them is not measured.",
+                file=sys.stderr,
+            )
         try:
             new_test = load_records(places, "test", data.domain)
         except DataError:
@@ -77,12 +85,30 @@ def load_round_data(data: DataArguments, round_args: ContinualArguments, args: "
     return RoundData(new, old, new_test, old_test, domains, places)
 
 
-def _old_records(places: Sequence[str], split: str, domains: Sequence[str] | None) -> "Dataset":
-    """The records of some domains from all places, each id once."""
-    found = load_records(places, split)
+def _old_tests(places: Sequence[str], old: "Dataset") -> "Dataset":
+    """The test records of the domains of `old`; a place without a test split has none."""
+    known = set(old["domain"])
+    having = []
+    for place in places:
+        with suppress(DataError):
+            load_records([place], "test")
+            having.append(place)
+    found = load_records(having, "test") if having else old.select([])
+    found = found.select([row for row, domain in enumerate(found["domain"]) if domain in known])
+    if not len(found):
+        raise DataError(
+            f"{', '.join(places)}: no old domain has a test record, so nothing would show what the round forgets. "
+            "Prepare the old data with a larger --test_size, and with --domain if all of it is of one domain."
+        )
+    return found
+
+
+def _old_records(places: Sequence[str], domains: Sequence[str] | None) -> "Dataset":
+    """The training records of some domains from all places, each id once."""
+    found = load_records(places, "train")
     if domains is None:
         return found
-    _check_domains(found, domains, f"{', '.join(places)}, split {split}")
+    _check_domains(found, domains, f"{', '.join(places)}, split train")
     return found.select([row for row, domain in enumerate(found["domain"]) if domain in domains])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from hf_reason.data.clean.dedup import Deduplicator
 from hf_reason.data.clean.splits import SPLITS, assign_splits
+from hf_reason.data.output_folder import check_output_dir
 from hf_reason.data.read.rows import BrokenRow
 from hf_reason.data.read.sources import read_traces
 from hf_reason.data.record import DataError, RawTrace
@@ -73,8 +74,7 @@ def run(
 def _check_places(sources: list[str], output: Path) -> None:
     if not sources:
         raise DataError("No sources given. Name a file, a folder or a Hub data set.")
-    if output.exists() and not output.is_dir():
-        raise DataError(f"{output} is a file. Choose a folder as output_dir.")
+    check_output_dir(output)
     for source in map(Path, sources):
         if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
             raise DataError(

@@ -143,6 +143,25 @@ def test_what_is_not_there_is_said_by_the_loader():
         load_records(["no/such/folder"], "train")
 
 
+def test_an_empty_test_split_and_the_sample_are_told(tmp_path, records, capsys, monkeypatch):
+    from datasets import Dataset
+
+    from hf_reason.data import FilterConfig, prepare
+
+    few = [{name: row[name] for name in ("context", "steps", "answer")} for row in records[:2]]
+    loose = FilterConfig(min_steps=1, min_chars=1)
+    prepare(_write(tmp_path / "few.jsonl", few), tmp_path / "data", filters=loose, test_size=0.01, progress=False)
+    rows = Dataset.from_list(records[:4])
+    args = CoTSFTConfig(str(tmp_path / "out"), report_to="none", use_cpu=True, bf16=False, eval_strategy="no")
+    splits = load_splits(DataArguments(dataset_name=[str(tmp_path / "data")]), EvaluationArguments(), args)
+    err = capsys.readouterr().err
+    assert splits.test is None and "test split has no records" in err and "--test_size" in err
+    assert "built-in sample" not in err
+    assert prepared_places([]) == [] and "the built-in sample is used" in capsys.readouterr().err
+    monkeypatch.setattr("hf_reason.cli.inputs.datasets.load_records", lambda *given: rows)
+    assert len(load_evaluation_records(None)) == 4 and "the built-in sample is used" in capsys.readouterr().err
+
+
 def test_training_sees_three_splits_of_a_raw_file(tmp_path, raw):
     args = CoTSFTConfig(str(tmp_path / "out"), report_to="none", use_cpu=True, bf16=False, eval_strategy="steps")
     data = DataArguments(dataset_name=raw, max_train_records=12)

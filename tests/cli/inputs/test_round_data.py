@@ -57,8 +57,19 @@ def test_errors_name_the_place_and_what_there_is(tmp_path, place):
     new = place("new", train=_rows("finance", range(5)))
     with pytest.raises(DataError, match=r"old, split train: no record of the domain 'medical'. There is: legal \(1\)"):
         _load(tmp_path, new, [old], ["medical"])
-    with pytest.raises(DataError, match=r"old, split test: no record of the domain 'legal'. There is: math \(3\)"):
-        _load(tmp_path, new, [old])
+
+
+def test_old_domains_without_a_test_record_are_replayed_and_not_measured(tmp_path, place, capsys):
+    train = _rows("math", range(6)) + _rows("legal", [1])
+    old = place("old", train=train, test=_rows("math", range(20, 23)))
+    bare = place("bare", train=_rows("medical", [1]))
+    new = place("new", train=_rows("finance", range(5)))
+    found = _load(tmp_path, new, [old, bare])
+    assert found.old_domains == ("math",) and set(found.old["domain"]) == {"math", "legal", "medical"}
+    assert "no test record of legal, medical: these are replayed" in capsys.readouterr().err
+    for places, domains in (([bare], None), ([old], ["legal"])):
+        with pytest.raises(DataError, match="no old domain has a test record.*--test_size.*--domain"):
+            _load(tmp_path, new, places, domains)
 
 
 def test_first_of_each_domain():

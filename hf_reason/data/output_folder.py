@@ -1,0 +1,49 @@
+"""Checks of an output folder before anything is loaded: it can be made, and is no folder that the run reads."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from .record import DataError
+
+
+def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
+    """Refuse an output folder that cannot be made or written to. Nothing is made.
+
+    Raises:
+        DataError: if it is a file or below one, or there is no permission to write there.
+    """
+    for place in (path := Path(output_dir).absolute(), *path.parents):
+        if not os.path.lexists(place):
+            continue
+        if not place.is_dir():
+            what = "is a file" if place == path else f"cannot be made: {place} is a file"
+            raise DataError(f"output_dir {output_dir} {what}. Choose a folder as output_dir.")
+        if not os.access(place, os.W_OK | os.X_OK):
+            what = "is not writable" if place == path else f"cannot be made: {place} is not writable"
+            raise DataError(f"output_dir {output_dir} {what}. Choose another output_dir.")
+        return
+
+
+def check_output_apart(output_dir: str | os.PathLike[str], data: Iterable[str], models: Iterable[str]) -> None:
+    """Refuse an output folder that would be mixed up with what the run reads.
+
+    Args:
+        output_dir: Where the run writes.
+        data: Data folders, files and Hub names; the output is neither one of the folders nor inside one.
+        models: Folders and Hub names of models; the output is none of them.
+
+    Raises:
+        DataError: (one line) if it is.
+    """
+    output = Path(output_dir).resolve()
+    for name in data:
+        if os.path.isdir(name) and output.is_relative_to(Path(name).resolve()):
+            where = "is" if output == Path(name).resolve() else "is inside"
+            raise DataError(f"output_dir {output_dir} {where} the data folder {name}. Choose another output_dir.")
+    for name in models:
+        if os.path.isdir(name) and output == Path(name).resolve():
+            raise DataError(
+                f"output_dir {output_dir} is the folder of the model {name}, which would be overwritten. Choose "
+                "another output_dir."
+            )
