@@ -10,8 +10,11 @@ from hf_reason._renamed import renamed
 from hf_reason.cli.parsing.parser import parse
 
 from .arguments import InferenceArguments
+from .terminal import readable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from hf_reason.generation import CoTOutput
 
 
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, tokenizer = load_for_inference(args.model_name_or_path, args)
     templates = saved_instructions(args.model_name_or_path)
     _check_domain(args.domain, templates)
-    question = args.question if args.question is not None else _typed_question()
+    question = args.question if args.question is not None else readable([_typed_question()])[0]
     if not question.strip():
         raise ValueError("there is no question. Give --question, or type one.")
     for warning in warnings_about(tokenizer, [{"context": question, "steps": [], "answer": ""}]):
@@ -69,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check_domain(domain: str, templates: Mapping[str, str]) -> None:
-    """Say which templates a model was trained with, when none is used."""
+    """Say which templates a model was trained with when none is used, and when a domain has no effect."""
+    if domain and not templates:
+        print(f"Note: the model has no templates for domains, so --domain {domain} has no effect.", file=sys.stderr)
     if templates and domain not in templates:
         names = ", ".join(templates)
         what = f"it has none for {domain!r}" if domain else "none is used without --domain"
@@ -77,18 +82,29 @@ def _check_domain(domain: str, templates: Mapping[str, str]) -> None:
 
 
 def _typed_question() -> str:
+    # a pipe has no use for the prompt, which would stand before the question that is shown
     try:
-        return input("Question: ")
+        return input("Question: " if sys.stdin.isatty() else "")
     except EOFError:
         return ""
 
 
 def show(question: str, output: "CoTOutput") -> None:
-    """Print the steps, the votes and the answer."""
+    """Print the steps and the answer: of each chain if there are several without a vote, else with the votes."""
     from rich.console import Console
 
     console = Console()
-    console.print(f"[bold]Question:[/bold] {question}", highlight=False)
+    console.print("[bold]Question:[/bold]", end=" ")
+    console.print(question, highlight=False, markup=False)
+    if output.chains and not output.votes:
+        for number, chain in enumerate(output.chains, start=1):
+            console.print(f"[bold]Chain {number} of {len(output.chains)}[/bold]", highlight=False)
+            _show_chain(console, chain)
+    else:
+        _show_chain(console, output)
+
+
+def _show_chain(console: "Console", output: "CoTOutput") -> None:
     for number, step in enumerate(output.steps, start=1):
         console.print(f"  {number}. {step}", highlight=False, markup=False)
     if output.forced:

@@ -14,9 +14,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hf_reason.cli.parsing.spelling import as_typed
 
 DONE, UNUSABLE, REFUSED, INTERRUPTED = 0, 2, 3, 130
 # How long another process of a launch leaves the word to the first, which most often has the same to say.
@@ -41,10 +43,14 @@ def training_state(output_dir: str) -> str:
     return f"The same command resumes from {Path(checkpoint).name}."
 
 
-def run(work: Callable[[], int | None]) -> int:
+def run(work: Callable[[], int | None], arguments: Callable[[], Container[str]] = tuple) -> int:
     """Do the work of a command.
 
     `HF_REASON_TRACEBACK=1` raises errors instead of printing their line.
+
+    Args:
+        work: Returns the exit code.
+        arguments: Gives the names of the command's arguments, which messages then spell as they are typed.
 
     Returns:
         The exit code.
@@ -55,7 +61,7 @@ def run(work: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (KeyboardInterrupt, Exception) as error:
-        code = _told(error)
+        code = _told(error, arguments)
         if code is None:
             raise
         return code
@@ -76,7 +82,7 @@ def one_line_errors() -> Iterator[None]:
     leave_together(DONE)
 
 
-def _told(error: BaseException) -> int | None:
+def _told(error: BaseException, arguments: Callable[[], Container[str]] = tuple) -> int | None:
     """The exit code of an error whose line was printed; `None` for an error of the program."""
     if isinstance(error, KeyboardInterrupt):
         if _is_first():
@@ -87,7 +93,7 @@ def _told(error: BaseException) -> int | None:
         return None
     if not _is_first():
         time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
-    print(f"Error: {_line(error)}", file=sys.stderr, flush=True)
+    print(f"Error: {as_typed(_line(error), arguments())}", file=sys.stderr, flush=True)
     return REFUSED if type(error).__name__ == "ForgettingError" else UNUSABLE
 
 
@@ -96,7 +102,10 @@ def _line(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}."
     if type(error).__module__.startswith("hf_reason"):
         return str(error)  # a list of layouts, or the end of a log, has its lines
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    if type(error).__name__ == "SafetensorError":  # where the file is not known; see `readable_weights`
+        return f"a file of weights is damaged: {text}. Copy or download it again."
+    return text
 
 
 def leave_together(code: int) -> None:
@@ -132,6 +141,6 @@ def _is_first() -> bool:
 def _is_of_the_user(error: BaseException) -> bool:
     from hf_reason._renamed import RenamedArgumentError
 
-    if isinstance(error, ValueError | OSError | RenamedArgumentError):
+    if isinstance(error, ValueError | OSError | RenamedArgumentError) or type(error).__name__ == "SafetensorError":
         return True
     return type(error).__name__ in ("LaunchError", "RunFailedError") and isinstance(error, RuntimeError)

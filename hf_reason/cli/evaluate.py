@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from accelerate import PartialState
 
     from hf_reason.cli.inputs.datasets import load_evaluation_records
-    from hf_reason.cli.inputs.inference import load_for_inference, sampling
+    from hf_reason.cli.inputs.inference import check_for_inference, load_for_inference, sampling
     from hf_reason.evaluation import evaluate_model, format_table, save_report
     from hf_reason.text import load_instructions, saved_instructions
     from hf_reason.trainers.launch import check_world_size
@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     state = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available())
     check_world_size(args.expected_world_size)
     given = load_instructions(args.instructions)
+    for name in args.model_name_or_path:  # before the first has generated for an hour
+        check_for_inference(name, args)
     with state.main_process_first():
         records: Any = load_evaluation_records(
             args.dataset_name,

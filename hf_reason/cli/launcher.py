@@ -34,6 +34,8 @@ def launch(wanted: Launch) -> int:
     import torch
 
     options = _parsed(wanted)
+    if options.num_processes is not None and options.num_processes < 1:
+        raise ValueError(f"--num_processes must be at least 1, got {options.num_processes}.")
     config = _config_of(options)
     count = options.num_processes if options.num_processes is not None else getattr(config, "num_processes", None)
     count = None if count in (None, -1) else int(count)

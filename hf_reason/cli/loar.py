@@ -10,6 +10,7 @@ from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
 from .arguments import DataArguments, EvaluationArguments, RoutingArguments, ScratchArguments
+from .ask import show
 from .routing import apply_routing, prepare_routing
 from .runner import TrainingRun, begin
 
@@ -47,4 +48,4 @@ def _show_answer(run: TrainingRun, trainer: CoTSFTTrainer) -> None:
         max_thought_tokens=run.evaluation.max_thought_tokens or run.evaluation.eval_max_completion_length,
     )
     if trainer.is_world_process_zero():
-        print("Question:", question["context"], *answer.steps, f"Answer: {answer.answer}", sep="\n")
+        show(question["context"], answer)

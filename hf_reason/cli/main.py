@@ -11,7 +11,7 @@ from pathlib import Path
 from hf_reason.cli.parsing.commands import COMMANDS, Command, module_of
 from hf_reason.cli.parsing.help import command_help, overview
 
-from . import errors
+from . import errors, terminal
 
 # What people type who know the recipes of version 0.1, or other tools.
 _KNOWN_AS = {
@@ -34,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; see `hf_reason.cli.errors`.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    terminal.set_up()
+    try:
+        words = terminal.readable(sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return errors.UNUSABLE
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return errors.DONE
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return errors.DONE
     _drop_script_folder()
     errors.silence_import_noise()
-    code = errors.run(lambda: _start(command, words))
+    code = errors.run(lambda: _start(command, words), arguments=command.fields)
     errors.leave_together(code)
     return code
 

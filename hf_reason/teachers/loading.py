@@ -30,6 +30,7 @@ def load_teacher_model(
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     from hf_reason.models import with_saved_loar
+    from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
 
     options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": trust_remote_code}
     options |= dict(init_kwargs or {})
@@ -44,9 +45,10 @@ def load_teacher_model(
             load_in_4bit=four, load_in_8bit=eight, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, **options)
-        return with_saved_loar(model, name, options.get("revision"))  # type: ignore[no-any-return]
-    except OSError as error:
+        with readable_weights(name):
+            model = AutoModelForCausalLM.from_pretrained(name, **options)
+            return with_saved_loar(model, name, options.get("revision"))  # type: ignore[no-any-return]
+    except (OSError, DamagedWeightsError) as error:
         raise TeacherError(f"The teacher {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
 
 

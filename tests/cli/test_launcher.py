@@ -116,6 +116,14 @@ def test_use_cpu_keeps_a_machine_with_gpus_off_accelerate(started, gpus, tmp_pat
     assert started["options"].nproc_per_node == "2", "the YAML may hold the launcher's arguments"
 
 
+@pytest.mark.parametrize("count", ["0", "-2"])
+def test_a_count_of_no_processes_is_refused(count, started, gpus, capsys) -> None:
+    for accelerators in (0, 2):
+        gpus(accelerators)
+        assert main(["sft", "--num_processes", count]) == 2 and started == {}
+        assert capsys.readouterr().err == f"Error: --num_processes must be at least 1, got {count}.\n"
+
+
 def test_one_process_on_the_cpu_stays_here(started, gpus) -> None:
     gpus(0)
     assert main(["sft", "--num_processes", "1", "--max_steps", "3"]) == 0

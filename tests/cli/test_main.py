@@ -97,6 +97,7 @@ def command_that(monkeypatch):
         (None, 0, None),
         (ValueError("no\n  such value"), 2, "Error: no such value"),
         (FileNotFoundError(2, "No such file or directory", "x/y"), 2, "Error: x/y: No such file or directory."),
+        (ValueError("pass vote=True to it"), 2, "Error: give --vote true to it"),
         (LaunchError("one process"), 2, "Error: one process"),
         (ForgettingError("forgot too much"), 3, "Error: forgot too much"),
         (KeyboardInterrupt(), 130, "Interrupted."),

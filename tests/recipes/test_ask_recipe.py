@@ -16,6 +16,10 @@ def test_budgets_and_votes_are_shown(tmp_path, tiny_model, tokenizer, capsys):
     assert "(the thought was closed by force: its tokens were used up)" in out
     assert " of 3 chains: " in out
     assert "... (cut: max_answer_tokens)" in out
+    assert main(["ask", *words, *budgets[:6], "--domain", "math"]) == 0
+    out, err = capsys.readouterr()
+    assert [f"Chain {number} of 3" in out for number in (1, 2, 3)] == [True] * 3 and out.count("Answer:") == 3
+    assert "no templates for domains, so --domain math has no effect" in err
     save_instructions(tmp_path, {"math": "仔细计算。"})
     assert main(["ask", *words, "--max_thought_tokens", "6", "--max_answer_tokens", "2"]) == 0
     assert "trained with templates for math; none is used without --domain" in capsys.readouterr().err
@@ -46,4 +50,5 @@ def test_tokenizer_may_be_elsewhere_and_an_empty_question_is_refused(
     assert "Answer:" in capsys.readouterr().out
     monkeypatch.setattr("builtins.input", lambda prompt: "  ")
     assert main(["ask", *words]) == 2
-    assert "there is no question" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "there is no question" in err and "Question: " not in out, "a pipe needs no prompt"

@@ -85,7 +85,7 @@ def test_raw_questions_with_answers_only(place, evaluate):
         (("--model_name_or_path", "bare"), "no tokenizer files in bare. Give tokenizer_name_or_path"),
         (
             ("--model_name_or_path", "bare", "--tokenizer_name_or_path", "data"),
-            "tokenizer_name_or_path='data' cannot be",
+            "--tokenizer_name_or_path 'data' cannot be",
         ),
         (("--model_name_or_path", "model", "--dataset_name", "./nowhere"), "nowhere"),
         (("--model_name_or_path", "model", "--split", "validation"), "no split 'validation'"),

@@ -88,7 +88,7 @@ def test_interrupted_run_resumes_with_a_lora(tmp_path, dataset, base, monkeypatc
         (["--budget", "1,2,3"], "2 layers of 4 groups"),
         (["--budget", "much"], "neither a ratio nor a list"),
         (["--static_groups", "[[0],"], "not JSON"),
-        (["--packing", "true"], "packing=False"),
+        (["--packing", "true"], "--packing false"),
         (["--model_name_or_path", "./nothing"], "./nothing"),
     ],
 )

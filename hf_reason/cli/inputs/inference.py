@@ -5,8 +5,19 @@ from typing import Any
 
 from hf_reason.cli.arguments import InferenceArguments
 from hf_reason.cli.resume import last_checkpoint
+from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
 
-from .models import cannot_load, check_model_name, check_tokenizer_files
+from .models import cannot_load, check_base_of_adapter, check_model_name, check_tokenizer_files
+
+
+def check_for_inference(name: str, args: InferenceArguments) -> None:
+    """Whether a model can be loaded, as far as its weights need not be read for it.
+
+    Raises:
+        ValueError: if there is no such model, or it has no tokenizer.
+    """
+    _check_place(name)
+    _tokenizer(name, args)
 
 
 def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
@@ -21,25 +32,39 @@ def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
     """
     import torch
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from hf_reason.models import with_saved_loar
 
-    trust, tokenizer_name = args.trust_remote_code, args.tokenizer_name_or_path
-    check_model_name(name)
-    _check_folder(name)
-    if tokenizer_name is None:
+    _check_place(name)
+    if args.tokenizer_name_or_path is None:
         check_tokenizer_files(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=args.dtype, trust_remote_code=trust)
+        with readable_weights(name):
+            model = AutoModelForCausalLM.from_pretrained(
+                name, dtype=args.dtype, trust_remote_code=args.trust_remote_code
+            )
+            model = with_saved_loar(model, name)
+    except DamagedWeightsError:
+        raise
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load("model_name_or_path", name, error)) from error
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_name or name, trust_remote_code=trust)
-    except (OSError, ValueError) as error:
-        raise ValueError(cannot_load("tokenizer_name_or_path", tokenizer_name or name, error)) from error
+    tokenizer = _tokenizer(name, args)
     device = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available()).device
-    return with_saved_loar(model, name).to(device).eval(), tokenizer
+    return model.to(device).eval(), tokenizer
+
+
+def _tokenizer(name: str, args: InferenceArguments) -> Any:
+    from transformers import AutoTokenizer
+
+    source = args.tokenizer_name_or_path or name
+    if args.tokenizer_name_or_path is None:
+        check_tokenizer_files(name)
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=args.trust_remote_code)
+    except (OSError, ValueError) as error:
+        argument = "model_name_or_path" if args.tokenizer_name_or_path is None else "tokenizer_name_or_path"
+        raise ValueError(cannot_load(argument, source, error)) from error
 
 
 def sampling(args: InferenceArguments) -> dict[str, Any]:
@@ -48,8 +73,10 @@ def sampling(args: InferenceArguments) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 
 
-def _check_folder(name: str) -> None:
+def _check_place(name: str) -> None:
     """Refuse a folder without a model, and name the last checkpoint of a training that is not finished."""
+    check_model_name(name)
+    check_base_of_adapter(name)
     folder = Path(name)
     if not folder.is_dir() or any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
         return

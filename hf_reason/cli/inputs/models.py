@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason.cli.arguments import ScratchArguments
 from hf_reason.models import with_saved_loar
+from hf_reason.models.weight_files import base_of_adapter, readable_weights
 from hf_reason.text import render, train_tokenizer
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def load_model_and_tokenizer(
     tokenizer_name = scratch.tokenizer_name_or_path or name
     if name is not None:
         check_model_name(name)
+        check_base_of_adapter(name)
         if model_args.load_in_4bit or model_args.load_in_8bit:
             _require_bitsandbytes()
         check_tokenizer_files(str(tokenizer_name))
@@ -89,15 +91,16 @@ def load_model_and_tokenizer(
         quantization = get_quantization_config(model_args)
         dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
         set_seed(training_args.seed)
-        model = AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=model_args.model_revision,
-            dtype=dtype,
-            attn_implementation=model_args.attn_implementation,
-            trust_remote_code=trust,
-            **({"quantization_config": quantization, "device_map": {"": _local_device()}} if quantization else {}),
-        )
-        return with_saved_loar(model, name, model_args.model_revision), tokenizer
+        with readable_weights(name):
+            model = AutoModelForCausalLM.from_pretrained(
+                name,
+                revision=model_args.model_revision,
+                dtype=dtype,
+                attn_implementation=model_args.attn_implementation,
+                trust_remote_code=trust,
+                **({"quantization_config": quantization, "device_map": {"": _local_device()}} if quantization else {}),
+            )
+            return with_saved_loar(model, name, model_args.model_revision), tokenizer
     except OSError as error:
         raise ValueError(cannot_load("model_name_or_path", name, error)) from error
 
@@ -113,8 +116,32 @@ def check_model_name(name: str) -> None:
     Raises:
         ValueError: if `name` cannot be a Hub name and no such folder exists.
     """
-    if not os.path.isdir(name) and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
+    if _is_missing_folder(name):
         raise ValueError(f"{name}: there is no such folder, and it is no name of a model on the Hub.")
+
+
+def check_base_of_adapter(name: str) -> None:
+    """Refuse an adapter whose base model is not where its `adapter_config.json` says.
+
+    Raises:
+        ValueError: if the base cannot be a Hub name and no such folder exists.
+    """
+    base = base_of_adapter(name)
+    if base is not None and _is_missing_folder(base):
+        raise ValueError(_base_not_found(name, base))
+
+
+def _is_missing_folder(name: str) -> bool:
+    return not os.path.isdir(name) and (name.count("/") > 1 or name.startswith((".", "/", "~")))
+
+
+def _base_not_found(name: str, base: str) -> str:
+    beside = os.path.join(name, "base")
+    place = beside if os.path.isfile(os.path.join(beside, "config.json")) else "the place of the base"
+    return (
+        f"{name} is an adapter of {base}, and there is no such folder here ({os.getcwd()}). Run the command from the "
+        f"folder where {base} is, or write {place} as base_model_name_or_path into {name}/adapter_config.json."
+    )
 
 
 # What a tokenizer may be saved as: fast, SentencePiece, byte-pair vocabularies, and the config that names its class.
@@ -142,6 +169,9 @@ def check_tokenizer_files(name: str) -> None:
 def cannot_load(argument: str, name: str | None, error: Exception) -> str:
     """One line about a model that cannot be loaded; a name that may be a mistyped folder is said to be no folder."""
     reason = " ".join(str(error).split())
+    base = None if name is None else base_of_adapter(name)
+    if name is not None and base is not None and not os.path.isdir(base):
+        return f"{_base_not_found(name, base)} As a Hub name it cannot be loaded: {reason}"
     if name is None or os.path.isdir(name):
         return f"{argument}={name!r} cannot be loaded: {reason}"
     return f"{argument}={name!r}: there is no such folder, and as a Hub name it cannot be loaded: {reason}"

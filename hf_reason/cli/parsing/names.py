@@ -1,6 +1,8 @@
 """What to say about an argument that does not exist: its new name, the field's name for it, or the nearest one."""
 
 import difflib
+import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -108,3 +110,32 @@ def explain_unknown(
     if near is None:
         return f"there is no argument {dashes}{name}; --help and --help_all list what there is."
     return f"there is no argument {dashes}{name}: did you mean {dashes}{near}{_NOTES.get(plain, '')}?"
+
+
+def explain_all_unknown(
+    names: Sequence[str], known: Sequence[str], renamed: Mapping[str, str] | None = None, dashes: str = "--"
+) -> str:
+    """One line about all arguments that the command does not have; see `explain_unknown`."""
+    return " ".join(explain_unknown(name, known, renamed, dashes) for name in dict.fromkeys(names))
+
+
+def explain_free_words(words: Sequence[str], known: Sequence[str]) -> str:
+    """One line about words of a command line that follow no argument.
+
+    Args:
+        words: They.
+        known: Names of the command's arguments.
+    """
+    text = " ".join(words)
+    name = next((n for n in _place_or_question(text) if n in known), None)
+    if name is None:
+        return f"{words[0]!r} belongs to no argument. Put the argument's name before it: --name {words[0]}"
+    return f"{text!r} belongs to no argument: did you mean --{name} {shlex.quote(text)}?"
+
+
+def _place_or_question(text: str) -> tuple[str, ...]:
+    if os.path.isdir(text):
+        return ("model_name_or_path", "dataset_name")
+    if os.path.exists(text):
+        return ("dataset_name",)
+    return ("question",)

@@ -3,7 +3,6 @@
 import argparse
 import copy
 import dataclasses
-import importlib.util
 import os
 import re
 import sys
@@ -12,14 +11,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from trl.scripts.utils import TrlParser
 
+from .checks import check_values
 from .commands import COMMANDS
 from .config_file import ConfigError, read_config, typed
 from .help import command_help
 from .launch_plan import launch_options
-from .names import explain_unknown, renamed_of
+from .names import explain_all_unknown, explain_free_words, renamed_of
 
-# What a tracker of `--report_to` needs to be installed; the others have no extra of this project.
-_TRACKERS = {"tensorboard": "hf_reason[tracking]", "trackio": "hf_reason[tracking]"}
 _LORA = ("lora_", "use_rslora", "use_dora")
 _PASSED_ON = ("help", "choices", "aliases")
 
@@ -118,7 +116,7 @@ class CommandParser(TrlParser):
         if unknown and launches:
             unknown = [name for name in unknown if name not in launch_options()]
         if unknown:
-            raise ConfigError(f"{path}: {explain_unknown(unknown[0], _known(self, launches), renamed, dashes='')}")
+            raise ConfigError(f"{path}: {explain_all_unknown(unknown, _known(self, launches), renamed, dashes='')}")
         settings = {name: value for name, value in settings.items() if name in self.hints}
         try:
             values = {
@@ -197,11 +195,12 @@ def parse_known(
     if not extra or not strict:
         namespace, extra = parser.parse_known_args(words)
     if extra and strict:
-        raise UsageError(_about(extra, _known(parser, launches), renamed))
+        raise UsageError(_about(extra, parser, launches, renamed))
     given |= parser.names_in(words)
     values = vars(namespace)
     _imply_peft(command, given, values)
-    _check_trackers(values.get("report_to"))
+    check_values(values, given)
+    _pin_memory_of_accelerators(values, given)
     if "per_device_train_batch_size" in values and not values.get("output_dir"):
         raise UsageError("there is no output_dir. Give --output_dir: the folder of the trained model and its report.")
     return parser.build(values), extra
@@ -223,11 +222,11 @@ def _known(parser: CommandParser, launches: bool) -> list[str]:
     return [*parser.names, *(("num_processes", "accelerate_config", "config_file") if launches else ())]
 
 
-def _about(unknown: Sequence[str], known: Sequence[str], renamed: Mapping[str, str]) -> str:
-    first = next((word for word in unknown if word.startswith("--")), None)
-    if first is None:
-        return f"{unknown[0]!r} belongs to no argument. Put the argument's name before it: --name {unknown[0]}"
-    return explain_unknown(first.removeprefix("--").split("=", 1)[0], known, renamed)
+def _about(unknown: Sequence[str], parser: CommandParser, launches: bool, renamed: Mapping[str, str]) -> str:
+    names = [word.removeprefix("--").split("=", 1)[0] for word in unknown if word.startswith("--")]
+    if not names:
+        return explain_free_words(unknown, parser.names)
+    return explain_all_unknown(names, _known(parser, launches), renamed)
 
 
 def _imply_peft(command: str, given: set[str], values: dict[str, Any]) -> None:
@@ -250,13 +249,12 @@ def _imply_peft(command: str, given: set[str], values: dict[str, Any]) -> None:
     _say(f"{', '.join(options)} {'is' if len(options) == 1 else 'are'} set, so a LoRA is trained (use_peft true).")
 
 
-def _check_trackers(names: str | Sequence[str] | None) -> None:
-    for name in [names] if isinstance(names, str) else names or []:
-        if name in ("none", "all") or importlib.util.find_spec(name) is not None:
-            continue
-        if name in _TRACKERS or name in ("wandb", "mlflow", "comet_ml", "swanlab", "dvclive", "clearml", "neptune"):
-            extra = _TRACKERS.get(name, name)
-            raise UsageError(f"--report_to {name} needs a package that is not installed: pip install '{extra}'")
+def _pin_memory_of_accelerators(values: dict[str, Any], given: set[str]) -> None:
+    """torch warns about pinned memory at every epoch of a training without an accelerator, where it has no effect."""
+    if "dataloader_pin_memory" in values and "dataloader_pin_memory" not in given:
+        import torch
+
+        values["dataloader_pin_memory"] = torch.accelerator.is_available()
 
 
 def _say(line: str) -> None:

@@ -83,6 +83,11 @@ def test_environment_of_a_yaml(yaml_file, monkeypatch) -> None:
     ("words", "message"),
     [
         (["--old_rate", "1"], "--old_rate was renamed to --rate in version 0.2."),
+        (
+            ["--old_rate", "1", "--model", "m", "--rats", "2"],
+            "--old_rate was renamed to --rate in version 0.2. there is no argument --model: did you mean --mode? "
+            "there is no argument --rats: did you mean --rate?",
+        ),
         (["--rats", "1"], "there is no argument --rats: did you mean --rate?"),
         (["--lr", "1"], "there is no argument --lr: did you mean --learning_rate?"),
         (["--zzz", "1"], "there is no argument --zzz; --help"),
@@ -112,6 +117,7 @@ def test_errors_of_a_command_line(words, message) -> None:
         ("- rate\n", " must be a mapping"),
         ("rate 1\n", " must be a mapping"),
         ("old_rate: 1\n", ": old_rate was renamed to rate in version 0.2."),
+        ("old_rate: 1\ncoumt: 1\n", ": old_rate was renamed to rate in version 0.2. there is no argument coumt: did"),
         ("coumt: 1\n", ": there is no argument coumt: did you mean count?"),
         ("count: many\n", ": count must be a whole number, got 'many'."),
         ("count: 1.5\n", ": count must be a whole number, got 1.5."),
@@ -171,7 +177,7 @@ def test_commands_that_decide_about_lora_say_when_they_are_contradicted(tmp_path
 
 
 def test_text_or_a_list_of_texts(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("hf_reason.cli.parsing.parser.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("hf_reason.cli.parsing.checks._is_installed", lambda name: True)
     words = ["--output_dir", str(tmp_path), "--use_cpu", "true"]
     parsed = parse("sft", SFT, [*words, "--report_to", "tensorboard", "trackio"])
     assert parsed[-2].report_to == ["tensorboard", "trackio"]
@@ -184,7 +190,7 @@ def test_errors_of_a_training(tmp_path, monkeypatch) -> None:
         parse("sft", SFT, ["--max_steps", "1"])
     with pytest.raises(ValueError, match="--lora_rank: did you mean --lora_r?"):
         sft(tmp_path, "--lora_rank", "4")
-    monkeypatch.setattr("hf_reason.cli.parsing.parser.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_reason.cli.parsing.checks._is_installed", lambda name: False)
     with pytest.raises(ValueError, match=r"--report_to tensorboard needs .* pip install 'hf_reason\[tracking\]'"):
         sft(tmp_path, "--report_to", "tensorboard")
     with pytest.raises(ValueError, match="--report_to wandb needs .* pip install 'wandb'"):
@@ -202,3 +208,11 @@ def test_numbers_given_as_text_in_python(tmp_path) -> None:
     assert (config.learning_rate, config.max_length) == (0.001, 128)
     with pytest.raises(ValueError, match="learning_rate must be a number, got 'fast'."):
         CoTSFTConfig(output_dir=str(tmp_path), learning_rate="fast")  # type: ignore[arg-type]
+
+
+def test_memory_is_pinned_only_beside_an_accelerator(tmp_path, monkeypatch) -> None:
+    def pinned(*words: str) -> bool:
+        return parse("sft", SFT, ["--output_dir", str(tmp_path), *words])[-2].dataloader_pin_memory
+
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert pinned() is False and pinned("--dataloader_pin_memory", "true") is True, "the user's own word counts"

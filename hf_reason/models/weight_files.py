@@ -1,0 +1,67 @@
+"""Files of weights that cannot be read: which one it is, in place of the error of the library that reads them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class DamagedWeightsError(ValueError):
+    """A file of weights is cut off or overwritten."""
+
+
+@contextmanager
+def readable_weights(name: str) -> Iterator[None]:
+    """While a model is loaded: an error that a damaged file causes becomes one line with the file's name.
+
+    Args:
+        name: Folder or Hub name of the model; an adapter's base is searched, too.
+
+    Raises:
+        DamagedWeightsError: if a file of the folders cannot be read. Another error passes.
+    """
+    try:
+        yield
+    except Exception as error:
+        path, reason = _damaged_file(name)
+        if path is None:
+            raise
+        raise DamagedWeightsError(
+            f"{path.parent}: the weights in {path.name} are damaged ({reason}). Copy or download them again, or load "
+            "another checkpoint."
+        ) from error
+
+
+def base_of_adapter(name: str) -> str | None:
+    """What an adapter's folder names as its base model; `None` if the folder holds no adapter, or names none."""
+    try:
+        content: Any = json.loads(Path(name, "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return str(base) if base else None
+
+
+def _damaged_file(name: str) -> tuple[Path | None, str]:
+    for folder in filter(None, (name, base_of_adapter(name))):
+        for pattern, read in (("*.safetensors", _read_safetensors), ("*model*.bin", _read_pickle)):
+            for path in sorted(Path(folder).glob(pattern)):
+                try:
+                    read(path)
+                except Exception as error:
+                    return path, " ".join(str(error).split())[:200] or type(error).__name__
+    return None, ""
+
+
+def _read_safetensors(path: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        file.keys()
+
+
+def _read_pickle(path: Path) -> None:
+    import torch
+
+    torch.load(path, map_location="meta", weights_only=True)
