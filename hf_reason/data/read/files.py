@@ -50,6 +50,22 @@ def _row(label: str, number: int, value: object, unit: str, on_broken: OnBroken,
     return None
 
 
+def _convert(path: Path) -> str:
+    """How to write a file in UTF-8, as a sentence."""
+    text, name = shlex.quote(str(path)), path.name.removesuffix(".gz")
+    if path.suffix.lower() == ".gz":
+        return f"If it is GBK: gunzip -c {text} | iconv -f GB18030 -t UTF-8 > {shlex.quote('utf8-' + name)}"
+    return f"If it is GBK: iconv -f GB18030 -t UTF-8 {text} > {shlex.quote('utf8-' + name)}"
+
+
+def _delimiter(file: IO[str]) -> str:
+    """What separates the cells: a comma, or a semicolon or tab where the header is one cell with it."""
+    header = file.readline()
+    file.seek(0)
+    cells = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (",", ";", "\t")}
+    return "," if cells[","] > 1 else max(cells, key=lambda mark: cells[mark])
+
+
 def _read_jsonl(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
     with _open(path) as file:
         for number, raw in enumerate(file, 1):
@@ -94,22 +110,6 @@ def _parsed(column: str, text: str) -> object:
         except json.JSONDecodeError:
             return text
     return text
-
-
-def _convert(path: Path) -> str:
-    """How to write a file in UTF-8, as a sentence."""
-    text, name = shlex.quote(str(path)), path.name.removesuffix(".gz")
-    if path.suffix.lower() == ".gz":
-        return f"If it is GBK: gunzip -c {text} | iconv -f GB18030 -t UTF-8 > {shlex.quote('utf8-' + name)}"
-    return f"If it is GBK: iconv -f GB18030 -t UTF-8 {text} > {shlex.quote('utf8-' + name)}"
-
-
-def _delimiter(file: IO[str]) -> str:
-    """What separates the cells: a comma, or a semicolon or tab where the header is one cell with it."""
-    header = file.readline()
-    file.seek(0)
-    cells = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (",", ";", "\t")}
-    return "," if cells[","] > 1 else max(cells, key=lambda mark: cells[mark])
 
 
 def _read_csv(path: Path, label: str, on_broken: OnBroken, texts: bool) -> Iterator[Row]:
