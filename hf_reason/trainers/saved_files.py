@@ -35,6 +35,8 @@ def write_card(folder: str | os.PathLike[str], card: str) -> None:
 
 def save_public_arguments(folder: str | os.PathLike[str], args: Any) -> None:
     """Write `training_args.bin` again, without secrets and paths: the Trainer pushes it, and reads it nowhere."""
+    if not args.should_save:
+        return  # the other processes may be ahead of the first, which makes the folder
     shown = copy.copy(args)
     for name, value in vars(args).items():
         if is_secret(name):
