@@ -106,7 +106,11 @@ def explain_unknown(
         return f"{dashes}{name} was renamed to {dashes}{new}{_NOTES.get(plain, '')} in version 0.2."
     near = next((n for n in _ELSEWHERE.get(plain, ()) if n in known), None)
     if near is None:
-        near = next(iter(difflib.get_close_matches(plain, known, n=1, cutoff=0.7)), None)
+        # a misspelt name of version 0.1 leads to the new one
+        old = {o: n for o, n in (renamed or {}).items() if n in known}
+        old |= {o: n for o, names in _RENAMED.items() for n in names if n in known}
+        found = next(iter(difflib.get_close_matches(plain, [*known, *old], n=1, cutoff=0.7)), None)
+        near = found if found is None or found in known else old[found]
     if near is None:
         return f"there is no argument {dashes}{name}; --help and --help_all list what there is."
     return f"there is no argument {dashes}{name}: did you mean {dashes}{near}{_NOTES.get(plain, '')}?"
