@@ -6,7 +6,7 @@ _FULL_WIDTH = str.maketrans(
     "０１２３４５６７８９＋－＊／＝（）［］％．＄￥：＾−–✕✖⋅∙∗≒∶", "0123456789+-*/=()[]%.$¥:^--×××××≈:"
 )
 _LATEX = [
-    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"(\1/\2)"),
+    (re.compile(r"\\[cdt]?frac\s*(\d)\s*(\d)"), r"(\1/\2)"),
     (re.compile(r"\\(?:times|ast)(?![a-z])"), "×"),
     (re.compile(r"\\div(?![a-z])"), "÷"),
     (re.compile(r"\\cdot(?![a-z])"), "×"),
@@ -17,10 +17,10 @@ _LATEX = [
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\\(?:begin|end)\s*\{[a-z*]+\}"), "\n"),
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\^\{(\d+)\}"), r"^\1"),
+    (re.compile(r"\^\{(-?\d+)\}"), r"^\1"),
     (re.compile(r"\\\\\s*(?=&?\s*=)|&(?==)"), " "),
 ]
-_FRAC = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_FRAC = re.compile(r"\\[cdt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 # Two stars are a power between numbers and bold type everywhere else.
 _BOLD = re.compile(r"(?<![\d)\s])\s*\*\*|^\s*\*\*|\*\*(?!\s*[-\d(])", re.MULTILINE)
 _ENGLISH_MIXED = re.compile(r"(?<![\d./)])(\d{1,9})(?: | and )\(?(\d{1,9})/(\d{1,9})\)?(?![\d/.])")
