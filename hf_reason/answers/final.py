@@ -24,12 +24,14 @@ def all_boxes(text: str) -> list[tuple[int, int, str]]:
     found: list[tuple[int, int, str]] = []
     open_at: list[tuple[int, int] | None] = []
     for match in _BOX.finditer(text):
+        if match[0] in "{}" and text[match.start() - 1 : match.start()] == "\\":
+            continue
         if match[0] == "}":
             if open_at and (box := open_at.pop()) is not None:
                 while found and found[-1][0] > box[0]:
                     found.pop()
                 found.append((box[0], match.end(), text[box[1] : match.start()].strip()))
-        elif text[match.start() - 1 : match.start()] != "\\" or match[0] != "{":
+        else:
             open_at.append((match.start(), match.end()) if match[0] != "{" else None)
     return found
 

@@ -9,7 +9,7 @@ from math import comb, factorial
 from .expressions import MAX_LENGTH, evaluate_expression
 from .final import boxed, final_part
 from .latex_plain import clean_markup
-from .normalise import fold
+from .normalise import fold, joined_digits
 from .numerals import chinese_number, fractions_in_digits, in_digits
 from .units import COMPOUND, UNITS, compound, known_unit
 
@@ -37,6 +37,9 @@ _PURE = re.compile(
 # "325 000": groups of three digits set apart by spaces.
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![.,]?\d)")
 _UNIT_AFTER = re.compile(rf"\s*\(?\s*({_UNIT})")
+_CELSIUS = re.compile(r"°C|℃|摄氏度|\^\{?\\circ\}?\s*\\?(?:mathrm|text)?\{?C\}?")
+# 八折 is 80% of a price, 八五折 85%, 三成 30%.
+_TENTHS = re.compile(r"^(\d(?:\.\d)?)(?:折|成)$|^([1-9])([1-9])折$|^([一二三四五六七八九])([一二三四五六七八九])折$")
 _NESTED = re.compile(r"\(\s*(-?\d+)\s*\)\s*/\s*\(\s*(\d+)\s*\)")
 _WRAPPED = re.compile(r"\(\((-?\d+/\d+)\)\)")
 _FACTORIAL = re.compile(r"(?<![\w.!^)])(\d{1,3})!(?![!\d=])")
@@ -118,6 +121,13 @@ def _half(match: re.Match[str]) -> str:
     return f"{match[1]}.5个" if match[1] else "(1/2)" if match[2] else "0.5"
 
 
+def _tenths(match: re.Match[str]) -> str:
+    digits = [group for group in match.groups() if group]
+    if len(digits) == 2:
+        return "".join(str(chinese_number(digit)) for digit in digits) + "%"
+    return f"{float(digits[0]) * 10:g}%"
+
+
 def closed_values(text: str) -> str:
     """Factorials, binomials, repeating decimals and scientific notation as numbers."""
     if "C" in text or "binom" in text:
@@ -131,7 +141,8 @@ def closed_values(text: str) -> str:
 
 def plain_numbers(text: str) -> str:
     """Chinese fractions and percentages in digits (二分之一 -> (1/2)), LaTeX and full-width forms in plain signs."""
-    text = closed_values(fold(text).replace("\\!", "").replace("{, }", ",").replace("\\cfrac", "\\frac"))
+    text = closed_values(joined_digits(fold(text)).replace("\\!", ""))
+    text = _CELSIUS.sub("度", text)
     text = clean_markup(_MARKS.sub(" ", text)) if "\\" not in text else _MARKS.sub(" ", clean_markup(text))
     text = _PERCENT_WORD.sub("%", fractions_in_digits(text))
     if "‰" in text:
@@ -149,8 +160,11 @@ def pure_number(text: str) -> Stated | None:
     """The number of a text that is nothing but a number, with or without a name before and a unit after it."""
     if len(text) > 200:
         return None
-    text = unicodedata.normalize("NFKC", plain_numbers(text)).strip(" \t\n.。,;；，、{}")
+    text = unicodedata.normalize("NFKC", plain_numbers(text)).strip(" \t\n。,;；，、{}").rstrip(" .")
     text = _LEADS.sub("", _ASSIGNED.sub("", text))
+    tenths = _TENTHS.match(in_digits(text))
+    if tenths:
+        text = _tenths(tenths)
     for plain in dict.fromkeys((text, _HALF.sub(_half, in_digits(text)))):
         whole = COMPOUND.fullmatch(plain.lstrip("-"))
         stated = _compound(whole)

@@ -14,12 +14,20 @@ _SUPERSCRIPT = re.compile(f"[{''.join(_RAISED)}]+")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUBSCRIPT = re.compile("[₀-₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
+# "\\\\frac" where somebody has escaped a backslash twice.
+_ESCAPED = re.compile(r"\\\\(?=[A-Za-z]{2})")
+_THIN = re.compile(r"\s*\{,\s*\}\s*|,\s*\\!\s*")
 _CIRCLED = re.compile("([①-⑳])")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|textrm|operatorname)\s*\{([^{}]*)\}")
 _LAYOUT = re.compile(
     r"\\(?:left|right|displaystyle|qquad|quad|bigl?|bigr?|Bigl?|Bigr?|limits)(?![a-z])"
     r"|\\[,;:! ]|~|<\|\w+\|>"
 )
+
+
+def joined_digits(text: str) -> str:
+    """LaTeX's thousands (11,\\! 111 and 14{,}916) without what sets them apart."""
+    return _THIN.sub(",", text) if "{" in text or "!" in text else text
 
 
 def simplified(text: str) -> str:
@@ -50,7 +58,9 @@ def _power(text: str) -> str:
 
 def undressed(text: str) -> str:
     """A formula without the signs around it (`$`, `\\(`) and in it (`\\left`, `\\,`, `\\text{...}`)."""
-    text = _LAYOUT.sub(" ", fold(text).replace("\\!", "").replace("{,}", ",").replace("{, }", ","))
+    text = joined_digits(fold(text))
+    if "\\begin" not in text:
+        text = _LAYOUT.sub(" ", _ESCAPED.sub(r"\\", text))
     if "\\" in text:
         for _ in range(3):
             text, count = _WRAPPER.subn(r" \1 ", text)
@@ -60,4 +70,4 @@ def undressed(text: str) -> str:
     text = (
         text.replace("$", " ").replace("**", " ") if not re.search(r"\*\*\s*[\d(]", text) else text.replace("$", " ")
     )
-    return text.strip(" \t\n.。,，;；、")
+    return text.strip(" \t\n。,，;；、").rstrip(" .")

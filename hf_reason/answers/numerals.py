@@ -22,6 +22,7 @@ _PERCENT = re.compile(rf"(负)?百分之({NUMERAL}+?{_POINT}?|\d+(?:\.\d+)?)(?!{
 _PERMILLE = re.compile(rf"(负)?千分之({NUMERAL}+{_POINT}?|\d+(?:\.\d+)?)")
 _FRACTION = re.compile(rf"(?:({NUMERAL}+|\d+)又)?({NUMERAL}+|\d+)分之({NUMERAL}+{_POINT}?|\d+)")
 _NEGATIVE = re.compile(rf"负(?=\s*(?:{NUMERAL}|\d|\())")
+_BELOW = re.compile(rf"零下(?=\s*(?:{NUMERAL}|\d))")
 _MIXED_SCALES = re.compile(
     r"(?<![\d.,])((?:\d+(?:\.\d+)?\s?[亿万千百](?![克米瓦升卡分兆赫帕])\s?){2,}(?:零?\d{1,4})?|\d+\s?[亿万]\s?零?\d{1,4})(?![\d.,])"
 )
@@ -177,6 +178,8 @@ def fractions_in_digits(text: str) -> str:
         text = _PERCENT.sub(_percent, text)
         text = _PERMILLE.sub(_permille, text)
         text = _FRACTION.sub(_fraction, text)
+    if "零下" in text:
+        text = _BELOW.sub("-", text)
     if "负" in text:
         text = _NEGATIVE.sub("-", text)
     return join_scales(text)
