@@ -5,9 +5,9 @@ import re
 from .final import all_boxes, final_part
 from .normalise import fold, undressed
 
-_JOIN = r"(?:\s*(?:[,，、;；和与及&/]|以及|\band\b)?\s*)"
-_ONE = r"[(（\[]?\s*(?:[A-Z]|[①-⑳])\s*[)）\]]?"
-_LETTERS = rf"{_ONE}(?:{_JOIN}{_ONE}){{0,9}}"
+_JOIN = r" ?(?:(?:[,，、;；和与及&/]|以及|\band\b) ?)?"
+_ONE = r"[(（\[]? ?(?:[A-Z](?![a-z])|[①-⑳])(?: ?[)）\]])?"
+_LETTERS = rf"{_ONE}(?:{_JOIN}{_ONE}){{0,9}}+"
 _MARK = re.compile(r"[A-Z]|[①-⑳]")
 # Words between letters that are no letters: "A and C" must not give a, n, d.
 _ALONE = re.compile(rf"^(?:选项?\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$")

@@ -10,7 +10,6 @@ _STATED = re.compile(
     r"|(?:final\s+)?answer\s*(?:is|[:：])(?:\s*:)?|the\s+(?:result|correct\s+(?:option|choice))\s+is)\s*",
     re.IGNORECASE,
 )
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _DISPLAY = re.compile(r"\\\[(.{1,500}?)\\\]|\$\$(.{1,500}?)\$\$", re.DOTALL)
 _LINKED = re.compile(r"[,，、;；和与及或]|\b(?:and|or)\b")
 _NAME = re.compile(r"((?:[A-Za-z](?:_\{?\w{1,3}\}?|\d)?|[\u4e00-\u9fff]{1,4})\s*(?:=|为|是|[:：]))\s*\$?\s*$")
@@ -75,9 +74,10 @@ def final_part(text: str) -> tuple[str, bool]:
     found = boxed(text)
     if found is not None:
         return found, True
-    tagged = _TAGGED.findall(text)
+    tagged = "</answer>" in text and "<answer>" in text
     if tagged:
-        text = tagged[-1].strip()
+        # from the end, so that many tags without a partner cost linear time
+        text = text[: text.rfind("</answer>")].rpartition("<answer>")[2].strip()
     stated = list(_STATED.finditer(text))
     if stated:
         tail = text[stated[-1].end() :].strip(" \t\n*")

@@ -70,4 +70,5 @@ def undressed(text: str) -> str:
     text = (
         text.replace("$", " ").replace("**", " ") if not re.search(r"\*\*\s*[\d(]", text) else text.replace("$", " ")
     )
+    text = re.sub(r"\s+\^(?=\{?[23])", "^", text)
     return text.strip(" \t\n。,，;；、").rstrip(" .")

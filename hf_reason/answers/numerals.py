@@ -15,7 +15,7 @@ NUMERAL = "[零〇一壹二两贰三叁四肆五伍六陆七柒八捌九玖十�
 _POINT = r"(?:点[零〇一二三四五六七八九]++(?![十刻分])(?:[万亿](?!分))?)"
 # A numeral that is no part of a word (万一, 统一, 一样, 三角形, 一次函数) and no rough number (三百多, 十几).
 PLAIN_NUMERAL = re.compile(
-    rf"(?<![第唯之统同单各某几数每这那任{NUMERAL[1:-1]}])({NUMERAL}++{_POINT}?+)"
+    rf"(?<![第唯之统同单各某几数每这那任{NUMERAL[1:-1]}])((?:(?!千[克米瓦卡]){NUMERAL})++{_POINT}?+)"
     r"(?![共样起定般直下旦些致切边起来半多余几维阶]|元[一二三]?次|次[方函幂]|[角边][形度函]|面体)"
 )
 _PERCENT = re.compile(rf"(负)?百分之({NUMERAL}+?{_POINT}?|\d+(?:\.\d+)?)(?!{NUMERAL}|点|\d)")
@@ -160,7 +160,7 @@ def _scaled(match: re.Match[str]) -> str:
         end, last = part.end(), size
     tail = match[0][end:].strip()
     if tail:
-        total += int(tail) * (last // 10 if len(tail) == 1 and tail != "0" else 1)
+        total += int(tail.lstrip("零")) * (last // 10 if len(tail) == 1 and tail != "0" else 1)
     return written(total)
 
 

@@ -21,6 +21,7 @@ _SEPARATOR = re.compile(
     r"[;；、]|,(?!\d{3}(?!\d))|(?<!\d),|,(?=\s)|，|\s(?:and|or)\s|[和与及或]|(?<=[)\]])\s*(?:and|or)\s*(?=[(\[])|\s+(?=\\?[A-Za-z](?:_?\w)?\s*=)"
 )
 _CASES = re.compile(r"[;；]|或者?|\s+or\s+")
+_LEADS = re.compile(r"^(?:(?:所以|因此|解|故|则|即)?(?:解?得|可得|求得)|∴|所以|因此|故|即|则)\s*[:：]?\s*")
 _ROOT_NAME = re.compile(r"^([A-Za-z]+?)\d*$")
 _MATHEMATICAL = re.compile(r"[\\^_=<>√π∞∪∩{}]|[+*/-].*[A-Za-z]|[A-Za-z].*[+*/-]|^[a-z]$|^[\[(].*,.*[\])]$|\d[a-z]")
 _TRAILING_UNIT = re.compile(
@@ -167,7 +168,7 @@ def _read_real(text: str) -> Real | None:
 
 def read(text: str, nested: bool = False) -> Value:
     """The value of a text that is nothing but an answer; `Words` for prose."""
-    plain = undressed(text) if len(text) <= 1000 else ""
+    plain = _LEADS.sub("", undressed(text)) if len(text) <= 1000 else ""
     if not plain or len(plain) > 500:
         return Words(text)
     time = read_time(plain)
