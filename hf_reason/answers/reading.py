@@ -114,11 +114,11 @@ def _flat(values: list[Value]) -> tuple[Value, ...]:
 def _read_group(text: str) -> Value | None:
     names = _NAMES.match(text)
     if names:
-        values = read(names[2], nested=True)
+        paired = read(names[2], nested=True)
         letters = [_plain_name(name) for name in names[1].split(",")]
-        if isinstance(values, Group) and values.kind == "tuple" and len(values.items) == len(letters):
-            return Named(tuple(zip(letters, values.items, strict=True)))
-        return values if isinstance(values, Group) else None
+        if isinstance(paired, Group) and paired.kind == "tuple" and len(paired.items) == len(letters):
+            return Named(tuple(zip(letters, paired.items, strict=True)))
+        return paired if isinstance(paired, Group) else None
     inner = _inside(text.replace("\\{", "{").replace("\\}", "}").replace("\\lbrace", "{").replace("\\rbrace", "}"))
     if inner is not None and "\\begin" not in text:
         items = _items(inner)
