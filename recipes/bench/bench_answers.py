@@ -7,7 +7,8 @@ The table (tests/answers/answer_pairs.yaml) has pairs that match and pairs that 
 pairs that a side calls equal, the fraction that are; recall: of the equal pairs, the fraction that a side finds.
 "open": pairs that a side does not decide. accuracy_reward gets the answer as a completion and the reference as
 `solution`. math-verify and accuracy_reward want formulas marked: they get each pair as it is and in `$\\boxed{...}$`,
-and the better verdict counts. Our own table is no neutral judge; math-verify's tests are another one, of English formulas.
+and the better verdict counts.
+Our own table is no neutral judge; math-verify's tests are another one, of English formulas.
 """
 
 import time
