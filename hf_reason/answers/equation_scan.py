@@ -4,32 +4,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from .equation_tokens import TOKENS
+from .expressions import evaluate_expression
 from .latex_plain import clean_markup
+from .numerals import join_scales
 
-_CJK = r"\u4e00-\u9fff\u3400-\u4dbf"
 _PIECE = re.compile(r"[\n。；;！？]")
-_TOKENS = re.compile(
-    rf"""
-      (?P<bullet>(?:^|(?<=\n))[ \t]*(?:[-*+•][ ]|\#+[ ]|\d+[.)、]\s|\(\d+\))|(?:步骤|第|[Ss]tep)\s*\d+\s*步?[:.、,])
-    | (?P<cut>\d+\.\d+(?:\.{{3,}}|…+)%?)
-    | (?P<number>(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+)(?:\.\d+)?(?:[ ]?[万亿](?![{_CJK}]*分之))?(?:\s?%)*|\.\d+)
-    | (?P<times>[xX](?=\s*[\d(.$¥]))
-    | (?P<per>/[ ]?(?:[A-Za-z]{{2,}}|[{_CJK}]{{1,4}})(?![\w(]))
-    | (?P<rest>\s*(?:[,，]\s*(?=余))?(?:…+|\.{{3,}}|余数?(?:是|为)?|remainder|[rR](?=\s*\d))\s*(?=[\d$¥]))
-    | (?P<note>\([ ]*(?:[{_CJK}A-Za-z²³/]+)[ ]*\))
-    | (?P<op>\*\*|[-+×÷*/^·²³])
-    | (?P<open>[(\[])
-    | (?P<close>[)\]])
-    | (?P<sign>=+(?!>)|≈)
-    | (?P<short>(?<=\d)[ ]?(?:[mgLlhs]|[mcdk]m)(?:\^[23]|[²³])?(?![\w(]))
-    | (?P<word>[{_CJK}]+(?:/[{_CJK}]+)?|[A-Za-z][A-Za-z'’]+(?:/[A-Za-z]+)?(?:\^\d|[²³])?(?![\w(]))
-    | (?P<symbol>\\?[A-Za-z_\u0391-\u03c9]\w*|[√∞{{}}|!<>≤≥≠∑∫°])
-    | (?P<ratio>(?<=\d):(?=\d))
-    | (?P<blank>[ \t\u3000\u00a0$¥£€]+)
-    | (?P<other>.|\n)
-    """,
-    re.VERBOSE,
-)
+_JOINED = re.compile(r"\d+(?:\.\d+)?亿\d+(?:\.\d+)?万")
+_GROUPED = re.compile(r"(?<![=≈\d,])\d{1,3}(?:,\d{3})+(?![\d,])")
 # Words after a number that change its value, so that the number alone says nothing.
 _CHANGES_VALUE = re.compile(r"分之|[折成半]$|^[十百千]$|又")
 _LEADS_ON = re.compile(r"的|平方$|立方$|次方$|和|与|比|乘|除|加|减|是|为")
@@ -106,8 +88,28 @@ class _Scanner:
             tainted = self.previous == "symbol" and self.current.operations > 0
             self.flush()
             self.current.bad = tainted
-        self.current.parts.append(text.replace(" ", ""))
+        self.current.parts.append(_JOINED.sub(lambda match: join_scales(match[0]), text.replace(" ", "")))
         self.previous = "number"
+
+    def comma_between(self, text: str, following: str, grouped: bool) -> int:
+        """Where a comma of `120,120` ends the equation before it (`360÷3=120,120+30=150`); 0: it groups thousands.
+
+        It ends the equation if what precedes it is the value of the other side; or if neither reading holds, an
+        operation follows and nothing else of the sentence is `grouped` by commas.
+        """
+        if self.previous != "sign" or self.segments[-2].bad:
+            return 0
+        try:
+            value = evaluate_expression(self.segments[-2].text)
+        except ValueError:
+            return 0
+        commas = [at for at, char in enumerate(text) if char == ","]
+        for at in commas:
+            if evaluate_expression(text[:at]) == value:
+                return at
+        if grouped or following not in tuple("+-×÷*/") or self.segments[-2].operations == 0:
+            return 0
+        return commas[0] if len(commas) == 1 else 0
 
     def cut_number(self, text: str, gap: str) -> None:
         """`66.666...%`"""
@@ -248,8 +250,9 @@ def scan_chains(text: str) -> Iterator[tuple[list[Segment], list[str]]]:
 
 def _scan_piece(text: str) -> list[tuple[list[Segment], list[str]]]:
     scanner = _Scanner()
+    grouped = bool(_GROUPED.search(text))
     end = 0
-    for match in _TOKENS.finditer(text):
+    for match in TOKENS.finditer(text):
         kind = match.lastgroup
         if kind == "blank":
             continue
@@ -259,7 +262,14 @@ def _scan_piece(text: str) -> list[tuple[list[Segment], list[str]]]:
         if handle is None:
             scanner.flush()
         else:
-            handle(scanner, match[0], gap)
+            comma = scanner.comma_between(match[0], text[match.end() :][:1], grouped) if "," in match[0] else 0
+            if comma:
+                scanner.number(match[0][:comma], gap)
+                scanner.flush()
+                gap, token = " ", match[0][comma + 1 :]
+                handle(scanner, token, gap)
+            else:
+                handle(scanner, match[0], gap)
         end = match.end()
     scanner.flush()
     return scanner.chains

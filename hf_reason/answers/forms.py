@@ -1,44 +1,34 @@
-"""What an answer says: the part of a text that is the final answer, and the number written in it."""
+"""The numbers that an answer states, in whatever writing."""
 
 import re
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import comb, factorial
 
 from .expressions import MAX_LENGTH, evaluate_expression
+from .final import boxed, final_part
 from .latex_plain import clean_markup
+from .normalise import fold, joined_digits
+from .numerals import chinese_number, fractions_in_digits, in_digits
+from .units import COMPOUND, UNITS, compound, known_unit
+
+__all__ = ["UNITS", "Stated", "boxed", "chinese_number", "final_number", "final_part", "numbers_in", "pure_number"]
 
 _CJK = r"\u4e00-\u9fff"
-_DIGITS = dict(
-    zip("零〇一壹二两贰三叁四肆五伍六七八九", (0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8, 9), strict=True)
-)
-_TENS = {"十": 10, "百": 100, "千": 1000}
-_NUMERAL = "[零〇一二两三四五六七八九十百千万亿壹贰叁肆伍]"
-_PLAIN_NUMERAL = re.compile(
-    rf"(?<![第唯之统同单万千各]){_NUMERAL}+(?:点[零〇一二三四五六七八九]+)?(?![共样起定般直下旦些致切边起来半])"
-)
-_CN_PERCENT = re.compile(rf"百分之({_NUMERAL}+(?:点[零〇一二三四五六七八九]+)?|\d+(?:\.\d+)?)")
-_CN_FRACTION = re.compile(rf"(?:({_NUMERAL}+|\d+)又)?({_NUMERAL}+|\d+)分之({_NUMERAL}+|\d+)")
-
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_SENTENCE_END = re.compile(r"[。！？!?\n]|\.(?=\s|$)")
-_STATED = re.compile(
-    r"(?:答案(?:应该|应当|就)?(?:是|为|选|[:：])+|[答解][:：]|故选|应选|结果(?:是|为|[:：])|####"
-    r"|(?:final\s+)?answer\s*(?:is|[:：])(?:\s*:)?|the\s+result\s+is)\s*",
-    re.IGNORECASE,
-)
-_ASSIGNED = re.compile(r"^\s*(?:\\?[A-Za-z]\w{0,3}|[\u4e00-\u9fff]{1,10})\s*[=＝]\s*")
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_MARKS = re.compile(r"\*\*|__|\\[()\[\]]|\$|￥|¥|°|\\circ|\^\{?\\circ\}?|\\(?:text|mathrm|mbox)\s*(?=\{)")
+_NAME = r"(?:\\?[A-Za-z](?:\w{0,3}|_\{?\w{1,3}\}?)(?:\([A-Za-z]\))?|\|[A-Z]{2}\||[A-Z]:[A-Z]|[\u4e00-\u9fff]{1,10})"
+_ASSIGNED = re.compile(rf"^\s*{_NAME}\s*[=＝]\s*")
+_LEADS = re.compile(r"^(?:大约|大概|约为|约|一共|总共|共有|共|仅|为|是|≈|about|approximately|around)\s*(?=[-\d(.￥¥])")
+_MARKS = re.compile(r"\*\*|__|\\[()\[\]]|\$|￥|¥|€|£|°|\\circ|\^\{?\\circ\}?|\\(?:text|mathrm|mbox)\s*(?=\{)")
 _VALUE = re.compile(
     r"(?<![A-Za-z\d.])(?:(?<![\d)])-)?"
-    r"(?:\d+\s*\(\d+/\d+\)|\(\d+/\d+\)|\d+/\d+|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s*%|\s*[万亿])?"
+    r"(?:\d+\s*\(\d+/\d+\)|\(\d+/\d+\)|\d+/\d+|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?:×10\^-?\d{1,2}(?!\d))?(?:\s*%|\s*[万亿])?"
 )
-_WORD = r"[A-Za-z]{3,12}|[mgshlLt]|[cdkm]m|[km]g|m[lL]|ft|in|lb|oz|pm|am"
+_WORD = r"[A-Za-z]{3,12}|[mgshlLt]|[cdkm]m|[km]g|m[lL]|ft|in|lb|oz|pm|am|mi|yd|hr"
 _UNIT = (
     rf"(?:(?![万亿])[{_CJK}]{{1,6}}(?:/[{_CJK}]{{1,4}})?"
-    rf"|(?:{_WORD})(?:\s?/\s?[A-Za-z]{{1,8}})?(?:\^?[23²³])?)(?![A-Za-z])"
+    rf"|(?:square |cubic )?(?:{_WORD})(?:\s?(?:/|per)\s?[A-Za-z]{{1,8}})?(?:\^?\{{?[23²³]\}}?)?)(?![A-Za-z])"
 )
 _PURE = re.compile(
     r"^(?P<number>[-+\d(.][-+\d\s.,()/%万亿*×÷^]*?)"
@@ -47,24 +37,28 @@ _PURE = re.compile(
 # "325 000": groups of three digits set apart by spaces.
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![.,]?\d)")
 _UNIT_AFTER = re.compile(rf"\s*\(?\s*({_UNIT})")
+_CELSIUS = re.compile(r"°C|℃|摄氏度|\^\{?\\circ\}?\s*\\?(?:mathrm|text)?\{?C\}?")
+# 八折 is 80% of a price, 八五折 85%, 三成 30%.
+_TENTHS = re.compile(r"^(\d(?:\.\d)?)(?:折|成)$|^([1-9])([1-9])折$|^([一二三四五六七八九])([一二三四五六七八九])折$")
 _NESTED = re.compile(r"\(\s*(-?\d+)\s*\)\s*/\s*\(\s*(\d+)\s*\)")
-
 _WRAPPED = re.compile(r"\(\((-?\d+/\d+)\)\)")
-
-# What a unit counts in, and how many of the smallest unit it is.
-UNITS: dict[str, tuple[str, Fraction]] = {}
-for _dimension, _sizes in {
-    "length": "毫米/mm 1 厘米/cm 10 分米/dm 100 米/m 1000 千米/公里/km 1000000",
-    "mass": "毫克/mg 1 克/g 1000 千克/公斤/kg 1000000 吨/t 1000000000",
-    "time": "秒/秒钟/s 1 分/分钟/min 60 小时/时/h 3600 天/日 86400",
-    "money": "分钱 1 角 10 元/块 100",
-    "area": "平方毫米 1 平方厘米/cm2 100 平方分米/dm2 10000 平方米/m2 1000000 公顷 10000000000 "
-    "平方千米/km2 1000000000000",
-    "volume": "毫升/立方厘米/ml/cm3 1 升/立方分米/l/dm3 1000 立方米/m3 1000000",
-}.items():
-    _words = _sizes.split()
-    for _names, _size in zip(_words[::2], _words[1::2], strict=True):
-        UNITS |= {name: (_dimension, Fraction(_size)) for name in _names.split("/")}
+_FACTORIAL = re.compile(r"(?<![\w.!^)])(\d{1,3})!(?![!\d=])")
+_MAX_FACTORIAL = 170
+_BINOMIAL = re.compile(
+    r"\\[dt]?binom\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
+    r"|\\?\b(?:mathrm)?\{?C\}?_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)|\bC\((\d{1,3}),\s*(\d{1,3})\)"
+)
+_REPEATING = re.compile(
+    r"(?<![\d.])(\d+)\.(\d*)(?:\\(?:overline|bar)\s*\{?\s*(\d+)\s*\}?|\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?"
+    r"|\((\d+)\)(?![/\d])|(?<=\d)(\u0307)(?:(\d*)(\d)\u0307)?|(\d*)循环)"
+)
+_SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,2})(?![\w.])")
+_POWER_OF_TEN = re.compile(r"\s*(?:×|\*|\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*\(?([+-]?\d{1,2})\)?\s*\}?(?!\d)")
+_PERCENT_WORD = re.compile(r"(?<=[\d)])(\s*)(?:percent(?:age)?|pct)\b", re.IGNORECASE)
+_PERMILLE = re.compile(r"(\d+(?:\.\d+)?)\s*‰")
+_HALF = re.compile(
+    r"(\d+)\s*个半(?=小时|月|星期|钟头)|(?<![\u4e00-\u9fff\d])(一半)$|(?<![\u4e00-\u9fff\d])半(?=小时|天|年|米|斤|公斤|千克|吨|个)"
+)
 
 
 @dataclass(frozen=True)
@@ -72,14 +66,16 @@ class Stated:
     """A number that an answer states.
 
     Attributes:
-        value: Exactly what is written; 15% is 3/20.
+        value: Exactly what is written; 15% is 3/20, 3元5角 is 7/2.
         written: The number as text.
         unit: The word after it, lower case; may be empty.
+        smallest: Of a quantity in several units, its value in the last of them (1小时30分钟: 90).
     """
 
     value: Fraction
     written: str
     unit: str = ""
+    smallest: Fraction | None = None
 
     @property
     def percent(self) -> bool:
@@ -92,138 +88,129 @@ class Stated:
         return len(digits) if point and digits.isdigit() else None
 
 
-def chinese_number(text: str) -> Fraction:
-    """The value of a Chinese numeral such as 三百二十一, 一万两千 or 三点五; digits are taken as they are.
-
-    Raises:
-        ValueError: `text` is not a numeral.
-    """
-    if text.replace(".", "", 1).isdigit():
-        return Fraction(text)
-    whole, _, decimals = text.partition("点")
-    total = section = digit = 0
-    for char in whole:
-        if char in _DIGITS:
-            # 二〇二四 is read digit by digit.
-            digit = digit * 10 + _DIGITS[char]
-        elif char in _TENS:
-            section += (digit or 1) * _TENS[char]
-            digit = 0
-        elif char in "万亿":
-            total = (total + section + digit) * (10**4 if char == "万" else 10**8)
-            section = digit = 0
-        else:
-            raise ValueError(f"{text!r} is not a Chinese numeral.")
-    value = Fraction(total + section + digit)
-    if decimals:
-        value += Fraction(int("".join(str(_DIGITS[char]) for char in decimals)), 10 ** len(decimals))
-    return value
+def _repeating(match: re.Match[str]) -> str:
+    """0.1\\dot{6}, 0.(3), 0.\\overline{142857}: the fraction that is meant."""
+    whole, fixed = match[1], match[2]
+    if match[8]:
+        # the first dot stands on the last digit so far
+        fixed, start = fixed[:-1], fixed[-1]
+        cycle = start + (match[9] or "") + (match[10] or "")
+    else:
+        cycle = match[3] or match[7] or match[11] or (match[4] or "") + (match[5] or "") + (match[6] or "")
+        if match[0].endswith("循环"):
+            fixed, cycle = "", fixed + (match[11] or "")
+    if not cycle or len(cycle) + len(fixed) > 30:
+        return match[0]
+    value = Fraction(int(fixed or 0), 10 ** len(fixed)) + Fraction(
+        int(cycle), (10 ** len(cycle) - 1) * 10 ** len(fixed)
+    )
+    value += int(whole)
+    return f"({value.numerator}/{value.denominator})"
 
 
-def _decimal(value: Fraction) -> str:
-    return str(value.numerator) if value.denominator == 1 else repr(float(value))
+def _binomial(match: re.Match[str]) -> str:
+    upper, lower = (int(group) for group in match.groups() if group is not None)
+    return str(comb(upper, lower)) if upper <= 1000 else match[0]
 
 
-def _fraction(match: re.Match[str]) -> str:
-    lower, upper = chinese_number(match[2]), chinese_number(match[3])
-    return f"{chinese_number(match[1]) if match[1] else ''}({upper}/{lower})"
+def _factorial(match: re.Match[str]) -> str:
+    return str(factorial(int(match[1]))) if int(match[1]) <= _MAX_FACTORIAL else match[0]
+
+
+def _half(match: re.Match[str]) -> str:
+    return f"{match[1]}.5个" if match[1] else "(1/2)" if match[2] else "0.5"
+
+
+def _tenths(match: re.Match[str]) -> str:
+    digits = [group for group in match.groups() if group]
+    if len(digits) == 2:
+        return "".join(str(chinese_number(digit)) for digit in digits) + "%"
+    return f"{float(digits[0]) * 10:g}%"
+
+
+def closed_values(text: str) -> str:
+    """Factorials, binomials, repeating decimals and scientific notation as numbers."""
+    if "C" in text or "binom" in text:
+        text = _BINOMIAL.sub(_binomial, text)
+    if "!" in text:
+        text = _FACTORIAL.sub(_factorial, text)
+    if "." in text:
+        text = _REPEATING.sub(_repeating, text)
+    return _POWER_OF_TEN.sub(r"×10^\1", _SCIENTIFIC.sub(r"\1×10^\2", text))
 
 
 def plain_numbers(text: str) -> str:
     """Chinese fractions and percentages in digits (二分之一 -> (1/2)), LaTeX and full-width forms in plain signs."""
+    text = closed_values(joined_digits(fold(text)).replace("\\!", ""))
+    text = _CELSIUS.sub("度", text)
     text = clean_markup(_MARKS.sub(" ", text)) if "\\" not in text else _MARKS.sub(" ", clean_markup(text))
-    if "分之" in text:
-        text = _CN_PERCENT.sub(lambda match: _decimal(chinese_number(match[1])) + "%", text)
-        text = _CN_FRACTION.sub(_fraction, text)
+    text = _PERCENT_WORD.sub("%", fractions_in_digits(text))
+    if "‰" in text:
+        text = _PERMILLE.sub(r"(\1/1000)", text)
     text = _SPACED.sub(lambda match: match[0].replace(" ", ""), text)
     return _WRAPPED.sub(r"(\1)", _NESTED.sub(r"\1/\2", text))
 
 
-def boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{...}`, or `None`."""
-    matches = list(_BOXED.finditer(text))
-    if not matches:
-        return None
-    start, depth = matches[-1].end(), 1
-    for at in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return text[start:at].strip()
-    return None
-
-
-def final_part(text: str) -> tuple[str, bool]:
-    """The part of an answer that states the result, and whether the text marks it as such.
-
-    Marked are `\\boxed{...}`, `<answer>`, 答案是..., 答：..., "the answer is ..." and "#### ..."; otherwise the
-    part is the last sentence.
-    """
-    found = boxed(text)
-    if found is not None:
-        return found, True
-    tagged = _TAGGED.findall(text)
-    if tagged:
-        text = tagged[-1].strip()
-    stated = list(_STATED.finditer(text))
-    if stated:
-        tail = text[stated[-1].end() :].strip()
-        first = _SENTENCE_END.split(tail, maxsplit=1)[0].strip() if tail else ""
-        if first:
-            return first, True
-    sentences = [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
-    return (sentences[-1] if sentences else ""), bool(tagged)
+def _compound(match: re.Match[str] | None) -> Stated | None:
+    found = compound(match) if match else None
+    return Stated(found[0], match[0], found[1], found[2]) if match and found else None
 
 
 def pure_number(text: str) -> Stated | None:
     """The number of a text that is nothing but a number, with or without a name before and a unit after it."""
     if len(text) > 200:
         return None
-    text = unicodedata.normalize("NFKC", plain_numbers(text)).strip(" \t\n.。,;；，、")
-    text = _ASSIGNED.sub("", text)
-    match = _PURE.match(text)
-    if match is None:
-        text = _PLAIN_NUMERAL.sub(_numeral, text, count=1)
-        match = _PURE.match(text)
-    if match is None:
-        return None
-    number = match["number"].strip()
-    try:
-        return Stated(
-            evaluate_expression(number), number, (match["unit"] or match["note"] or "").lower().replace("^", "")
-        )
-    except ValueError:
-        return None
-
-
-def _numeral(match: re.Match[str]) -> str:
-    return _decimal(chinese_number(match[0]))
+    text = unicodedata.normalize("NFKC", plain_numbers(text)).strip(" \t\n。,;；，、{}").rstrip(" .")
+    text = _LEADS.sub("", _ASSIGNED.sub("", text))
+    tenths = _TENTHS.match(in_digits(text))
+    if tenths:
+        text = _tenths(tenths)
+    for plain in dict.fromkeys((text, _HALF.sub(_half, in_digits(text)))):
+        whole = COMPOUND.fullmatch(plain.lstrip("-"))
+        stated = _compound(whole)
+        if stated is not None:
+            sign = -1 if plain.startswith("-") else 1
+            smallest = None if stated.smallest is None else sign * stated.smallest
+            return Stated(sign * stated.value, plain, stated.unit, smallest)
+        match = _PURE.match(plain)
+        if match is None or (whole and len(re.findall(r"\d", plain)) > 1 and not match):
+            continue
+        number = match["number"].strip()
+        unit = (match["unit"] or match["note"] or "").lower().replace("^", "").replace("per", "/")
+        try:
+            return Stated(evaluate_expression(number), number, unit)
+        except ValueError:
+            continue
+    return None
 
 
 def numbers_in(part: str) -> list[Stated]:
     """All numbers of a sentence in order. Only what follows the last equals sign counts."""
     part = plain_numbers(part[:MAX_LENGTH])
     if not re.search(r"\d", part):
-        part = _PLAIN_NUMERAL.sub(_numeral, part)
+        part = in_digits(part)
     tail = re.split(r"[=≈]", part)[-1]
     for text in (tail, part):
-        found = []
+        found: list[Stated] = []
+        end = 0
         for match in _VALUE.finditer(text):
+            if match.start() < end:
+                continue
+            quantity = COMPOUND.match(text, match.start())
+            stated = _compound(quantity)
+            if quantity and stated and quantity.end() > match.end():
+                found.append(stated)
+                end = quantity.end()
+                continue
             unit = _UNIT_AFTER.match(text, match.end())
             try:
                 value = evaluate_expression(match[0])
             except ValueError:
                 continue
-            found.append(Stated(value, match[0].strip(), _known_unit(unit[1]) if unit else ""))
+            found.append(Stated(value, match[0].strip(), known_unit(unit[1]) if unit else ""))
         if found:
             return found
     return []
-
-
-def _known_unit(word: str) -> str:
-    """The unit that a run of characters starts with (米的绳子 -> 米), or nothing."""
-    word = word.lower().replace("^", "")
-    fits: Callable[[str], bool] = word.startswith if word and not word[0].isascii() else word.__eq__
-    return max((name for name in UNITS if fits(name)), key=len, default="")
 
 
 def final_number(text: str) -> Fraction | None:

@@ -6,7 +6,7 @@ _FULL_WIDTH = str.maketrans(
     "０１２３４５６７８９＋－＊／＝（）［］％．＄￥：＾−–✕✖⋅∙∗≒∶", "0123456789+-*/=()[]%.$¥:^--×××××≈:"
 )
 _LATEX = [
-    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"(\1/\2)"),
+    (re.compile(r"\\[cdt]?frac\s*(\d)\s*(\d)"), r"(\1/\2)"),
     (re.compile(r"\\(?:times|ast)(?![a-z])"), "×"),
     (re.compile(r"\\div(?![a-z])"), "÷"),
     (re.compile(r"\\cdot(?![a-z])"), "×"),
@@ -17,15 +17,17 @@ _LATEX = [
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\\(?:begin|end)\s*\{[a-z*]+\}"), "\n"),
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\^\{(\d+)\}"), r"^\1"),
-    (re.compile(r"\\\\\s*(?=&?\s*=)|&(?==)"), " "),
+    (re.compile(r"\^\{(-?\d+)\}"), r"^\1"),
+    (re.compile(r"\\\\\s*+(?=&?\s*+=)|&(?==)"), " "),
 ]
-_FRAC = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_FRAC = re.compile(r"\\[cdt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 # Two stars are a power between numbers and bold type everywhere else.
-_BOLD = re.compile(r"(?<![\d)\s])\s*\*\*|^\s*\*\*|\*\*(?!\s*[-\d(])", re.MULTILINE)
+_BOLD = re.compile(r"(?<![\d)\s])\s*\*\*|^[ \t]*\*\*|\*\*(?!\s*[-\d(])", re.MULTILINE)
 _ENGLISH_MIXED = re.compile(r"(?<![\d./)])(\d{1,9})(?: | and )\(?(\d{1,9})/(\d{1,9})\)?(?![\d/.])")
 # "28 / 1/5": the spaces say that 1/5 is one number.
 _SPACED_DIVISION = re.compile(r"(?<=[\d)]) / (?=\d+/\d+(?![\d/]))")
+# The run of white space is tried from its beginning alone, so that many blank lines cost linear time.
+_CONTINUED = re.compile(r"(?<!\s)\s*\n[ \t&]*(?==)")
 _BARE_FRACTION = re.compile(r"\d+")
 
 
@@ -46,7 +48,7 @@ def clean_markup(text: str) -> str:
         text = re.sub(r"(\d+)又\(?(\d+)/(\d+)\)?", r"\1(\2/\3)", text)
     text = _SPACED_DIVISION.sub(" ÷ ", text)
     text = _ENGLISH_MIXED.sub(_mixed_number, text)
-    return re.sub(r"\s*\n[ \t&]*(?==)", "", text)
+    return _CONTINUED.sub("", text)
 
 
 def _mixed_number(match: re.Match[str]) -> str:

@@ -1,195 +1,239 @@
-"""Does an answer state the same as the reference? Numbers exactly, LaTeX through math-verify, free text not at all."""
+"""Does an answer state the same as the reference? One way in: final part, normalise, compare by type.
 
-import logging
+Only formulas that need algebra go to math-verify; free text is never judged wrong.
+"""
+
 import re
-import signal
-import threading
-import unicodedata
-from fractions import Fraction
+from itertools import pairwise
 
-from .forms import UNITS, Stated, final_number, final_part, numbers_in, pure_number
+from .choices import bare, chosen, is_choice, option, polarity, says_none
+from .clock import read_time
+from .compare import same, same_number
+from .expressions import MAX_LENGTH
+from .final import all_boxes, final_part
+from .forms import final_number, numbers_in, pure_number
+from .normalise import fold, simplified, undressed
+from .reading import read, split_top
+from .symbolic import MAX_SYMBOLIC, hostile, verify_symbolic
+from .values import Group, Named, Number, Real, Region, Symbol, Time, Value, Words
 
 __all__ = ["answers_match", "final_number"]
 
-_PUNCTUATION = re.compile(r"[\s，。、；：！？,.;:!?'\"“”‘’`*$（）()【】\[\]]+")
-_SEPARATORS = re.compile(r"\s*(?:[;；、，和与及或]|,\s+|,(?!\d{3}(?!\d))|\band\b|\bor\b)\s*")
-_YES = frozenset(["是", "对", "正确", "对的", "是的", "可以", "能", "真", "yes", "true", "correct", "right"])
-_NO = frozenset(["否", "不是", "错", "错误", "错的", "不对", "不正确", "不可以", "不能", "假"])
-_NO |= {"no", "false", "incorrect", "wrong"}
-_CHOICE = re.compile(r"^[(（\[]?([A-H](?:[、,，\s]*[A-H]){0,7})[)）\]]?[.。:：]?$")
-_CHOICE_STATED = re.compile(
-    r"(?:选项?|答案(?:是|为)?[:：]?|[Oo]ption|[Cc]hoice|[Aa]nswer(?: is)?[:：]?)"
-    r"\s*[(（]?([A-H]{1,8})(?![A-Za-z])"
+_SEGMENT = re.compile(r"\$\$?([^$]{1,400}?)\$\$?|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL)
+_COPULA = re.compile(r"(?:是|为|等于|有|:|：|\bis|\bare|\bequals?|\bbe)\s*")
+_COMPARES = re.compile(r"[<>≤≥≠]|\\(?:le|ge|lt|gt|ne)(?:q|qslant)?(?![a-z])")
+# Parts of a text that may be a formula; a number in one of them is not the whole result.
+_FORMULA = re.compile(
+    r"\\(?:sqrt|pi|sin|cos|tan|log|ln|infty|pm|frac|binom)|[√π^±!]|^\S{0,30}\d[a-z](?![a-zA-Z²³])\S{0,30}$"
+    r"|[\[(][^\u4e00-\u9fff]*,[^\u4e00-\u9fff]*[\])]"
 )
-_CHOICE_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.、:：]|\s*$)")
-_MATHEMATICAL = re.compile(r"[\\^_=<>√π∞∪∩{}]|[+*/-].*[A-Za-z]|[A-Za-z].*[+*/-]|^[a-z]$|^[\[(].*,.*[\])]$")
-# A result that is not a plain number: roots, powers, intervals and points, unknowns.
-_SYMBOLIC = re.compile(
-    r"\\(?:sqrt|pi|sin|cos|tan|log|ln|infty|pm)|[√π^±]|^\S{0,30}\d[a-z](?![a-zA-Z²³])\S{0,30}$"
-    r"|^\$?[\[(][^\u4e00-\u9fff]*,[^\u4e00-\u9fff]*[\])]\$?$"
+_NONE_SAID = re.compile(r"无(?:实数)?[解根]|不存在|no (?:real )?solutions?|does not exist", re.IGNORECASE)
+# What models write after their answer: the next turn of a chat, a phrase of the prompts that they were given.
+_TURN = re.compile(
+    r"(?:I hope it is correct\.?\s*)?<\|(?:im_start|im_end|endoftext|eot_id)\|>|I hope it is correct\.?\s*$"
 )
-# What makes a computer algebra system run for ever: towers, long exponents, big factorials.
-_HOSTILE = re.compile(
-    r"(?:\^|\*\*)\s*[{(]?\s*-?\d{4,}|\d{4,}\s*!|!\s*!"
-    r"|(?:\^|\*\*)[^+\-=]{0,20}(?:\^|\*\*)[^+\-=]{0,20}(?:\^|\*\*)"
-)
-_MAX_SYMBOLIC = 500
-_MAX_WORDS = 6
-_TIMEOUT_SECONDS = 3
+# Only where the reference is a decimal: everywhere else "1,22" lists two numbers.
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_MAX_WORDS = 8
+_MAX_TEXT = 60
 
 
-def _plain(text: str) -> str:
-    """Text without spaces and letter case; without punctuation as well, where it cannot be part of a number."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    if any(char.isdigit() or char in "\\{}" for char in text):
-        return "".join(text.split()).strip("。.$")
-    return _PUNCTUATION.sub("", text)
-
-
-def _repeats(value: Fraction) -> bool:
-    """Whether the decimals of `value` never end."""
-    rest = value.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest != 1
-
-
-def _same_number(answer: Stated, reference: Stated) -> bool:
-    left, right = answer.value, reference.value
-    ours, theirs = UNITS.get(answer.unit), UNITS.get(reference.unit)
-    if ours and theirs and ours[0] == theirs[0] and ours[1] != theirs[1]:
-        return left * ours[1] == right * theirs[1]
-    if left == right:
-        return True
-    # "30%" against "30" in a question that asks for percent.
-    if answer.percent != reference.percent:
-        numeral, other = (left * 100, right) if answer.percent else (right * 100, left)
-        return numeral == other and abs(other) >= 1
-    # 0.33 for 1/3: two digits or more, and one side does not end.
-    for short, exact in ((answer, reference), (reference, answer)):
-        digits = short.decimals
-        if digits is not None and digits >= 2 and _repeats(exact.value):
-            unit = Fraction(1, 10**digits) / (100 if short.percent else 1)
-            return abs(short.value - exact.value) <= unit / 2
-    return False
-
-
-def _as_list(text: str) -> list[Stated] | None:
-    """The numbers of a text that lists two or more and nothing else (`$5$;$10$`, `x=1 或 x=2`)."""
-    parts = [part for part in _SEPARATORS.split(text.strip(" .。{}")) if part.strip(" $")]
-    if not 2 <= len(parts) <= 20:
-        return None
-    values = [pure_number(part) for part in parts]
-    return [value for value in values if value is not None] if all(values) else None
-
-
-def _same_list(answer: list[Stated], reference: list[Stated]) -> bool:
-    """Whether the lists pair off, in whatever order."""
-    left = list(answer)
-    for wanted in reference:
-        match = next((index for index, value in enumerate(left) if _same_number(value, wanted)), None)
-        if match is None:
-            return False
-        left.pop(match)
-    return not left
-
-
-def _choice(text: str) -> str | None:
-    """The option letters that an answer chooses, sorted, or `None`."""
-    part, marked = final_part(text)
-    for candidate in (text.strip(), re.sub(r"\\text\s*\{?|[{}$*]", "", part).strip()):
-        match = _CHOICE.match(candidate)
-        if match:
-            return "".join(sorted(set(re.findall(r"[A-H]", match[1]))))
-    stated = _CHOICE_STATED.findall(text)
-    if stated:
-        return "".join(sorted(set(stated[-1])))
-    match = _CHOICE_LEADS.match(part if marked else text.strip())
-    return match[1] if match else None
-
-
-def _tail(part: str) -> str:
-    """What a chain of equal signs ends on."""
-    return re.split(r"[=≈]", part)[-1].strip(" .。")
-
-
-def _polarity(text: str) -> bool | None:
-    word = _plain(final_part(text)[0])
-    return True if word in _YES else False if word in _NO else None
-
-
-def _match_numbers(answer: str, reference: Stated) -> bool | None:
-    part, marked = final_part(answer)
-    whole = pure_number(part) or pure_number(answer)
-    if whole is not None:
-        return _same_number(whole, reference)
-    if _SYMBOLIC.search(_tail(part)):
-        return None
-    if _as_list(part) is not None:
+def _equal_text(answer: str, reference: str) -> bool:
+    """The same text up to white space, width and, in words, letter case and punctuation."""
+    if len(answer) > 4 * len(reference) + 200:
         return False
-    found = numbers_in(part) or numbers_in(answer[-1000:])
-    if not found:
+    left, right = ("".join(fold(text).split()).strip("。.$") for text in (answer, reference))
+    if left == right != "":
+        return True
+    if re.search(r"[\d\\{}<>=()\[\]^_+*/-]", undressed(answer) + undressed(reference)):
+        return False
+    return bare(answer) == bare(reference) != ""
+
+
+def _segments(part: str) -> list[str]:
+    """The formulas of a sentence that stand last and belong together."""
+    matches = list(_SEGMENT.finditer(part))
+    if not matches:
+        return []
+    group = [matches[-1]]
+    for before, after in reversed(list(pairwise(matches))):
+        if not re.fullmatch(r"\s*(?:,|，|、|;|和|或|(?:,\s*)?and|(?:,\s*)?or)\s*", part[before.end() : after.start()]):
+            break
+        group.insert(0, before)
+    return [next(text for text in match.groups() if text is not None) for match in group]
+
+
+def _approximations(text: str) -> list[str]:
+    """A chain `exact ≈ rounded` states both; every other text is one statement."""
+    sides = re.split(r"≈|\\approx", text)
+    return [text] if len(sides) == 1 else [side for side in (sides[0], sides[-1]) if side.strip()]
+
+
+def _readings(part: str, whole: str, marked: bool) -> list[tuple[Value, bool]]:
+    """What the final part may state, the surest first, each with whether it proves an answer wrong."""
+    found: list[tuple[Value, bool]] = []
+    for text in dict.fromkeys((part,) if marked else (whole, part) if len(whole) <= MAX_SYMBOLIC else (part,)):
+        for side in _approximations(text):
+            value = read(side)
+            if not isinstance(value, Words):
+                found.append((value, not _counts(value)))
+        if found:
+            return found
+    segments = _segments(part)
+    if segments:
+        value = read(" ; ".join(segments))
+        if not isinstance(value, Words):
+            short = marked or len(part.split()) <= _MAX_WORDS
+            found.append((value, short and not isinstance(value, Symbol) or short))
+        found += [(read(side), False) for side in _approximations(segments[-1])[:-1]]
+    pieces = _COPULA.split(part)
+    if len(pieces) > 1 and not isinstance(value := read(pieces[-1]), Words):
+        found.append((value, False))
+    return found
+
+
+def _counts(value: Value) -> bool:
+    """需要36元,买12本: a sentence that names what its numbers are, not unknowns."""
+    return isinstance(value, Named) and len(value.items) > 1 and not all(name.isascii() for name, _ in value.items)
+
+
+def _judge(readings: list[tuple[Value, bool]], reference: Value) -> bool | None:
+    verdicts = [(same(value, reference), sure) for value, sure in readings]
+    if any(verdict for verdict, _ in verdicts):
+        return True
+    if verdicts and verdicts[0][1] and all(verdict is False for verdict, _ in verdicts):
+        return False
+    return None
+
+
+def _by_boxes(answer: str, reference: Group | Named) -> bool | None:
+    """Boxes in sentences of their own: as many as the reference has values, in its order or without names."""
+    boxes = all_boxes(answer)
+    gaps = [answer[before[1] : after[0]] for before, after in pairwise(boxes)]
+    if len(boxes) != len(reference.items) or not all(re.search(r"[。！？\n;；]|\.\s", gap) for gap in gaps):
         return None
-    if _same_number(found[-1], reference):
+    values = tuple(read(box[2]) for box in boxes)
+    return same(Group("list", values), reference) or None
+
+
+def _match_number(answer: str, part: str, marked: bool, reference: Number) -> bool | None:
+    """The number of a sentence against a number."""
+    segments = list(_SEGMENT.finditer(part))
+    if segments and re.search(r"\d", part[segments[-1].end() :]):
+        part = part[segments[-1].end() :]
+    if _COMPARES.search(part):
+        return None
+    wanted = reference.stated
+    formula = _FORMULA.search(re.split(r"[=≈]", part)[-1].strip(" .。"))
+    found = numbers_in(part) or ([] if marked and formula else numbers_in(answer[-1000:]))
+    if not found or formula:
+        return None
+    if same_number(found[-1], wanted):
         return True
     # A sentence with several numbers may state the result first: "需要36元，买12本".
     if not marked or len(found) > 1:
         others = found[:-1] + ([] if marked else numbers_in(answer[-1000:]))
-        if any(_same_number(value, reference) for value in others):
+        if any(same_number(value, wanted) for value in others):
             return None
     return False
 
 
-def _match_lists(answer: str, reference: list[Stated]) -> bool | None:
-    part, _ = final_part(answer)
-    listed = _as_list(part) or _as_list(answer)
-    if listed is not None:
-        return _same_list(listed, reference)
-    # The sentence must name as many numbers as asked for; otherwise it is unclear which ones count.
-    found = [stated for piece in _SEPARATORS.split(part) for stated in numbers_in(piece)]
-    if len(found) == len(reference):
-        return _same_list(found, reference)
+def _match_list(part: str, reference: Group) -> bool | None:
+    """The numbers of a sentence against a list: it must name as many as asked for."""
+    if reference.kind == "tuple" or not all(isinstance(item, Number) for item in reference.items):
+        return None
+    found = [stated for piece in split_top(part) for stated in numbers_in(piece)]
+    if len(found) == len(reference.items):
+        verdict = same(Group("list", tuple(map(Number, found))), Group("list", reference.items))
+        return verdict if verdict or len(part) <= _MAX_TEXT else None
     return False if len(found) == 1 else None
 
 
-def _match_symbolic(answer: str, reference: str) -> bool | None:
-    """Compare with math-verify; `None` where either side has nothing that it can parse."""
-    if len(reference) > _MAX_SYMBOLIC or _HOSTILE.search(reference) or _HOSTILE.search(answer[-5000:]):
-        return None
-    from math_verify import parse, verify
+def _match_named(answer: str, reference: Named) -> bool | None:
+    """Look for each name of the reference in the answer: 鸡有18只,兔有12只."""
+    verdicts = []
+    for name, wanted in reference.items:
+        head = re.escape(name) if not name.isascii() else rf"(?<![A-Za-z\\]){re.escape(name)}"
+        after = re.findall(
+            rf"{head}(?:子|的?(?:只数|数量|个数|人数|只))?\s*(?:有|是|为|共|=|:|：)?\s*([^,，;；。、\n]+)",
+            answer[-1000:],
+        )
+        values = [read(text.strip()) for text in after]
+        values = [value for value in values if not isinstance(value, Words)]
+        if not values:
+            return None
+        verdicts.append(same(values[-1], wanted))
+    return False if False in verdicts else None if None in verdicts else True
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
-    # math-verify stops a long computation by SIGALRM, which only the main thread may set and which
-    # would cancel an alarm that somebody else has running.
-    free = threading.current_thread() is threading.main_thread() and not signal.getitimer(signal.ITIMER_REAL)[0]
-    limit = _TIMEOUT_SECONDS if free else None
+
+def _match_formula(answer: str, part: str, marked: bool, reference: Symbol) -> bool | None:
+    """What math-verify picks from unmarked prose need not be the result, so it proves nothing against it."""
+    text = part if marked or "$" not in answer or len(answer) > MAX_SYMBOLIC else answer
+    if len(text) > MAX_SYMBOLIC or hostile(answer[-5000:]):
+        return None
+    verdict = verify_symbolic(text, reference.text)
+    return verdict if verdict or marked or len(answer.split()) <= _MAX_WORDS - 2 else None
+
+
+def _match_value(answer: str, reference: Value) -> bool | None:
     part, marked = final_part(answer)
-    if not marked and len(answer) > _MAX_SYMBOLIC or marked or "$" not in answer:
-        answer = part
-    if len(answer) > _MAX_SYMBOLIC:
+    if isinstance(reference, Number) and reference.stated.decimals and _DECIMAL_COMMA.fullmatch(undressed(part)):
+        part = answer = undressed(part).replace(",", ".")
+    readings = _readings(part, answer, marked)
+    if isinstance(reference, Group | Named) and _by_boxes(answer, reference):
+        return True
+    verdict = _judge(readings, reference)
+    if verdict is not None:
+        return verdict
+    if readings and readings[0][1]:
         return None
+    if isinstance(reference, Number):
+        return _match_number(answer, part, marked, reference)
+    if isinstance(reference, Group):
+        return _match_list(part, reference)
+    if isinstance(reference, Named):
+        if len(reference.items) == 1 and isinstance(reference.items[0][1], Number):
+            return _match_number(answer, part, marked, reference.items[0][1])
+        return _match_named(answer, reference)
+    if isinstance(reference, Time):
+        time = read_time(fold(part), anywhere=True)
+        return None if time is None else same(time, reference)
+    if isinstance(reference, Symbol):
+        return _match_formula(answer, part, marked, reference)
+    return None
 
-    def parsed(text: str) -> list:
-        wrapped = text if "$" in text or r"\(" in text or r"\[" in text else f"${text}$"
-        return parse(wrapped, fallback_mode="no_fallback", parsing_timeout=limit)
 
-    gold, target = parsed(reference), parsed(answer)
-    if not gold or not target:
-        return None
-    # The reference goes first: math-verify's comparison is not symmetric.
-    same = bool(verify(gold, target, allow_set_relation_comp=True, timeout_seconds=limit))
-    # What math-verify picks from unmarked prose need not be the result, so it proves nothing against it.
-    return same if same or marked or len(answer.split()) <= _MAX_WORDS else None
+def _match_options(answer: str, target: str) -> bool | None:
+    said = chosen(answer)
+    return None if said is None else said == is_choice(target)
+
+
+def _match_words(answer: str, target: str) -> bool | None:
+    """A reference in words: yes or no, no solution, or the same words."""
+    wanted = polarity(target)
+    if wanted is not None:
+        said = polarity(answer)
+        return None if said is None else said == wanted
+    part, marked = final_part(answer)
+    if says_none(target):
+        if says_none(part) or _NONE_SAID.search(part):
+            return True
+        value = read(part)
+        return False if isinstance(value, Number | Real | Region | Group | Named) else None
+    if len(target) <= _MAX_TEXT and _equal_text(part, target):
+        return True
+    return None
 
 
 def answers_match(answer: str, reference: str) -> bool | None:
     """Whether `answer` states the same result as `reference`.
 
-    The answer may be a whole sentence or a text with `\\boxed{...}`; its final statement counts. Numbers
-    are compared exactly in all common writings (二分之一 = 1/2 = 0.5 = 50%, 3万 = 30000, 31(1/9), 1,200元,
-    full width); units convert where both sides name one; several answers match in any order; option
-    letters, yes and no; everything else that is mathematical goes to math-verify.
+    The answer may be a whole sentence or a text with `\\boxed{...}` (several that belong together are one list); its
+    final statement counts. Each type is compared by its own rule: numbers exactly in all common writings
+    (二分之一 = 1/2 = 0.5 = 50%, 三万五 = 35000, 3元5角 = 3.5元, 1.6e-18, 10!), closed forms (2√3, 3π) by a relative
+    tolerance, units converted where both sides name one and refused where they measure different things, times of the
+    day, ratios, lists and sets in any order, tuples in order, unknowns by name, intervals and inequalities by their
+    bounds, options by their letters, yes and no. Everything else that is mathematical goes to math-verify.
 
     Args:
         answer: What was answered.
@@ -199,31 +243,23 @@ def answers_match(answer: str, reference: str) -> bool | None:
         `True` or `False`, or `None` when it cannot be decided (free text, an empty side, or an answer
         from which no single result can be read).
     """
-    answer, reference = answer.strip(), reference.strip()
+    answer, reference = (_TURN.split(simplified(text.strip()))[0].strip() for text in (answer, reference))
     if not answer or not reference:
         return None
-    if answer == reference or (_plain(answer) == _plain(reference) != ""):
+    if answer == reference or _equal_text(answer, reference):
         return True
     part, marked = final_part(reference)
     target = part if marked else reference
-    if _CHOICE.match(target):
-        chosen = _choice(answer)
-        return None if chosen is None else chosen == _choice(target)
-    number = pure_number(target)
-    if number is not None:
-        verdict = _match_numbers(answer, number)
-        return verdict if verdict is not None else _symbolic_if_latex(answer, target)
-    listed = _as_list(target)
-    if listed is not None:
-        return _match_lists(answer, listed)
-    wanted = _polarity(target)
-    if wanted is not None:
-        said = _polarity(answer)
-        return None if said is None else said == wanted
-    if _MATHEMATICAL.search(target) and not re.search(r"[\u4e00-\u9fff]{3}", target):
-        return _match_symbolic(answer, target)
-    return None
-
-
-def _symbolic_if_latex(answer: str, reference: str) -> bool | None:
-    return _match_symbolic(answer, reference) if _SYMBOLIC.search(_tail(final_part(answer)[0])) else None
+    if polarity(target) is None and is_choice(target):
+        return _match_options(answer, target)
+    labelled = option(target)
+    if labelled:
+        said = chosen(answer)
+        return said == labelled[0] if said else answers_match(answer, labelled[1])
+    if len(target) > MAX_LENGTH:
+        return None
+    value = read(target)
+    if isinstance(value, Words) and "$" in target and len(target) > _MAX_TEXT:
+        segments = _segments(target)
+        value = read(" ; ".join(segments)) if segments and pure_number(segments[-1]) is None else value
+    return _match_words(answer, target) if isinstance(value, Words) else _match_value(answer, value)

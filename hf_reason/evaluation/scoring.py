@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hf_reason.answers.equations import Equation, evaluate_expression, find_equations
+from hf_reason.answers.final import final_part
 from hf_reason.answers.verify import answers_match
 from hf_reason.data.clean.filters import FilterConfig, repeated_steps, repetition
 from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, parse
@@ -125,15 +126,18 @@ def normalise_answer(text: str) -> str:
 def answer_correct(answer: str, reference: str) -> bool | None:
     """Whether `answer` says what `reference` says; `None` if there is no reference.
 
-    Numbers, formulas and choices are verified (`hf_reason.answers.verify.answers_match`); what cannot be verified
-    is compared letter by letter after `normalise_answer`.
+    Numbers, formulas and choices are verified (`hf_reason.answers.verify.answers_match`). What cannot be verified is
+    compared letter by letter after `normalise_answer`: the final part of the answer (`final_part`), or all of it.
     """
     if not reference.strip():
         return None
     if not answer.strip():
         return False
     verdict = answers_match(answer, reference)
-    return normalise_answer(answer) == normalise_answer(reference) if verdict is None else verdict
+    if verdict is not None:
+        return verdict
+    wanted = {normalise_answer(reference), normalise_answer(final_part(reference)[0])} - {""}
+    return normalise_answer(answer) in wanted or normalise_answer(final_part(answer)[0]) in wanted
 
 
 def output_answer(output: str) -> str:

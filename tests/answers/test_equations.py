@@ -111,6 +111,31 @@ def test_finds_equations_in_prose(text: str, expected: list[tuple[str, str, bool
     assert verdicts(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("先算360÷3=120,120+30=150", [("360÷3", "120", True), ("120+30", "150", True)]),
+        ("360÷3=130,120+30=150", [("360÷3", "130", False), ("120+30", "150", True)]),
+        ("10+20=30,100+30=130,200+5=205", [("10+20", "30", True), ("100+30", "130", True), ("200+5", "205", True)]),
+        ("5,000=1,000+4,000", [("1,000+4,000", "5,000", True)]),
+        ("600*2=1,200", [("600*2", "1,200", True)]),
+        ("3×40=120,共120个", [("3×40", "120", True)]),
+        ("1亿2000万+3000万=1亿5000万", [("120000000+3000万", "150000000", True)]),
+    ],
+)
+def test_a_comma_between_equations_is_no_part_of_a_number(text: str, expected: list[tuple[str, str, bool]]) -> None:
+    assert verdicts(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 32000, "**" + "\n" * 32000 + "=", "3+4=7" + " " * 32000, "\\\\" + "\n" * 32000]
+)
+def test_blank_lines_cost_linear_time(text: str) -> None:
+    start = time.perf_counter()
+    find_equations(text)
+    assert time.perf_counter() - start < 1
+
+
 def test_chains_give_one_equation_a_sign() -> None:
     assert verdicts("原式=3×4+5\n=12+5\n=18") == [("3×4+5", "12+5", True), ("12+5", "18", False)]
 

@@ -101,6 +101,17 @@ def test_wilson_interval_at_published_values():
         ("7", "", None),
         ("是 甲方,应当赔偿。", "是甲方,应当赔偿", True),
         ("是乙方,应当赔偿", "是甲方,应当赔偿", False),
+        (r"\boxed{3:5}", "3:5", True),
+        (r"\boxed{\text{无解}}", "无解", True),
+        ("答案是北京。", "北京", True),
+        ("答案是上海。", "北京", False),
+        ("<answer>小红</answer>", "小红", True),
+        ("正确选项为C", "C", True),
+        ("The answer is (I).", "I", True),
+        ("答案是B", "B. 12", True),
+        ("12", "B. 12", True),
+        ("C", "选B", False),
+        (r"解得 $x_1=\boxed{3}$,$x_2=\boxed{5}$。", "3,5", True),
     ],
 )
 def test_answers(answer, reference, verdict):

@@ -47,7 +47,7 @@ def answer_of(row: Values, column: str) -> str:
 
 
 def short_reference(text: str) -> str | None:
-    """The reference in a text that may be a whole solution: what its last `\\boxed{}` holds, or the text if short."""
+    """The reference in a text that may be a whole solution: what its last boxes hold, or the text if short."""
     if (found := boxed(text)) is not None:
         return found or None
     short = text.strip()

@@ -1,0 +1,162 @@
+"""Which options an answer chooses: letters, circled numbers, 对 and 错."""
+
+import re
+
+from .final import all_boxes, final_part
+from .normalise import fold, undressed
+
+_JOIN = r" ?(?:(?:[,，、;；和与及&/]|以及|\band\b) ?)?"
+_ONE = r"[(（\[]? ?(?:[A-Z](?![a-z])|[①-⑳])(?: ?[)）\]])?"
+_LETTERS = rf"{_ONE}(?:{_JOIN}{_ONE}){{0,9}}+"
+_MARK = re.compile(r"[A-Z]|[①-⑳]")
+# Words between letters that are no letters: "A and C" must not give a, n, d.
+_ALONE = re.compile(rf"^(?:选项?\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$")
+_OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].、:：]+\s*(\S.*)$", re.DOTALL)
+_WRONG = r"(?!\s*(?:选?项|option)?\s*(?:(?:是|is|are|都)\s*)?(?:错|不|有误|wrong|incorrect|not|false|排除))"
+_STATED = (
+    re.compile(
+        rf"(?<![不别非排除没])(?:应该?选|故选|选择|选项?|正确(?:的)?(?:选项|答案|结论|说法|命题|的)?|答案)"
+        rf"(?:应该|应当|应|就|只有|的?序号|的?有|项)?(?:是|为|选|[:：])*\s*[*$\s]*({_LETTERS})(?![A-Za-z]){_WRONG}"
+    ),
+    re.compile(
+        rf"(?<![A-Za-z])({_LETTERS})(?![A-Za-z])\s*(?:选?项|选项)?\s*(?:(?:才|都|均|就|说法|答案)?是)?(?:正确|对的|符合(?:题意|要求))"
+    ),
+    re.compile(
+        r"(?i:\b(?:answers?|options?|choices?)(?: (?:should|must) be| is| are|[:：])*"
+        r"(?: the)?(?: options?| choices?)?)"
+        rf"\s*[:：]?[*$\s]*({_LETTERS})(?![A-Za-z'])"
+        rf"(?!\s+(?!and\b|because|since|as\b|is\b|are\b|which|for\b)[a-z]){_WRONG}"
+    ),
+    re.compile(rf"(?i:\b(?:choose|pick|select|go with)(?: options?| choices?)?)\s*({_LETTERS})(?![A-Za-z']){_WRONG}"),
+    re.compile(rf"(?<![A-Za-z'])({_LETTERS})(?![A-Za-z'])\s+(?i:(?:is|are)(?: the)?(?: correct| right| true))"),
+)
+_SMALL = re.compile(r"^(?:[Oo]ption|[Cc]hoice|选项?|答案[是为:]?)?\s*[(（]?([a-j])[)）]?[.。]?$")
+_BLANKS = re.compile(r"\s+")
+_MAX_CHOICE = 200
+_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.、:：])(?!\w*\d*[=+])")
+YES = frozenset(
+    [
+        "是",
+        "对",
+        "正确",
+        "对的",
+        "是的",
+        "可以",
+        "能",
+        "真",
+        "√",
+        "✓",
+        "成立",
+        "会",
+        "有",
+        "yes",
+        "true",
+        "correct",
+        "right",
+    ]
+)
+NO = frozenset(
+    [
+        "否",
+        "不是",
+        "错",
+        "错误",
+        "错的",
+        "不对",
+        "不正确",
+        "不可以",
+        "不能",
+        "假",
+        "×",
+        "✗",
+        "不成立",
+        "不会",
+        "没有",
+        "no",
+        "false",
+        "incorrect",
+        "wrong",
+    ]
+)
+_NONE = frozenset(
+    [
+        "无解",
+        "方程无解",
+        "无实数解",
+        "无实数根",
+        "没有解",
+        "没有实数解",
+        "不存在",
+        "空集",
+        "∅",
+        "\\emptyset",
+        "\\varnothing",
+        "nosolution",
+        "nosolutions",
+    ]
+)
+_BARE = re.compile(r"[\s，。、；：！？,.;:!?'\"“”‘’`*$（）()【】\[\]{}]+")
+
+
+def _marks(text: str) -> str:
+    text = re.sub(r"\band\b", ",", text)
+    return "".join(sorted(set(_MARK.findall(text))))
+
+
+def is_choice(text: str) -> str | None:
+    """The options of a text that is nothing but options (`C`, `(C)`, `A、C`, `选B`, `①③`), sorted, or `None`.
+
+    Several letters in a row are options only where each comes once and none is beyond J.
+    """
+    match = _ALONE.match(_BLANKS.sub(" ", undressed(text))) if len(text) <= _MAX_CHOICE else None
+    if match is None:
+        return None
+    marks = _MARK.findall(re.sub(r"\band\b", ",", match[1]))
+    joined = len(marks) > 1 and re.search(r"[A-Z]{2}", match[1])
+    if len(set(marks)) != len(marks) or (joined and max(marks) > "J"):
+        return None
+    return "".join(sorted(marks))
+
+
+def option(text: str) -> tuple[str, str] | None:
+    """The letter and the content of a reference such as `B. 12` or `(B) 12`."""
+    match = _OPTION.match(undressed(text)) if len(text) <= _MAX_CHOICE else None
+    return (match[1], match[2].strip()) if match else None
+
+
+def chosen(text: str) -> str | None:
+    """The options that an answer chooses, sorted, or `None` where it states none."""
+    boxes = [is_choice(box[2]) for box in all_boxes(text)]
+    part, marked = final_part(text)
+    if boxes and boxes[-1]:
+        joined = is_choice(part)
+        return joined or boxes[-1]
+    for candidate in (text, part):
+        found = is_choice(candidate)
+        if found:
+            return found
+    plain = _BLANKS.sub(" ", fold(re.sub(r"\\text\s*\{([^{}]*)\}|[{}$*]", r"\1", text[-3000:])))
+    stated = [match for pattern in _STATED for match in pattern.finditer(plain)]
+    if stated:
+        return _marks(max(stated, key=lambda match: match.end())[1])
+    match = _LEADS.match(undressed(part) if marked else text.strip()) or _SMALL.match(undressed(part))
+    return match[1].upper() if match else None
+
+
+def bare(text: str) -> str:
+    """A text without white space, punctuation and letter case."""
+    return _BARE.sub("", undressed(text)).casefold()
+
+
+def polarity(text: str) -> bool | None:
+    """Whether a text says yes or no, and nothing else."""
+    word = bare(final_part(text)[0])
+    return True if word in YES else False if word in NO else None
+
+
+def says_none(text: str) -> bool:
+    """Whether a text says that there is no solution."""
+    word = "".join(undressed(text).casefold().split())
+    return word in _NONE or bool(
+        re.fullmatch(r"(?:此|该|原|这个)?(?:方程|不等式|方程组|不等式组)?无(?:实数)?[解根]", word)
+    )

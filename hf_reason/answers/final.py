@@ -1,0 +1,89 @@
+"""Where an answer states its result: boxes, tags, 答案是..., "the answer is ...", or its last sentence."""
+
+import re
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+_SENTENCE_END = re.compile(r"[。！？?\n]|!(?=\s*$|\s+[A-Z\u4e00-\u9fff])|\.(?=\s|$)")
+_STATED = re.compile(
+    r"(?:【答案】|答案(?:应该|应当|就|应|最终)?(?:是|为|為|选|選|[:：])+|[答解][:：]|故选|应选|正确(?:的)?选项(?:是|为|[:：])+"
+    r"|(?:结果|結果|得数)(?:是|为|為|[:：])+|####"
+    r"|(?:final\s+)?answer\s*(?:is|[:：])(?:\s*:)?|the\s+(?:result|correct\s+(?:option|choice))\s+is)\s*",
+    re.IGNORECASE,
+)
+_DISPLAY = re.compile(r"\\\[(.{1,500}?)\\\]|\$\$(.{1,500}?)\$\$", re.DOTALL)
+_LINKED = re.compile(r"[,，、;；和与及或]|\b(?:and|or)\b")
+_NAME = re.compile(r"((?:[A-Za-z](?:_\{?\w{1,3}\}?|\d)?|[\u4e00-\u9fff]{1,4})\s*(?:=|为|是|[:：]))\s*\$?\s*$")
+_MAX_GAP = 60
+
+
+def all_boxes(text: str) -> list[tuple[int, int, str]]:
+    """Where each outermost `\\boxed{...}` starts and ends, and what it holds. Unclosed ones do not count."""
+    if "boxed" not in text and "fbox" not in text:
+        return []
+    found: list[tuple[int, int, str]] = []
+    open_at: list[tuple[int, int] | None] = []
+    for match in _BOX.finditer(text):
+        if match[0] in "{}" and text[match.start() - 1 : match.start()] == "\\":
+            continue
+        if match[0] == "}":
+            if open_at and (box := open_at.pop()) is not None:
+                while found and found[-1][0] > box[0]:
+                    found.pop()
+                found.append((box[0], match.end(), text[box[1] : match.start()].strip()))
+        else:
+            open_at.append((match.start(), match.end()) if match[0] != "{" else None)
+    return found
+
+
+def _joined(gap: str) -> bool:
+    """Whether the text between two boxes makes them parts of one answer."""
+    bare = gap.strip(" $\n\t")
+    if not bare or bare in ("\\quad", "\\,", "\\)", "\\]"):
+        return True
+    return len(gap) <= _MAX_GAP and bool(_LINKED.search(gap)) and not re.search(r"[。！？\n]|\.\s", gap)
+
+
+def boxed(text: str) -> str | None:
+    """The content of the last `\\boxed{...}`, or `None`.
+
+    Boxes that belong together (`$x_1=\\boxed{3}$, $x_2=\\boxed{5}$`) give one list, with the names before them.
+    """
+    boxes = all_boxes(text)
+    if not boxes:
+        return None
+    first = len(boxes) - 1
+    while first and _joined(text[boxes[first - 1][1] : boxes[first][0]]):
+        first -= 1
+    group = boxes[first:]
+    contents = list(dict.fromkeys(box[2] for box in group))
+    if len(contents) == 1:
+        return contents[0]
+    named = []
+    for start, _, content in group:
+        name = _NAME.search(text[max(0, start - 30) : start])
+        named.append(f"{name[1]} {content}" if name and "=" not in content else content)
+    return " ; ".join(dict.fromkeys(named))
+
+
+def final_part(text: str) -> tuple[str, bool]:
+    """The part of an answer that states the result, and whether the text marks it as such.
+
+    Marked are `\\boxed{...}`, `<answer>`, 答案是..., 答：..., "the answer is ..." and "#### ..."; otherwise the
+    part is the last sentence.
+    """
+    found = boxed(text)
+    if found is not None:
+        return found, True
+    tagged = "</answer>" in text and "<answer>" in text
+    if tagged:
+        # from the end, so that many tags without a partner cost linear time
+        text = text[: text.rfind("</answer>")].rpartition("<answer>")[2].strip()
+    stated = list(_STATED.finditer(text))
+    if stated:
+        tail = text[stated[-1].end() :].strip(" \t\n*")
+        display = _DISPLAY.match(tail)
+        first = (display[1] or display[2]) if display else _SENTENCE_END.split(tail, maxsplit=1)[0] if tail else ""
+        if first.strip():
+            return first.strip(), True
+    sentences = [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    return (sentences[-1] if sentences else ""), bool(tagged)
