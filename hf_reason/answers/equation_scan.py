@@ -11,12 +11,12 @@ from .numerals import join_scales
 
 _PIECE = re.compile(r"[\n。；;！？]")
 _JOINED = re.compile(r"\d+(?:\.\d+)?亿\d+(?:\.\d+)?万")
+_MAX_UNIT = 4
 _GROUPED = re.compile(r"(?<![=≈\d,])\d{1,3}(?:,\d{3})+(?![\d,])")
 # Words after a number that change its value, so that the number alone says nothing.
 _CHANGES_VALUE = re.compile(r"分之|[折成半]$|^[十百千]$|又")
-_LEADS_ON = re.compile(r"的|平方$|立方$|次方$|和|与|比|乘|除|加|减|是|为")
-_MAX_UNIT = 4
 _MAX_WORDS = 6
+_LEADS_ON = re.compile(r"的|平方$|立方$|次方$|和|与|比|乘|除|加|减|是|为")
 
 
 @dataclass

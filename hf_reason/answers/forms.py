@@ -41,7 +41,6 @@ _CELSIUS = re.compile(r"°C|℃|摄氏度|\^\{?\\circ\}?\s*\\?(?:mathrm|text)?\{
 # 八折 is 80% of a price, 八五折 85%, 三成 30%.
 _TENTHS = re.compile(r"^(\d(?:\.\d)?)(?:折|成)$|^([1-9])([1-9])折$|^([一二三四五六七八九])([一二三四五六七八九])折$")
 _NESTED = re.compile(r"\(\s*(-?\d+)\s*\)\s*/\s*\(\s*(\d+)\s*\)")
-_WRAPPED = re.compile(r"\(\((-?\d+/\d+)\)\)")
 _FACTORIAL = re.compile(r"(?<![\w.!^)])(\d{1,3})!(?![!\d=])")
 _MAX_FACTORIAL = 170
 _BINOMIAL = re.compile(
@@ -53,12 +52,11 @@ _REPEATING = re.compile(
     r"|\((\d+)\)(?![/\d])|(?<=\d)(\u0307)(?:(\d*)(\d)\u0307)?|(\d*)循环)"
 )
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,2})(?![\w.])")
-_POWER_OF_TEN = re.compile(r"\s*(?:×|\*|\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*\(?([+-]?\d{1,2})\)?\s*\}?(?!\d)")
-_PERCENT_WORD = re.compile(r"(?<=[\d)])(\s*)(?:percent(?:age)?|pct)\b", re.IGNORECASE)
-_PERMILLE = re.compile(r"(\d+(?:\.\d+)?)\s*‰")
 _HALF = re.compile(
     r"(\d+)\s*个半(?=小时|月|星期|钟头)|(?<![\u4e00-\u9fff\d])(一半)$|(?<![\u4e00-\u9fff\d])半(?=小时|天|年|米|斤|公斤|千克|吨|个)"
 )
+_POWER_OF_TEN = re.compile(r"\s*(?:×|\*|\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*\(?([+-]?\d{1,2})\)?\s*\}?(?!\d)")
+_PERCENT_WORD = re.compile(r"(?<=[\d)])(\s*)(?:percent(?:age)?|pct)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -146,9 +144,9 @@ def plain_numbers(text: str) -> str:
     text = clean_markup(_MARKS.sub(" ", text)) if "\\" not in text else _MARKS.sub(" ", clean_markup(text))
     text = _PERCENT_WORD.sub("%", fractions_in_digits(text))
     if "‰" in text:
-        text = _PERMILLE.sub(r"(\1/1000)", text)
+        text = re.sub(r"(\d+(?:\.\d+)?)\s*‰", r"(\1/1000)", text)
     text = _SPACED.sub(lambda match: match[0].replace(" ", ""), text)
-    return _WRAPPED.sub(r"(\1)", _NESTED.sub(r"\1/\2", text))
+    return re.sub(r"\(\((-?\d+/\d+)\)\)", r"(\1)", _NESTED.sub(r"\1/\2", text))
 
 
 def _compound(match: re.Match[str] | None) -> Stated | None:

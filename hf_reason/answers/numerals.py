@@ -10,7 +10,6 @@ _DIGIT_VALUES = {
 }
 _TENS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _SPECIAL = {"廿": "二十", "卅": "三十", "億": "亿", "萬": "万", "兩": "两", "貳": "贰", "參": "叁", "陸": "陆"}
-_LARGE = (("亿", 10**8), ("万", 10**4))
 NUMERAL = "[零〇一壹二两贰三叁四肆五伍六陆七柒八捌九玖十拾百佰千仟万亿廿卅億萬兩貳參陸]"
 _POINT = r"(?:点[零〇一二三四五六七八九]++(?![十刻分])(?:[万亿](?!分))?)"
 # A numeral that is no part of a word (万一, 统一, 一样, 三角形, 一次函数) and no rough number (三百多, 十几).
@@ -20,7 +19,11 @@ PLAIN_NUMERAL = re.compile(
 )
 _PERCENT = re.compile(rf"(负)?百分之({NUMERAL}+?{_POINT}?|\d+(?:\.\d+)?)(?!{NUMERAL}|点|\d)")
 _PERMILLE = re.compile(rf"(负)?千分之({NUMERAL}+{_POINT}?|\d+(?:\.\d+)?)")
+_LARGE = (("亿", 10**8), ("万", 10**4))
 _FRACTION = re.compile(rf"(?:({NUMERAL}+|\d+)又)?({NUMERAL}+|\d+)分之({NUMERAL}+{_POINT}?|\d+)")
+# No quantity is written longer, in numerals or in digits.
+_LONGEST = 100
+_SCALES = {"亿": 10**8, "万": 10**4, "千": 1000, "百": 100}
 _NEGATIVE = re.compile(rf"负(?=\s*(?:{NUMERAL}|\d|\())")
 _BELOW = re.compile(rf"零下(?=\s*(?:{NUMERAL}|\d))")
 _MIXED_SCALES = re.compile(
@@ -28,7 +31,6 @@ _MIXED_SCALES = re.compile(
 )
 _SCALE_PART = re.compile(r"(\d+(?:\.\d+)?)\s?([亿万千百])")
 _ONE_SCALE = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?)\s?([千百])(?![克米瓦升卡分兆赫帕\d])")
-_SCALES = {"亿": 10**8, "万": 10**4, "千": 1000, "百": 100}
 
 
 def _digits(text: str) -> Fraction:
@@ -91,6 +93,8 @@ def chinese_number(text: str) -> Fraction:
     Raises:
         ValueError: `text` is not a numeral, or a rough one (两三, 七八十).
     """
+    if len(text) > _LONGEST:
+        raise ValueError(f"{text[:20]!r}... is too long for a Chinese numeral.")
     if text.replace(".", "", 1).isascii() and text.replace(".", "", 1).isdigit():
         return Fraction(text)
     plain = "".join(_SPECIAL.get(char, char) for char in text)

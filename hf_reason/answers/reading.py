@@ -21,15 +21,15 @@ _SEPARATOR = re.compile(
     r"[;；、]|,(?!\d{3}(?!\d))|(?<!\d),|,(?=\s)|，|\s(?:and|or)\s|[和与及或]|(?<=[)\]])\s*(?:and|or)\s*(?=[(\[])|\s+(?=\\?[A-Za-z](?:_?\w)?\s*=)"
 )
 _CASES = re.compile(r"[;；]|或者?|\s+or\s+")
+# What may stand before an equals sign without being a part of the result: a name, a ratio of names, bare arithmetic.
+_LEFT_SIDE = re.compile(
+    r"^(?:[A-Za-z\\_{}\d:|△∠°\s()']*[A-Za-z][A-Za-z\\_{}\d:|△∠°\s()']*|[^A-Za-z]+|[^A-Za-z]*\\frac[^A-Za-z]*)$"
+)
 _LEADS = re.compile(r"^(?:(?:所以|因此|解|故|则|即)?(?:解?得|可得|求得)|∴|所以|因此|故|即|则)\s*[:：]?\s*")
 _ROOT_NAME = re.compile(r"^([A-Za-z]+?)\d*$")
 _MATHEMATICAL = re.compile(r"[\\^_=<>√π∞∪∩{}]|[+*/-].*[A-Za-z]|[A-Za-z].*[+*/-]|^[a-z]$|^[\[(].*,.*[\])]$|\d[a-z]")
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d)}π\s])\s*((?:[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]+)?|\s[A-Za-z]{3,12}|(?<![a-z\\])[cdkm]?m)(?:\^\{?[23]\}?)?)$"
-)
-# What may stand before an equals sign without being a part of the result: a name, a ratio of names, bare arithmetic.
-_LEFT_SIDE = re.compile(
-    r"^(?:[A-Za-z\\_{}\d:|△∠°\s()']*[A-Za-z][A-Za-z\\_{}\d:|△∠°\s()']*|[^A-Za-z]+|[^A-Za-z]*\\frac[^A-Za-z]*)$"
 )
 _MATRIX = re.compile(r"^\(?\s*\\begin\{([pbvBV]?matrix|array)\}(.*?)\\end\{\1\}\s*\)?$", re.DOTALL)
 _MAX_ITEMS = 20

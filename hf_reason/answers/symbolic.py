@@ -20,16 +20,16 @@ MAX_SYMBOLIC = 500
 _TIMEOUT_SECONDS = 3
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zπ]))")
 _SHORT_FRACTION = re.compile(r"\\[cdt]?frac\s*(\d)\s*(\d)")
+_FUNCTIONS = {"\\sin": math.sin, "\\cos": math.cos, "\\tan": math.tan, "\\ln": math.log, "\\lg": math.log10}
 _WORDS = re.compile(r"(?<![\\A-Za-z])(sqrt|pi|sin|cos|tan|cot|log|ln|infty)(?![A-Za-z])")
 _SQRT_CALL = re.compile(r"\\sqrt\s*\(([^()]*)\)")
+_CONSTANTS = {"\\pi": math.pi, "π": math.pi, "e": math.e}
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree)")
 _ANGLE = re.compile(r"\\(?:sin|cos|tan|cot)")
+_TIMES = {"*", "×", "·", "\\times", "\\cdot"}
 _FORMULA_TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+(?:\.\d+)?|\.\d+))|(?P<name>\\[A-Za-z]+|[A-Za-zπ])|(?P<op>\*\*|[-+*/^(){}\[\]×÷·!%]))"
 )
-_FUNCTIONS = {"\\sin": math.sin, "\\cos": math.cos, "\\tan": math.tan, "\\ln": math.log, "\\lg": math.log10}
-_CONSTANTS = {"\\pi": math.pi, "π": math.pi, "e": math.e}
-_TIMES = {"*", "×", "·", "\\times", "\\cdot"}
 
 
 def as_latex(text: str) -> str:

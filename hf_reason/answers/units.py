@@ -36,13 +36,13 @@ _UNIT = rf"(?:{_CHINESE}|(?:{_LATIN})(?![A-Za-z]))"
 _NUMBER = r"\d+(?:\.\d+)?"
 _SPELLED = re.compile(r"(square|cubic|sq\.?|cu\.?)\s+([a-z]+)")
 _POWER = re.compile(r"\^?\{?([23])\}?$")
+_LOOSE = {"元", "块", "米", "角", "公斤", "千克"}
 COMPOUND = re.compile(
     rf"({_NUMBER})\s*({_UNIT})((?:\s*(?:零|又|和|and|,)?\s*{_NUMBER}\s*{_UNIT})+(?![\u4e00-\u9fff]?\d)|零?\d{{1,2}}(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%]))"
 )
 _PART = re.compile(rf"({_NUMBER})\s*({_UNIT})")
 # After a number these begin another word: 3角形, 4分之, 5元素.
 _OTHER_WORD = re.compile(r"[形素使候饭数之析别配布期度钟]|元[一二三]?次")
-_LOOSE = {"元", "块", "米", "角", "公斤", "千克"}
 
 
 def known_unit(word: str) -> str:
