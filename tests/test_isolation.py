@@ -44,7 +44,7 @@ def test_such_a_path_is_seen(line):
     assert MACHINE_PATH.search(line)
 
 
-@pytest.mark.parametrize("line", ["https://x/home/y", "{base}/root/a", "outputs/work/x"])
+@pytest.mark.parametrize("line", ["https://x/home/y", "{base}/root/a", "outputs/home/x"])
 def test_other_paths_are_not(line):
     assert not MACHINE_PATH.search(line)
 
