@@ -8,6 +8,7 @@ from fractions import Fraction
 import math_verify
 import pytest
 
+from hf_reason.answers.numerals import chinese_number
 from hf_reason.answers.verify import answers_match, final_number
 
 
@@ -191,3 +192,10 @@ def test_made_up_answers_agree_with_their_values_and_not_with_others() -> None:
             for sentence in (writing, f"答案是{writing}。"):
                 assert answers_match(sentence, str(value)) is True, sentence
                 assert answers_match(sentence, str(value + 1)) is False, sentence
+
+
+@pytest.mark.parametrize("text", ["万" * 16_000, "亿" * 16_000, "三万" * 8_000])
+def test_a_row_of_numerals_without_end_is_no_error(text):
+    assert answers_match(text, "5") is not True
+    with pytest.raises(ValueError):
+        chinese_number(text)
