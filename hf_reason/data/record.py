@@ -65,6 +65,8 @@ class RawTrace:
         domain: The source's own name for the domain, as written there, or `None`.
         source: Where the trace comes from: `"<file or data set>#<row>"`, rows counted from 1.
         closed: `False` when the thought's closing tag is missing (a trace that was cut).
+        truncated: `True` when the source itself says that the generation was cut (`finish_reason` length, and
+            the like).
     """
 
     context: str
@@ -76,6 +78,7 @@ class RawTrace:
     domain: str | None = None
     source: str = ""
     closed: bool = True
+    truncated: bool = False
 
 
 def cjk_ratio(text: str) -> float:
