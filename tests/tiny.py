@@ -63,6 +63,78 @@ def tiny_step_reasoner(tokenizer: Any, seed: int = 0, **overrides: Any) -> Any:
     return StepReasonerForCausalLM(config)
 
 
+# Fields of a tiny config of each type, where they are not those of `_TINY_BY_NAME`.
+_TINY_FIELDS: dict[str, dict[str, Any]] = {
+    "falcon": {"alibi": False, "new_decoder_architecture": False, "multi_query": True},
+    "falcon_alibi": {"alibi": True, "new_decoder_architecture": False, "multi_query": False},
+    "gemma": {"head_dim": 8},
+    "gemma2": {"head_dim": 8, "sliding_window": 32, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 32, "query_pre_attn_scalar": 8},
+    "gpt2": {"n_inner": 32},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 32},
+    "gptj": {"rotary_dim": 4},
+    "granite": {"logits_scaling": 4.0, "embedding_multiplier": 2.0, "attention_multiplier": 0.5},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1},
+    "mamba": {"state_size": 4, "time_step_rank": 2, "conv_kernel": 4},
+    "mamba2": {"state_size": 4, "num_heads": 4, "head_dim": 8, "n_groups": 1, "chunk_size": 16},
+    "mistral": {"sliding_window": 32},
+    "mixtral": {"num_local_experts": 4},
+    "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16, "do_layer_norm_before": True},
+    "qwen2_moe": {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+    "qwen3": {"head_dim": 8},
+    "qwen3_moe": {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
+    "rwkv": {"attention_hidden_size": 16, "context_length": 512},
+}
+# The same size under the names that the configs of the different types have for it.
+_TINY_BY_NAME = {
+    **TINY_SIZES,
+    "num_key_value_heads": 1,
+    "num_experts_per_tok": 2,
+    "n_embd": 16,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 512,
+    "d_model": 16,
+    "n_layers": 2,
+    "n_heads": 2,
+    "max_seq_len": 512,
+    "attention_dropout": 0.0,
+    "hidden_dropout": 0.0,
+    "attn_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "resid_pdrop": 0.0,
+    "dropout": 0.0,
+    "tie_word_embeddings": False,
+}
+
+
+def tiny_model(tokenizer: Any, model_type: str, seed: int = 0, attention: str | None = None, **overrides: Any) -> Any:
+    """A causal language model of two layers and width 16 of any type that transformers knows, without dropout.
+
+    Args:
+        tokenizer: Its vocabulary and its special tokens are the model's.
+        model_type: As configs name it (`"gemma2"`), or `"falcon_alibi"`.
+        seed: Of the random weights.
+        attention: `attn_implementation`; default: the one that transformers chooses.
+        **overrides: Fields of the config.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    fields = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    name = model_type.removesuffix("_alibi")
+    known = AutoConfig.for_model(name)
+    fields |= {key: value for key, value in _TINY_BY_NAME.items() if hasattr(known, key)}
+    config = AutoConfig.for_model(name, **{**fields, **_TINY_FIELDS.get(model_type, {}), **overrides})
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+
+
 def save_model(folder: Path, model: Any, tokenizer: Any) -> str:
     """Write both into the folder, as a finished training run does; returns the folder as text."""
     model.save_pretrained(folder)
