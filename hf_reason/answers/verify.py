@@ -12,9 +12,10 @@ from .compare import same, same_number
 from .expressions import MAX_LENGTH
 from .final import all_boxes, final_part
 from .forms import final_number, numbers_in, pure_number
-from .normalise import fold, simplified, undressed
+from .normalise import fold, undressed
 from .reading import read, split_top
 from .symbolic import MAX_SYMBOLIC, hostile, verify_symbolic
+from .traditional import simplified
 from .values import Group, Named, Number, Real, Region, Symbol, Time, Value, Words
 
 __all__ = ["answers_match", "final_number"]
