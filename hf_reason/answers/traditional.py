@@ -19,8 +19,8 @@ def _converter() -> Any:
 def simplified(text: str) -> str:
     """`text` with traditional characters as simplified ones; everything else stays.
 
-    Words decide where a character has two readings (乾坤, 著名 stay; 乾淨 -> 干净). The length stays, so positions in the
-    result are positions in `text`. Time is linear; the dictionaries (2 MB) load with the first text that is not ASCII.
+    Words decide where a character has two readings (乾坤, 著名 stay; 乾淨 -> 干净). The length stays: positions in
+    the result are positions in `text`. Linear time; the dictionaries load with the first text that is not ASCII.
     """
     if text.isascii():
         return text
