@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from hf_reason._renamed import renamed
 from hf_reason.data.record import DataError
 from hf_reason.data.synthetic.distractors import insert_distractor
-from hf_reason.generation.batching import check_counts, decode_ids, generate_ids, generation_config, model_device
+from hf_reason.generation.batching import check_counts, decode_ids, generate_ids, model_device
 from hf_reason.generation.budgets import thought_budgets
 from hf_reason.generation.distributed import once
+from hf_reason.generation.settings import generation_config
 from hf_reason.generation.voting import check_voting
 from hf_reason.text.render import build_prompt, template_hash
 from hf_reason.text.spans import prompt_token_ids
@@ -94,9 +95,8 @@ def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _settings(run: _Run) -> dict[str, Any]:
-    """The settings that are in force: the run's, and below them the model's own."""
-    own = getattr(run.model, "generation_config", None)
-    settings = {**(own.to_diff_dict() if own is not None else {}), **run.config.to_diff_dict()}
+    """The settings that are in force."""
+    settings = run.config.to_diff_dict()
     for name in ("transformers_version", "_from_model_config"):
         settings.pop(name, None)
     budget = {} if run.max_thought_tokens is None else {"max_thought_tokens": run.max_thought_tokens}
@@ -142,8 +142,8 @@ def evaluate_model(
         num_samples: Outputs for each record. More than one are sampled.
         vote: Score the most frequent answer of a record's samples instead of each answer (self-consistency). All other
             figures still count every output.
-        temperature: Samples with it; `None` decodes greedily, or with the model's own temperature when
-            `num_samples` > 1.
+        temperature: Samples with it, from the whole distribution; `None` decodes greedily or, when `num_samples` > 1,
+            as the model's own `temperature`, `top_p` and `top_k` say. Nothing else of its generation config holds.
         seed: Of the sampling and of the distractors.
         distractors: Also generate with an irrelevant sentence in each problem (`insert_distractor`); doubles the time.
         instructions: Instruction of each domain, as in training.

@@ -1,0 +1,98 @@
+"""What a model can read: the rows of its embedding, and the positions of its context."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+_log = logging.getLogger(__name__)
+
+# Names of tables of positions, one row each: nothing lies beyond the last row.
+_TABLES = ("wpe", "embed_positions", "position_embedding", "position_embeddings")
+# Types whose positions are computed once, for as many as the config says.
+_COMPUTED = ("codegen", "gptj", "mpt")
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
+
+
+def embedding_rows(model: Any) -> int | None:
+    """Ids that the model knows; `None` for an object that does not say."""
+    try:
+        embedding = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    rows = getattr(embedding, "num_embeddings", None)  # the weight of a sharded embedding is a piece of it
+    if rows is None:
+        rows = getattr(getattr(embedding, "weight", None), "shape", [None])[0]
+    return rows or None
+
+
+def position_limit(model: Any) -> tuple[int | None, bool]:
+    """Positions of a model's context, and whether nothing can be read beyond them.
+
+    Positions that are looked up in a table end with it. Rotary ones can be computed for any length, though a model is
+    not trained on those beyond `max_position_embeddings`.
+    """
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    named = next((value for name in _POSITIONS if isinstance(value := getattr(text, name, None), int)), None)
+    modules = model.named_modules() if hasattr(model, "named_modules") else ()
+    tables = [
+        module.num_embeddings - int(getattr(module, "offset", 0))
+        for name, module in modules
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _TABLES
+    ]
+    if tables:
+        return min(tables), True
+    return named, getattr(text, "model_type", None) in _COMPUTED
+
+
+def check_prompts(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Refuse prompts that the model cannot read or continue.
+
+    Args:
+        model: Reads them.
+        prompts: Token ids, one list a prompt.
+        max_new_tokens: That are asked for.
+
+    Raises:
+        ValueError: for an empty prompt, an id without an embedding, or a context that is too short.
+    """
+    empty = [number for number, prompt in enumerate(prompts) if not len(prompt)]
+    if empty:
+        raise ValueError(f"prompts[{empty[0]}] is empty: there is no token to continue.")
+    rows, largest = embedding_rows(model), max((max(prompt) for prompt in prompts), default=0)
+    if rows is not None and largest >= rows:
+        raise ValueError(
+            f"The tokenizer wrote the id {largest}, but the model has {rows} embeddings. Use the model's own "
+            "tokenizer, or call model.resize_token_embeddings(len(tokenizer)) and train the new ones."
+        )
+    limit, hard = position_limit(model)
+    longest = max(map(len, prompts), default=0)
+    if limit is not None and hard and longest + max_new_tokens > limit:
+        room = limit - longest
+        fix = f"Ask for at most {room} new tokens" if room > 0 else "Shorten the prompts"
+        raise ValueError(
+            f"The model's context has {limit} positions: the longest prompt has {longest} tokens and {max_new_tokens} "
+            f"new ones were asked for. {fix}, or use a model with a longer context."
+        )
+
+
+def warn_beyond_context(model: Any, lengths: Sequence[int]) -> None:
+    """Say how many sequences ran past the positions that a model was made for.
+
+    Args:
+        model: That wrote them.
+        lengths: Tokens of prompt and output together, one number a sequence.
+    """
+    limit, _ = position_limit(model)
+    beyond = [length for length in lengths if limit is not None and length > limit]
+    if beyond:
+        _log.warning(
+            "%d of %d outputs ran past the %d positions of the model's context (the longest to %d), which it was not "
+            "trained on. Lower the budget, or scale its positions (hf_reason.models.set_rope_scaling).",
+            len(beyond),
+            len(lengths),
+            limit,
+            max(beyond),
+        )
