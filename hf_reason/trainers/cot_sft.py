@@ -7,16 +7,19 @@ import torch
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
+from hf_reason.models.savable_generation import make_generation_config_savable
 from hf_reason.text.collator import CoTCollator
 from hf_reason.text.instructions import check_instructions, save_instructions
 from hf_reason.text.spans import ADDED_COLUMNS, DOMAIN_IDS, SPAN_COLUMNS
-from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
+from hf_reason.text.tokens import align_generation_config, end_token_id, fit_tokens
 from hf_reason.trainers.loss_terms.base import Moment
 from hf_reason.trainers.loss_terms.tasks import TaskTable, parse_tasks
 from hf_reason.trainers.loss_terms.terms import LossTerms
 from hf_reason.trainers.optim.muon import muon_of
 from hf_reason.trainers.sampling.choice import TrainOrder
 
+from .adapter_files import check_bases, restore_adapters, restore_encoders, save_adapter_files
+from .adapters import check_adapters, load_model
 from .arguments import check_collator, check_data, check_positions, named_arguments, own_arguments
 from .cot_data import AddedColumns, RecordPreparation, format_of
 from .cot_sft_config import CoTSFTConfig
@@ -24,7 +27,7 @@ from .first_batch import check_ends
 from .fused_forward import FusedModel
 from .generated_figures import GeneratedFigures
 from .routed import Routing
-from .saved_files import save_base, save_public_arguments, write_card
+from .saved_files import save_public_arguments, write_card
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -67,6 +70,7 @@ class CoTSFTTrainer(SFTTrainer):
     args: CoTSFTConfig  # type: ignore[assignment]
     _linked_columns: tuple[str, ...] = ()  # columns with one value a token that a subclass adds
     base: dict[str, Any] | None = None  # of an adapter: which weights it belongs to
+    _trains_prompts: ClassVar[bool] = True  # the virtual tokens of prompt tuning and the like
 
     def __init__(
         self,
@@ -91,9 +95,11 @@ class CoTSFTTrainer(SFTTrainer):
             # here and not in SFTTrainer, which would use the EOS for a missing pad token
             source = model if isinstance(model, str) else model.config.name_or_path
             processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=own.trust_remote_code)
-        ensure_pad_token(processing_class)
-        if not isinstance(model, str):
-            fit_embeddings(model, processing_class)
+        if isinstance(model, str):
+            model = load_model(model, own, kwargs)
+        self.base = check_adapters(model, kwargs.get("peft_config"), own, prompts=self._trains_prompts)
+        has_adapter = kwargs.get("peft_config") is not None or hasattr(model, "peft_config")
+        fit_tokens(model, processing_class, adapter=has_adapter)
         self.instructions = check_instructions(instructions or {})
         tasks = TaskTable(parse_tasks(own.tasks), processing_class, instructions) if own.tasks else None
         self.loss_terms = LossTerms(own, tasks)
@@ -115,8 +121,6 @@ class CoTSFTTrainer(SFTTrainer):
         super().__init__(model, own, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.args.label_smoothing_factor = self.loss_terms.smoothing.factor
         unwrapped = self.accelerator.unwrap_model(self.model)
-        if isinstance(model, str):
-            fit_embeddings(unwrapped, processing_class)
         if data_collator is None:
             self.data_collator = CoTCollator(
                 pad_token_id=self._tokenizer.pad_token_id,
@@ -125,6 +129,7 @@ class CoTSFTTrainer(SFTTrainer):
                 pad_to_multiple_of=own.pad_to_multiple_of,
             )
         align_generation_config(unwrapped, self._tokenizer)
+        make_generation_config_savable(unwrapped)
         is_zero3 = self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
         self.loss_terms.check(unwrapped, is_zero3=is_zero3)
         self.routing.attach(self)
@@ -248,15 +253,19 @@ class CoTSFTTrainer(SFTTrainer):
         self.routing.save(folder)
         if self.instructions:
             save_instructions(folder, self.instructions)
-        self.base = save_base(folder, self.accelerator.unwrap_model(self.model), self.base)
+        save_adapter_files(folder, self.accelerator.unwrap_model(self.model), self.base)
         save_public_arguments(folder, self.args)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        check_bases(resume_from_checkpoint, self.model, self.base)
+        if not restore_encoders(resume_from_checkpoint, self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.routing.load(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if sharded or not restore_adapters(str(self.state.best_model_checkpoint), self.model):
+            super()._load_best_model()
         self.routing.load(str(self.state.best_model_checkpoint))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
