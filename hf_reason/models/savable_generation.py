@@ -10,9 +10,7 @@ _log = logging.getLogger(__name__)
 
 # A flag that has no effect, in the message of `GenerationConfig.validate(strict=True)`.
 _FLAG = re.compile(r"^- `(\w+)`: ", re.MULTILINE)
-_FIX = (
-    "Change model.generation_config (generation_config.json) before training: the model could not be saved after it."
-)
+_FIX = "Change model.generation_config (generation_config.json) first: the model could not be saved after training."
 
 
 def make_generation_config_savable(model: Any) -> list[str]:
@@ -52,7 +50,7 @@ def make_generation_config_savable(model: Any) -> list[str]:
                 setattr(config, name, None)
     if unset:
         _log.warning(
-            "The model's generation config has flags that are ignored, so that the model could not be saved; unset: %s. "
+            "The model's generation config has ignored flags, so that the model could not be saved; unset: %s. "
             "To sample by default, set do_sample=True in it beforehand.",
             ", ".join(unset),
         )
