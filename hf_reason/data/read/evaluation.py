@@ -12,9 +12,10 @@ from typing import Any
 from hf_reason.data.record import RawTrace
 
 from .columns import answer_of, domain_hint
-from .detection import LayoutDetector, detect, normal_row
+from .detection import LayoutDetector, layout_of
 from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
+from .normal_rows import normal_row
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
 # Columns that hold the problem, and the answer to it, in the order of preference.
@@ -119,7 +120,7 @@ def _rows(source: str | os.PathLike[str], broken: OnBroken) -> Iterator[Row]:
 
 def _inner_rows(row: Row) -> list[Any] | None:
     values = normal_row(row.values)
-    if detect(values) is not None or _dialogue_text(values) or _column_text(values):
+    if layout_of(values) is not None or _dialogue_text(values) or _column_text(values):
         return None
     lists = (value for value in row.values.values() if isinstance(value, list) and value)
     return next((found for found in lists if all(isinstance(item, dict | str) for item in found)), None)
@@ -135,7 +136,7 @@ def _dialogue_text(values: dict[str, Any]) -> str | None:
 
 def _layout_text(values: dict[str, Any]) -> str | None:
     """Context and task by the layout, all parts of the problem together."""
-    adapter = detect(values)
+    adapter = layout_of(values)
     try:
         traces = adapter.traces(values) if adapter is not None else []
     except SourceError:

@@ -15,10 +15,11 @@ from typing import Any
 from hf_reason.data.record import DOMAINS, RawTrace, Record, make_record
 from hf_reason.data.segment.steps import split_steps, strip_sequence
 
-from .detection import LayoutDetector, UnknownLayoutError, detect, normal_row
+from .detection import LayoutDetector, UnknownLayoutError, detect
 from .dialogues import check_history
 from .files import close_rows, open_source
 from .layouts import ADAPTERS
+from .normal_rows import normal_row
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, log_broken, refuse
 
 __all__ = ["ADAPTERS", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
