@@ -2,61 +2,37 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
+from weakref import WeakKeyDictionary
 
 from hf_reason._files import is_first_process, write_json_atomically
+
+from .base_weights import base_fingerprint
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 BASE_FILE = "base_model.json"
-_WRAPPERS = re.compile(r"^base_model\.model\.|\.(base_layer|original_module)(?=\.)")
-_ADDED = re.compile(r"(^|\.)loar\.|\.(lora_\w+|modules_to_save|token_adapter|trainable_tokens_\w+)\.")
+
+# The base's fingerprint of models whose adapters (PiSSA, OLoRA) have changed it, taken before.
+_known_bases: "WeakKeyDictionary[Any, dict[str, Any]]" = WeakKeyDictionary()
 
 
 class AdapterError(ValueError):
     """An adapter that cannot be used. The message says why, and what to do."""
 
 
-def base_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of each weight of the base model, under the names that it has without adapters.
-
-    Read from the state dict: bitsandbytes rearranges 4-bit weights for some CPUs in a forward pass, and puts them back
-    there; it also holds their scales.
-    """
-    for name, value in model.state_dict(keep_vars=True).items():
-        if not _ADDED.search(name):
-            yield _WRAPPERS.sub("", name), getattr(value, "ds_tensor", value)
+def remember_base(model: Any, fingerprint: Mapping[str, Any]) -> None:
+    """Note which base the adapters of a model belong to, for adapters that change it when they are loaded."""
+    _known_bases[model] = dict(fingerprint)
 
 
-def base_fingerprint(model: Any) -> dict[str, Any]:
-    """What identifies a base model: `hash` of all weights, their `kind`, `model_type` and `name_or_path`.
-
-    It is the same with and without adapters. Under ZeRO-3 and FSDP the hash is that of this process's part.
-    """
-    import xxhash
-
-    digest, kinds = xxhash.xxh3_128(), set()
-    for name, value in sorted(base_weights(model), key=lambda item: item[0]):
-        local: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
-        if name.endswith("weight"):
-            kinds.add("4 bit" if hasattr(value, "quant_state") else str(local.dtype).removeprefix("torch."))
-        digest.update(f"{name} {tuple(local.shape)}".encode())
-        values: Any = local.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(values)
-    config = model.config.get_text_config()
-    return {
-        "hash": digest.hexdigest(),
-        "kind": ", ".join(sorted(kinds)),
-        "model_type": config.model_type,
-        "name_or_path": str(config._name_or_path),
-    }
+def known_base(model: Any) -> dict[str, Any] | None:
+    """What `remember_base` has noted of this model."""
+    return _known_bases.get(model)
 
 
 def write_base(folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> None:

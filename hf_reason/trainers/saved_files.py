@@ -1,4 +1,4 @@
-"""What the trainers write beside a model: which base an adapter belongs to, the arguments, and the model card."""
+"""What the trainers write beside a model: the arguments, and the model card."""
 
 import copy
 import os
@@ -10,22 +10,6 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from hf_reason._files import write_atomically
 from hf_reason._private import is_secret, public
-from hf_reason.models.peft_adapters import base_fingerprint, write_base
-
-
-def save_base(folder: str | os.PathLike[str], model: Any, base: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Keep the hash of the base's weights beside an adapter; returns it, `None` for a model without adapters.
-
-    Args:
-        folder: The adapter's.
-        model: The model, unwrapped.
-        base: The hash, if it is known from an earlier call: the base does not move.
-    """
-    if not hasattr(model, "peft_config"):
-        return base
-    base = base or base_fingerprint(model)
-    write_base(folder, base)
-    return base
 
 
 def write_card(folder: str | os.PathLike[str], card: str) -> None:
