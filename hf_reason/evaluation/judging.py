@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.data.record import cjk_ratio
+from hf_reason.data.languages import cjk_ratio, detect_language
 from hf_reason.generation.voting import elect
 from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, Parsed, opened_by_prompt, parse
 
@@ -152,7 +152,7 @@ def _closed(output: Output) -> bool:
 
 
 def _chinese(record: Mapping[str, Any], output: Output) -> float | None:
-    language = record.get("language") or ("zh" if cjk_ratio(record["context"]) >= 0.5 else "en")
+    language = record.get("language") or detect_language(record["context"])
     plain = output.text.replace(OPEN_TAG, "").replace(CLOSE_TAG, "").strip()
     return cjk_ratio(plain) if plain and language == "zh" else None
 

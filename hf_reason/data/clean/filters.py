@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from hf_reason._options import option
 from hf_reason._renamed import renamed
 from hf_reason.answers.verify import answers_match
-from hf_reason.data.record import LANGUAGES, RawTrace, Record, cjk_ratio, detect_language
+from hf_reason.data.languages import LANGUAGES, has_words
+from hf_reason.data.record import RawTrace, Record
+
+from .language_drift import drifts
 
 # Characters in a window of `repetition`, and the distance between the starts of two windows.
 _WINDOW = 1000
 _STRIDE = 500
-# The language of a third of a chain is checked only when it has this many characters.
-_MIN_PART = 60
-_CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CHAT_TOKEN = re.compile(
     r"<\|[A-Za-z_▁][\w▁ -]{0,40}\|>|<｜[^<>｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
@@ -38,9 +38,9 @@ class FilterConfig:
         min_chars: Minimum number of characters in the chain. The default keeps three short equations.
         max_chars: Maximum number of characters in chain and answer together. 60,000 is about what fits into
             32k tokens.
-        languages: Languages of the chain that are kept, out of zh, en and mixed.
+        languages: Languages of the chain that are kept: zh, en, mixed, other (see `hf_reason.data.languages`).
         min_cjk_ratio: For a Chinese problem, the minimum fraction of Chinese words (`cjk_ratio`) in the
-            chain and in each third of it; code blocks do not count.
+            chain, in each third of it and in an answer of prose; code does not count.
         skip: Names of filters that are switched off.
 
     Raises:
@@ -112,17 +112,13 @@ def repeated_steps(steps: list[str]) -> float:
     return 1 - len({"".join(step.split()) for step in steps}) / len(steps)
 
 
-def _drifts(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
-    """A Chinese problem whose chain, or a third of it, is not in Chinese."""
-    problem = record["context"] + record["task"]
-    if not any("\u4e00" <= char <= "\u9fff" for char in problem) or detect_language(problem) != "zh":
-        return False
-    thought = _CODE_BLOCK.sub("", "\n".join(record["steps"]))
-    third = len(thought) // 3
-    parts = [thought]
-    if third >= _MIN_PART:
-        parts += [thought[:third], thought[third : 2 * third], thought[2 * third :]]
-    return any(cjk_ratio(part) < config.min_cjk_ratio for part in parts)
+def _in_another_language(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
+    # A record of numbers and formulas alone is in no language.
+    return record["language"] not in config.languages and has_words("\n".join(_texts(record)))
+
+
+def _texts(record: Record) -> tuple[str, ...]:
+    return record["context"], record["task"], *record["steps"], record["answer"]
 
 
 def _repeats(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
@@ -156,8 +152,8 @@ _FILTERS: dict[str, Callable[[RawTrace, Record, FilterConfig], bool]] = {
     "repetition": _repeats,
     "too_short": lambda trace, record, config: _chain_length(record) < config.min_chars,
     "too_long": lambda trace, record, config: _chain_length(record) + len(record["answer"]) > config.max_chars,
-    "language": lambda trace, record, config: record["language"] not in config.languages,
-    "language_drift": _drifts,
+    "language": _in_another_language,
+    "language_drift": lambda trace, record, config: drifts(record, config.min_cjk_ratio),
     "control_tokens": _has_control_tokens,
 }
 assert tuple(_FILTERS) == FILTER_NAMES
