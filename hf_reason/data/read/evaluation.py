@@ -64,9 +64,8 @@ def read_evaluation_traces(
     detector = LayoutDetector(schema)
     check_history(history)
     for row in _rows(source, on_broken):
-        values = normal_row(row.values)
         try:
-            traces = _traces(row, values, detector, history)
+            traces = _traces(row, normal_row(row.values), detector, history)
         except SourceError as error:
             on_broken(BrokenRow(row.label, row.number, f"{row.where}: {error} {FIX}"))
             continue

@@ -89,19 +89,19 @@ def _traces(rows: Iterator[Row], detector: LayoutDetector, history: str, broken:
     unknown = _UnknownRows()
     with close_rows(rows):
         for row in rows:
-            values = normal_row(row.values)
+            name = "unknown"
             try:
+                values = normal_row(row.values)
                 adapter = detector(row, values)
+                unknown.known(row)
+                name = adapter.name
+                traces = adapter.traces(values, history)
             except UnknownLayoutError as error:
                 unknown.add(row, error)
                 broken(BrokenRow(row.label, row.number, str(error)))
                 continue
-            unknown.known(row)
-            try:
-                traces = adapter.traces(values, history)
             except SourceError as error:
-                message = f"{row.where} (layout {adapter.name}): {error} {FIX}"
-                broken(BrokenRow(row.label, row.number, message))
+                broken(BrokenRow(row.label, row.number, f"{row.where} (layout {name}): {error} {FIX}"))
                 continue
             for trace in traces:
                 yield replace(trace, source=row.where)
