@@ -1,4 +1,4 @@
-"""The files of an adapter: the hash of its base, what PEFT leaves out, and bringing the weights of a checkpoint back."""
+"""The files of an adapter: the hash of its base, what PEFT leaves out, and bringing back those of a checkpoint."""
 
 import os
 from collections.abc import Iterator

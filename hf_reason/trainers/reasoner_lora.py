@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig
@@ -105,8 +106,8 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         outside += trained_base_weights(unwrapped)
         if outside:
             raise ValueError(
-                f"This peft_config trains {len(outside)} weights outside the chosen layers, such as {outside[0]}. Name "
-                "target_modules that the layers hold, or use CoTSFTTrainer with it."
+                f"This peft_config trains {len(outside)} weights outside the chosen layers, such as {outside[0]}. "
+                "Name target_modules that the layers hold, or use CoTSFTTrainer with it."
             )
 
     def _choose_layers(self, model: Any, args: ReasonerLoRAConfig, config: "LoraConfig") -> list[int]:
@@ -231,4 +232,12 @@ def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "
     if targets is None:
         targets = DEFAULTS.get(model.config.model_type) or "all-linear"
     config.target_modules = sorted(stack.linear_names() if targets == "all-linear" else targets)
+    config.exclude_modules = _with_elsewhere(config.exclude_modules, stack)
     return config
+
+
+def _with_elsewhere(excluded: Any, stack: LayerStack) -> str:
+    """The user's `exclude_modules` and everything outside the stack, as one pattern."""
+    if isinstance(excluded, str):
+        return f"{stack.elsewhere}|{excluded}"
+    return "|".join([stack.elsewhere, *(rf"(?:.*\.)?{re.escape(name)}" for name in excluded or ())])
