@@ -13,7 +13,7 @@ from .sentences import CONCLUSION, weight
 
 _LONG_ITEM = 2000  # characters; a numbered item beyond it is prose that happens to hold a number
 _LONG_STEM = 200  # bytes; a longer text in front of an item is a step of its own
-_LONG_OPTION = 80  # characters
+_LONG_ENTRY = 80  # characters; a choice or a given fact is short
 _EQUATION = re.compile(r"[=＝≈≤≥]")
 _QUANTITY = re.compile(r"[\s*]*\d{1,4}[ \t]*[\u3400-\u9fffA-Za-z%％°]{0,2}[；;。，,.\s]*")
 _WORD = re.compile(r"\w")
@@ -58,6 +58,14 @@ class _Text:
         index = bisect_right(self.starts, position)
         return self.starts[index] if index < len(self.starts) else len(self.folded)
 
+    def lead(self, label: Label) -> int:
+        """Where the line begins that ends in a colon and leads to a list; `label.start` without one."""
+        before = self.folded[max(0, label.start - 400) : label.start].rstrip()
+        if not before.endswith((":", "：")) or label.place != "line":
+            return label.start
+        own = len(before) - before.rfind("\n") - 1
+        return self.folded.rfind(before[-own:], 0, label.start)
+
     def line_end(self, position: int) -> int:
         end = self.folded.find("\n", position)
         return len(self.folded) if end < 0 else end
@@ -73,12 +81,13 @@ def _bodies(text: _Text, run: Run) -> list[str]:
 def _is_listing(text: _Text, run: Run) -> bool:
     """Whether a run lists choices, or what is given, inside of a step."""
     first = run.first
-    if first.option:
-        bodies = _bodies(text, run)
-        inner = any(_SENTENCE.search(body.rstrip("。.；;，, \n")) for body in bodies)
-        return len(bodies) > 2 and not inner and max(map(len, bodies)) <= _LONG_OPTION
     if first.worded or first.part:
         return False
+    bodies = _bodies(text, run)
+    if max(map(len, bodies)) > _LONG_ENTRY or any(_SENTENCE.search(body.rstrip("。.；;，, \n")) for body in bodies):
+        return False
+    if first.option:
+        return len(bodies) > 2
     return _GIVEN.search(text.folded[max(0, first.start - 40) : first.start]) is not None
 
 
@@ -203,7 +212,7 @@ class _Planner:
             start: Where that heading begins.
         """
         for number, run in enumerate(runs):
-            until = runs[number + 1].first.start if number + 1 < len(runs) else limit
+            until = self.text.lead(runs[number + 1].first) if number + 1 < len(runs) else limit
             inner = self._inner(run)
             ends = [label.start for label in run.labels[1:]] + [max(run.last.start, _last_end(self.text, run, until))]
             for index, (label, end) in enumerate(zip(run.labels, ends, strict=True)):

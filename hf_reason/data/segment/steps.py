@@ -96,7 +96,8 @@ def _cuts(text: str) -> tuple[list[int], Items]:
 
     few = len(cuts) + 1 < _MIN_PIECES
     free = [start for start in starts if not closed[start]]
-    target = 1 if few and len(free) < _FEW_SENTENCES else _GROUP
+    short = len(free) < _FEW_SENTENCES or weight(text) < _MIN_PIECES * _GROUP
+    target = 1 if few and short else _GROUP
     extra: list[int] = []
     for start, end in pairwise([0, *cuts, len(text)]):
         if few or weight(text[start:end]) > _LONG_PIECE:
