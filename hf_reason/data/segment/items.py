@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,10 +13,12 @@ from .sentences import CONCLUSION, weight
 
 _LONG_ITEM = 2000  # characters; a numbered item beyond it is prose that happens to hold a number
 _LONG_STEM = 200  # bytes; a longer text in front of an item is a step of its own
+_LONG_HEADING = 30  # characters
 _LONG_ENTRY = 80  # characters; a choice or a given fact is short
 _EQUATION = re.compile(r"[=＝≈≤≥]")
 _QUANTITY = re.compile(r"[\s*]*\d{1,4}[ \t]*[\u3400-\u9fffA-Za-z%％°]{0,2}[；;。，,.\s]*")
 _WORD = re.compile(r"\w")
+_TEXT_END = re.compile(r"[。.!?！？；;，,]\W*\Z")
 _SENTENCE = re.compile(r"[。！？；]|[.!?;](?:\s|$)|\n")
 # What announces data, equations or choices and not steps.
 _GIVEN = re.compile(
@@ -59,12 +61,13 @@ class _Text:
         return self.starts[index] if index < len(self.starts) else len(self.folded)
 
     def lead(self, label: Label) -> int:
-        """Where the line begins that ends in a colon and leads to a list; `label.start` without one."""
-        before = self.folded[max(0, label.start - 400) : label.start].rstrip()
-        if not before.endswith((":", "：")) or label.place != "line":
+        """Where the line begins that announces a list on the next line; `label.start` without one."""
+        before = self.folded[max(0, label.start - _LONG_STEM) : label.start].rstrip()
+        line = before[before.rfind("\n") + 1 :]
+        heads = line.rstrip("*").endswith((":", "：")) or (len(line) <= _LONG_HEADING and not _TEXT_END.search(line))
+        if label.place != "line" or not line.strip() or not heads or _EQUATION.search(line):
             return label.start
-        own = len(before) - before.rfind("\n") - 1
-        return self.folded.rfind(before[-own:], 0, label.start)
+        return self.folded.rfind(line, 0, label.start)
 
     def line_end(self, position: int) -> int:
         end = self.folded.find("\n", position)
@@ -99,16 +102,15 @@ def _are_steps(text: _Text, run: Run) -> bool:
     if first.worded or first.part:
         return True
     bodies = _bodies(text, run)
-    if first.letter and not all(_EQUATION.search(body) or _SENTENCE.search(body) for body in bodies):
-        return False
     places = {label.place for label in run.labels}
     if places == {"line"}:
-        return True
-    if first.letter or not all(map(_WORD.search, bodies)):
-        return False
-    if first.style == "dot" and any(map(_QUANTITY.fullmatch, bodies)):
+        told = [_EQUATION.search(body) or _SENTENCE.search(body) for body in bodies]
+        return not first.letter or all(told) or any(child.first.worded for _, child in run.inside)
+    if not all(map(_WORD.search, bodies)) or (first.style == "dot" and any(map(_QUANTITY.fullmatch, bodies))):
         return False  # "1. 2元；2. 4元": decimals
-    return "clause" not in places or all(map(_EQUATION.search, bodies))
+    if first.style == "dot" and first.place == "clause":
+        return False
+    return not (first.letter or "clause" in places) or all(map(_EQUATION.search, bodies))
 
 
 def _last_end(text: _Text, run: Run, limit: int) -> int:
@@ -211,6 +213,7 @@ class _Planner:
             heading: Labels of the items that `runs` stand in, where these have a short heading.
             start: Where that heading begins.
         """
+        styles = Counter(run.first.style for run in runs)
         for number, run in enumerate(runs):
             until = self.text.lead(runs[number + 1].first) if number + 1 < len(runs) else limit
             inner = self._inner(run)
@@ -219,10 +222,19 @@ class _Planner:
                 labels, begin = [label], label.start
                 if number == index == 0 and heading:
                     labels, begin = [*heading, label], start
-                elif index == 0 and not label.worded and not label.part:
-                    begin = self._stem(label)
+                elif index == 0 and not label.part:
+                    begin = self._first(label, number, restarts=styles[label.style] > 1)
                 last = index == len(ends) - 1
                 self._item(run, labels, begin, end, inner.get(index, []), until if last else end)
+
+    def _first(self, label: Label, number: int, restarts: bool) -> int:
+        """Where the first item of a run begins: with the line or sentence that leads to it, if that is no step."""
+        lead = self.text.lead(label)
+        if label.worded and restarts and lead < label.start:
+            return lead  # the name of what the numbering starts again for
+        if number and lead < label.start:
+            self.items.cuts.setdefault(lead, [])
+        return self._stem(label)
 
     def _item(self, run: Run, labels: list[Label], begin: int, end: int, inner: list[Run], limit: int) -> None:
         if inner and self._short(labels[-1].end, inner[0].first.start):

@@ -47,7 +47,7 @@ _LABEL = (
 FIND = re.compile(_LABEL)
 # What may come before a label: the line's start or the end of a sentence, then Markdown.
 _HEAD = re.compile(
-    r"(?:(?P<line>\A|\n)|(?P<before>[。；！？：，,;!?:.]|(?<=\S)[ \t]))"
+    r"(?:(?P<line>\A|\n)|(?P<before>[。；！？：，,;!?:.—]|(?<=\S)[ \t]))"
     r"(?P<lead>[ \t]*)(?P<mark>#{1,6}[ \t]+|[-*>][ \t]+)?(?P<bold>\*\*)?\Z"
 )
 _HEAD_LENGTH = 24
@@ -59,6 +59,7 @@ _SEPARATOR = re.compile(r"[ \t]*(?:[:：、,，)）]|[.．](?!\d+[ \t.:：、])|
 _JOINED = re.compile(r"[ \t]*[和与到至及或~～]|[.．]\d|[ \t]+(?:and|or|to|through)\b")  # "步骤1和步骤2": a mention
 _BESIDE = re.compile(r"[是为的中里]")  # "第一步是...": cutting the label off would leave half a sentence
 _ENGLISH_TITLE = re.compile(r"[ \t]+(?![a-z])|\s*\Z|\s*\n")
+_UNFINISHED = re.compile(r"[A-Za-z=＝+*/×÷<>≈(（是为得到第约-]")  # "x is 1. Then": the number ends a sentence
 _PART_NUMBER = re.compile(rf"(?P<number>{_NUMBER}|(?<![A-Za-z])[A-Ha-h])(?=[)）]?\s*\D{{0,4}}\Z)")
 _ROMAN_VALUES = {"i": 1, "v": 5, "x": 10}
 
@@ -125,15 +126,16 @@ def _value(digits: str) -> int:
     return unit + (10 * (_HAN.find(tens) + 1 if tens else 1) if ten else 0)
 
 
-def _behind_clause(text: str, label: re.Match[str], style: str, before: str) -> str | None:
+def _behind_clause(text: str, label: re.Match[str], style: str, head_start: int) -> str | None:
     """The place of a label behind a comma or a space."""
     if style in _SIGNS:  # "① 甲 ② 乙", "步骤1: 甲 步骤2: 乙": marks that nothing else uses
         return "sentence"
     if style in _WORDED:
         return "sentence" if _SEPARATOR.match(text, label.end()) else None
-    if style in _BRACKETS or style.startswith("option") or (style == "dot" and before in ",，"):
+    if style in _BRACKETS or style.startswith("option"):
         return "clause"
-    return None
+    broken = text[head_start].isspace() and _UNFINISHED.fullmatch(text[max(0, head_start - 1) : head_start])
+    return "clause" if style == "dot" and not broken else None
 
 
 def _place(text: str, label: re.Match[str], head: re.Match[str], head_start: int) -> str | None:
@@ -143,10 +145,10 @@ def _place(text: str, label: re.Match[str], head: re.Match[str], head_start: int
     before, spaced, style = head.group("before"), bool(head.group("lead")), label.lastgroup or ""
     if head.group("mark"):
         return None
-    if before in "。；！？：":
+    if before in "。；！？：—":
         return "sentence"
     if before in "，, \t":
-        return _behind_clause(text, label, style, before)
+        return _behind_clause(text, label, style, head_start)
     if before == ".":
         return "sentence" if spaced and not ABBREVIATION.search(text[max(0, head_start - 12) : head_start]) else None
     if spaced:
