@@ -2,8 +2,9 @@
 
 import re
 
+from .revisions import SENTENCE_END, revised, without_denials
+
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
-_SENTENCE_END = re.compile(r"[。！？?\n]|!(?=\s*$|\s+[A-Z\u4e00-\u9fff])|\.(?=\s|$)")
 _STATED = re.compile(
     r"(?:【答案】|答案(?:应该|应当|就|应|最终)?(?:是|为|為|选|選|[:：])+|[答解][:：]|故选|应选|正确(?:的)?选项(?:是|为|[:：])+"
     r"|(?:结果|結果|得数)(?:是|为|為|[:：])+|####"
@@ -65,25 +66,39 @@ def boxed(text: str) -> str | None:
     return " ; ".join(dict.fromkeys(named))
 
 
+def _stated(text: str) -> tuple[str, int] | None:
+    """What the last phrase such as 答案是 introduces, and where it ends."""
+    found = list(_STATED.finditer(text))
+    if not found:
+        return None
+    start = found[-1].end()
+    tail = text[start:].strip(" \t\n*")
+    display = _DISPLAY.match(tail)
+    first = (display[1] or display[2]) if display else SENTENCE_END.split(tail, maxsplit=1)[0] if tail else ""
+    return (first.strip(), start + len(first)) if first.strip() else None
+
+
 def final_part(text: str) -> tuple[str, bool]:
     """The part of an answer that states the result, and whether the text marks it as such.
 
     Marked are `\\boxed{...}`, `<answer>`, 答案是..., 答：..., "the answer is ..." and "#### ..."; otherwise the
-    part is the last sentence.
+    part is the last sentence. A result that the text takes back later ("wait, no, ...") is none, and values that the
+    part denies ("3, not 4") are left out.
     """
-    found = boxed(text)
+    found, end = boxed(text), 0
+    tagged = found is None and "</answer>" in text and "<answer>" in text
     if found is not None:
-        return found, True
-    tagged = "</answer>" in text and "<answer>" in text
-    if tagged:
+        end = all_boxes(text)[-1][1]
+    elif tagged:
         # from the end, so that many tags without a partner cost linear time
         text = text[: text.rfind("</answer>")].rpartition("<answer>")[2].strip()
-    stated = list(_STATED.finditer(text))
-    if stated:
-        tail = text[stated[-1].end() :].strip(" \t\n*")
-        display = _DISPLAY.match(tail)
-        first = (display[1] or display[2]) if display else _SENTENCE_END.split(tail, maxsplit=1)[0] if tail else ""
-        if first.strip():
-            return first.strip(), True
-    sentences = [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
-    return (sentences[-1] if sentences else ""), bool(tagged)
+    if found is None and (stated := _stated(text)):
+        found, end = stated
+    if found is not None:
+        again = revised(text[end:])
+        if again is None:
+            return without_denials(found), True
+        if again:
+            return without_denials(again), True
+    sentences = [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
+    return (without_denials(sentences[-1]) if sentences else ""), bool(tagged)

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+from .currency import amounts
 from .traditional import simplified
 
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
@@ -14,6 +15,20 @@ _SUBSCRIPT = re.compile("[₀-₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 # "\\\\frac" where somebody has escaped a backslash twice.
 _ESCAPED = re.compile(r"\\\\(?=[A-Za-z]{2})")
+# 10~20 is a range; between words ~ is a space of LaTeX.
+_RANGE = re.compile(r"(?<=[\d%\u4e00-\u9fff])\s*(?:~|〜|∼|～|\\sim(?![a-z]))\s*(?=-?\d)")
+_ROOTS = (("³√", "∛"), ("⁴√", "∜"), ("∛", "\\sqrt[3]"), ("∜", "\\sqrt[4]"))
+_ROOT = re.compile(r"(\\sqrt\[[34]\])\s*(\d+)")
+_SYSTEM = re.compile(
+    r"(?:\\left\s*)?(?:\\?\{\s*)?\\begin\{(?:cases|aligned|array)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:cases|aligned|array)\}(?:\s*\\right\s*\.)?",
+    re.DOTALL,
+)
+_NAMED_SIGNS = [
+    (re.compile(r"\\triangle(?![a-z])\s*"), "△"),
+    (re.compile(r"\\angle(?![a-z])\s*"), "∠"),
+    (re.compile(r"\\parallel(?![a-z])\s*|(?<=[A-Z])\s*//\s*(?=[A-Z])"), "∥"),
+    (re.compile(r"\\perp(?![a-z])\s*"), "⊥"),
+]
 _THIN = re.compile(r"\s*\{,\s*\}\s*|,\s*\\!\s*")
 _CIRCLED = re.compile("([①-⑳])")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|textrm|operatorname)\s*\{([^{}]*)\}")
@@ -34,8 +49,15 @@ def _vulgar(match: re.Match[str]) -> str:
 
 def fold(text: str) -> str:
     """NFKC, but 3² stays a power, 2½ a mixed number and ① a mark of its own; subscripts become `_1`."""
+    if "\\" in text or "//" in text:
+        for pattern, sign in _NAMED_SIGNS:
+            text = pattern.sub(sign, text)
+    if "~" in text or "\\sim" in text:
+        text = _RANGE.sub("至", text)
     if text.isascii():
         return text
+    for sign, plain in _ROOTS if "√" in text or "∛" in text or "∜" in text else ():
+        text = text.replace(sign, plain)
     text = _CAPITAL_THREE.sub("叁", simplified(text))
     text = _SUPERSCRIPT.sub(lambda match: "^" + _power("".join(_RAISED[char] for char in match[0])), text)
     text = _SUBSCRIPT.sub(lambda match: "_" + match[0].translate(_LOWERED), text)
@@ -50,9 +72,19 @@ def _power(text: str) -> str:
     return text if len(text) == 1 else "{" + text + "}"
 
 
+def _rows(match: re.Match[str]) -> str:
+    """The rows of a system of equations as a list; an array that is a matrix (several cells a row) stays."""
+    rows = [row.strip(" ,;，；") for row in re.split(r"\\\\", match[1]) if row.strip()]
+    if not rows or not all(re.search(r"[=<>≤≥]|\\[lg]e", row) for row in rows):
+        return match[0]
+    return " ; ".join(row.replace("&", "") for row in rows)
+
+
 def undressed(text: str) -> str:
     """A formula without the signs around it (`$`, `\\(`) and in it (`\\left`, `\\,`, `\\text{...}`)."""
-    text = joined_digits(fold(text))
+    text = _ROOT.sub(r"\1{\2}", joined_digits(fold(amounts(text))))
+    if "\\begin" in text:
+        text = _SYSTEM.sub(_rows, text)
     if "\\begin" not in text:
         text = _LAYOUT.sub(" ", _ESCAPED.sub(r"\\", text))
     if "\\" in text:

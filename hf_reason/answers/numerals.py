@@ -30,6 +30,7 @@ _MIXED_SCALES = re.compile(
     r"(?<![\d.,])((?:\d+(?:\.\d+)?\s?[亿万千百](?![克米瓦升卡分兆赫帕])\s?){2,}(?:零?\d{1,4})?|\d+\s?[亿万]\s?零?\d{1,4})(?![\d.,])"
 )
 _SCALE_PART = re.compile(r"(\d+(?:\.\d+)?)\s?([亿万千百])")
+_TWO_SCALES = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?)\s?万亿")
 _ONE_SCALE = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?)\s?([千百])(?![克米瓦升卡分兆赫帕\d])")
 
 
@@ -172,6 +173,7 @@ def join_scales(text: str) -> str:
     """Numbers written in parts (1亿2000万, 3万5千, 2千) as one number each; 3万 alone stays."""
     if not any(char in text for char in "亿万千百"):
         return text
+    text = _TWO_SCALES.sub(lambda match: written(Fraction(match[1]) * 10**12), text)
     text = _MIXED_SCALES.sub(_scaled, text)
     return _ONE_SCALE.sub(lambda match: written(Fraction(match[1]) * _SCALES[match[2]]), text)
 

@@ -11,28 +11,17 @@ and the better verdict counts.
 Our own table is no neutral judge; math-verify's tests are another one, of English formulas.
 """
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import yaml
 from common import parser
 
-TABLE = Path(__file__).parents[2] / "tests" / "answers" / "answer_pairs.yaml"
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "answers"))
+from answer_table import TABLE, read_pairs
+
 Judge = Callable[[str, str], bool | None]
-
-
-def table_pairs(path: Path) -> Iterator[tuple[str, str, str, bool]]:
-    """(kind, answer, reference, whether they match) of every pair."""
-    for kind, lists in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        lines = [line.split(" | ") for line in lists["same"].splitlines()]
-        for line, after in zip(lines, [*lines[1:], lines[0]], strict=True):
-            for writing in line[1:]:
-                yield kind, writing, line[0], True
-                yield kind, writing, after[0], False
-        for line in lists["different"].splitlines():
-            answer, reference = line.split(" | ")
-            yield kind, answer, reference, False
 
 
 def judges() -> dict[str, Judge]:
@@ -70,7 +59,7 @@ def figures(pairs: list[tuple[bool, bool | None]]) -> str:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--table", type=Path, default=TABLE)
-    pairs = list(table_pairs(options.parse_args().table))
+    pairs = list(read_pairs(options.parse_args().table))
     verdicts: dict[str, list[bool | None]] = {}
     seconds = {}
     for name, judge in judges().items():
