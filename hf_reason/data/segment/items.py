@@ -116,7 +116,8 @@ def _are_steps(text: _Text, run: Run) -> bool:
 def _last_end(text: _Text, run: Run, limit: int) -> int:
     """Where the last item of a numbered run ends, which nothing in the text says for certain."""
     first, last = run.first, run.last
-    if bisect_right(text.paragraphs, first.start) < bisect_right(text.paragraphs, last.start - 1):
+    between = text.paragraphs[bisect_right(text.paragraphs, first.start) : bisect_left(text.paragraphs, last.start)]
+    if not {label.start for label in run.labels}.issuperset(between):
         # Its items have paragraphs; so may the last one, unless far too much follows.
         longest = max(b.start - a.start for a, b in pairwise(run.labels))
         return limit if limit - last.start <= 2 * longest + 200 else last.start
