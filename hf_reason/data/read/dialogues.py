@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_reason.data.record import RawTrace, detect_language
+from hf_reason.data.languages import detect_language
+from hf_reason.data.record import RawTrace
 
 from .columns import storable
 from .messages import CALL_ROLES, ROLE, as_messages, content_of, role_name, role_of
