@@ -4,8 +4,6 @@ A causal language model on the outside: token ids in, logits of the next token o
 piece is, and docs/step_reasoner.md for the masks.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers.generation import GenerationMixin
@@ -190,7 +188,7 @@ class StepReasonerForCausalLM(StepReasonerGeneration, StepReasonerPreTrainedMode
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name, value):
         # TRL, and PEFT past the module's hooks, call what somebody has put in the place of `forward`
         super().__setattr__(name, telling(value) if name == "forward" else value)
 
