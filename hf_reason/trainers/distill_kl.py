@@ -53,6 +53,7 @@ class DistillKLTrainer(CoTSFTTrainer):
     _tag_names = ["trl", "sft", "hf_reason", "distillation"]
     _name = "Distill-KL"
     _config_class = DistillKLConfig
+    _has_teacher = True
     args: DistillKLConfig  # type: ignore[assignment]
 
     def __init__(
@@ -183,6 +184,7 @@ class DistillKLTrainer(CoTSFTTrainer):
         args, on_policy = self.args, bool(inputs.get(ON_POLICY, False))
         if "shift_labels" in inputs:
             raise ValueError("Context and sequence parallelism are not supported with a teacher.")
+        self._check_packing(model)
         if not on_policy:
             self._check_first_batch(inputs)
         path = args.path_weight > 0 and "step_ids" in inputs

@@ -19,12 +19,24 @@ def write_card(folder: str | os.PathLike[str], card: str) -> None:
 
 def save_public_arguments(folder: str | os.PathLike[str], args: Any) -> None:
     """Write `training_args.bin` again, without secrets and paths: the Trainer pushes it, and reads it nowhere."""
-    if not args.should_save:
-        return  # the other processes may be ahead of the first, which makes the folder
+    if args.should_save:  # the other processes may be ahead of the first, which makes the folder
+        write_atomically(Path(folder, TRAINING_ARGS_NAME), lambda path: torch.save(_public(args), path))
+
+
+def shown_arguments(args: Any) -> Any:
+    """The same arguments, which are pickled without secrets and paths."""
+    kind = type(args)
+    shown = copy.copy(args)
+    shown.__class__ = type(kind.__name__, (kind,), {"__reduce_ex__": lambda self, _: (copy.copy, (_public(args),))})
+    return shown
+
+
+def _public(args: Any) -> Any:
+    """A copy of the arguments without secrets and paths."""
     shown = copy.copy(args)
     for name, value in vars(args).items():
         if is_secret(name):
             setattr(shown, name, None)
         elif isinstance(value, str | list | dict):
             setattr(shown, name, public(value))
-    write_atomically(Path(folder, TRAINING_ARGS_NAME), lambda path: torch.save(shown, path))
+    return shown
