@@ -44,7 +44,9 @@ _LABEL = (
     rf"|(?<![A-Za-z\d])(?P<letter>[a-h])[)）]{_USED}|[(（](?P<letter_round>[a-h])[)）]{_USED}"
     r"|(?<![A-Za-z\d])(?P<option>[A-H])[.．、:：)）](?![A-H]、)|[(（](?P<option_round>[A-H])[)）]"
 )
-FIND = re.compile(_LABEL)
+# What a label begins with: four fifths of the time go where it is not looked at first.
+_FIRST = rf"[\d\[(（【步第情方解思小问题阶部{_HAN}{_CIRCLED}⑴-⒛㈠-㈩Ⅰ-ⅻA-IMPQSVXa-imqpsvx]"
+FIND = re.compile(rf"(?={_FIRST})(?<![A-Za-z])(?:{_LABEL})")
 # What may come before a label: the line's start or the end of a sentence, then Markdown.
 _HEAD = re.compile(
     r"(?:(?P<line>\A|\n)|(?P<before>[。；！？：，,;!?:.—]|(?<=\S)[ \t]))"
