@@ -8,7 +8,7 @@ sets are streamed (files.py).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from .dialogues import check_history
 from .files import close_rows, open_source
 from .layouts import ADAPTERS
 from .normal_rows import normal_row
+from .other_tags import TagTranslator
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, log_broken, refuse
 
 __all__ = ["ADAPTERS", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
@@ -34,6 +35,7 @@ def read_traces(
     history: str = "drop",
     skip_broken: bool = False,
     on_broken: OnBroken | None = None,
+    thought_tags: Sequence[str] = (),
 ) -> Iterator[RawTrace]:
     """Stream the traces of a file, a folder or a Hub data set (see `open_source`).
 
@@ -44,16 +46,18 @@ def read_traces(
             `dialogue_traces`.
         skip_broken: Skip rows that cannot be read instead of stopping at the first one.
         on_broken: Called with each `BrokenRow` that is skipped; by default it is logged as a warning.
+        thought_tags: Tags that enclose a thought, besides the known ones (see `TagTranslator`).
 
     Raises:
-        SourceError: at once for a source, schema or history that does not exist; while reading for a row that
+        SourceError: at once for a source, schema, history or tag that does not exist; while reading for a row that
             cannot be read (file, row and field are named) or whose layout is not known. A file in which no row has a
             known layout is an error even with `skip_broken`.
     """
     detector = LayoutDetector(schema)
     check_history(history)
     broken = (on_broken or log_broken) if skip_broken else refuse
-    return _traces(open_source(source, broken), detector, history, broken)
+    translate = TagTranslator(thought_tags) if thought_tags else None
+    return _traces(open_source(source, broken), detector, history, broken, translate)
 
 
 class _UnknownRows:
@@ -85,13 +89,17 @@ class _UnknownRows:
             self._label, self._count = label, 0
 
 
-def _traces(rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken) -> Iterator[RawTrace]:
+def _traces(
+    rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken, translate: TagTranslator | None
+) -> Iterator[RawTrace]:
     unknown = _UnknownRows()
     with close_rows(rows):
         for row in rows:
             name = "unknown"
             try:
                 values = normal_row(row.values)
+                if translate is not None:
+                    values = translate(values)
                 adapter = detector(row, values)
                 unknown.known(row)
                 name = adapter.name
