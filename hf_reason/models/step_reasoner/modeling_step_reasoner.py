@@ -190,7 +190,7 @@ class StepReasonerForCausalLM(StepReasonerGeneration, StepReasonerPreTrainedMode
 
     def __setattr__(self, name, value):
         # TRL, and PEFT past the module's hooks, call what somebody has put in the place of `forward`
-        super().__setattr__(name, telling(value) if name == "forward" else value)
+        super().__setattr__(name, telling(value) if name == "forward" else value)  # type: ignore[arg-type]
 
     @can_return_tuple
     def forward(
