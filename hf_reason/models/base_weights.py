@@ -59,6 +59,13 @@ def trained_base_weights(model: Any) -> list[str]:
     return [name for name, value in base_weights(model) if value.requires_grad]
 
 
+def has_adapted_head(model: Any) -> bool:
+    """Whether an adapter of any method is on the LM head."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = causal.get_output_embeddings()
+    return head is not None and _wrapped(head) is not None
+
+
 def _base_modules(module: nn.Module, place: str, name: str) -> Iterator[tuple[str, str]]:
     """Where each module of the base is, and what it is called there without adapters."""
     wrapped = _wrapped(module)

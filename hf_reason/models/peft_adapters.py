@@ -17,12 +17,23 @@ if TYPE_CHECKING:
 
 BASE_FILE = "base_model.json"
 
+# These starts of a LoRA put a part of the base's weights into the adapter when it is made.
+_SPLIT_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 # The base's fingerprint of models whose adapters (PiSSA, OLoRA) have changed it, taken before.
 _known_bases: "WeakKeyDictionary[Any, dict[str, Any]]" = WeakKeyDictionary()
 
 
 class AdapterError(ValueError):
     """An adapter that cannot be used. The message says why, and what to do."""
+
+
+def splits_base(config: Any) -> str | None:
+    """The setting of a `PeftConfig` that changes the base as soon as the adapter is on it; `None` if there is none."""
+    if getattr(config, "layer_replication", None):
+        return f"layer_replication={config.layer_replication}"
+    start = getattr(config, "init_lora_weights", None)
+    splits = isinstance(start, str) and start.lower().startswith(_SPLIT_THE_BASE)
+    return f"init_lora_weights={start!r}" if splits else None
 
 
 def remember_base(model: Any, fingerprint: Mapping[str, Any]) -> None:
@@ -94,7 +105,7 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
 
     if not adapters:
         raise AdapterError("There is no adapter to load. Give name -> folder.")
-    fingerprint = base_fingerprint(model)
+    fingerprint = known_base(model) or base_fingerprint(model)
     for name, folder in adapters.items():
         place = os.fspath(folder)
         if place.startswith((".", "/", "~")) and not Path(place, "adapter_config.json").is_file():
@@ -110,8 +121,20 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
         except RuntimeError as error:
             what = " ".join(str(error).split())[:300]
             raise AdapterError(f"The adapter {name!r} ({place}) does not fit this model: {what}") from error
+        _check_alone(model)
+    remember_base(model, fingerprint)
     model.set_adapter(next(iter(adapters)))
-    return model
+    return model  # type: ignore[no-any-return]
+
+
+def _check_alone(model: Any) -> None:
+    for config in model.peft_config.values():
+        setting = splits_base(config)
+        if setting and len(model.peft_config) > 1:
+            raise AdapterError(
+                f"{setting} moves a part of the base's weights into the adapter, so it must be the only adapter of a "
+                "model: the others would be on another base. Load it on a copy of the base, or merge it."
+            )
 
 
 @contextmanager
@@ -120,5 +143,7 @@ def adapter_of(model: "PeftModel", domain: str) -> Iterator[str | None]:
     from trl.trainer.utils import use_adapter
 
     name = domain if domain in model.peft_config else None
+    if name is None and (setting := next(filter(None, map(splits_base, model.peft_config.values())), None)):
+        raise AdapterError(f"Without its adapter ({setting}) the model is not the base any more. Load the base alone.")
     with use_adapter(model, name):
         yield name

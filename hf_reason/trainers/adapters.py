@@ -3,9 +3,9 @@
 from typing import Any
 
 from hf_reason.models.base_weights import base_fingerprint
-from hf_reason.models.peft_adapters import known_base
+from hf_reason.models.peft_adapters import known_base, splits_base
 
-from .untouched_base import check_adapter, splits_base
+from .untouched_base import check_adapter
 
 
 def load_model(name: str, args: Any, given: dict[str, Any]) -> Any:

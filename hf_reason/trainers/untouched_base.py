@@ -2,24 +2,14 @@
 
 from typing import Any
 
-# These put a part of the base's weights into the adapter when it is made,
-_SPLIT_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-# and of these PEFT does not find the same part again when the adapter is loaded: it is drawn at random, or computed
-# from data that are not saved.
+from hf_reason.models.peft_adapters import splits_base
+
+# Starts of a LoRA that move a part of the base into the adapter which PEFT does not find again when the adapter is
+# loaded: it is drawn at random, or computed from data that are not saved.
 _LOST_PARTS = ("pissa_niter", "corda", "loftq", "lora_ga")
 # Methods that read the task of each example, which the trainers do not pass, or the logits, which are never built.
 _NEED_TASKS = ("POLY", "MULTITASK_PROMPT_TUNING")
 _NEED_LOGITS = ("CPT",)
-
-
-def _start_of(config: Any) -> str:
-    start = getattr(config, "init_lora_weights", True)
-    return start.lower() if isinstance(start, str) else ""
-
-
-def splits_base(config: Any) -> bool:
-    """Whether the base's weights are others as soon as an adapter of this `PeftConfig` is on it."""
-    return _start_of(config).startswith(_SPLIT_THE_BASE) or bool(getattr(config, "layer_replication", None))
 
 
 def moves_base(config: Any) -> str | None:
@@ -28,9 +18,8 @@ def moves_base(config: Any) -> str | None:
     Returns:
         Such as `"bias='all'"`; `None` if there is none.
     """
-    if splits_base(config):
-        name = "layer_replication" if getattr(config, "layer_replication", None) else "init_lora_weights"
-        return f"{name}={getattr(config, name)!r}"
+    if setting := splits_base(config):
+        return setting
     for name in ("modules_to_save", "trainable_token_indices"):
         if getattr(config, name, None):
             return f"{name}={getattr(config, name)}"
@@ -50,9 +39,10 @@ def check_adapter(config: Any, args: Any, *, prompts: bool = True) -> None:
         ValueError: if the adapter could not be loaded again as it was trained, or cannot be trained by these settings.
     """
     kind = str(getattr(config.peft_type, "value", config.peft_type))
-    if _start_of(config).startswith(_LOST_PARTS):
+    start = getattr(config, "init_lora_weights", None)
+    if isinstance(start, str) and start.lower().startswith(_LOST_PARTS):
         raise ValueError(
-            f"init_lora_weights={config.init_lora_weights!r} moves a part of the base's weights into the adapter, and "
+            f"init_lora_weights={start!r} moves a part of the base's weights into the adapter, and "
             "that part is not found again when the saved adapter is loaded: the model would be another one. Use "
             "'pissa' or 'olora', which are computed from the base alone, or 'eva' and 'orthogonal', which leave it "
             "as it is."
