@@ -17,7 +17,6 @@ _LONG_HEADING = 30  # characters
 _LONG_ENTRY = 80  # characters; a choice or a given fact is short
 _EQUATION = re.compile(r"[=＝≈≤≥]")
 _QUANTITY = re.compile(r"[\s*]*\d{1,4}[ \t]*[\u3400-\u9fffA-Za-z%％°]{0,2}[；;。，,.\s]*")
-_WORD = re.compile(r"\w")
 _TEXT_END = re.compile(r"[。.!?！？；;，,]\W*\Z")
 _SENTENCE = re.compile(r"[。！？；]|[.!?;](?:\s|$)|\n")
 # What announces data, equations or choices and not steps.
@@ -106,7 +105,9 @@ def _are_steps(text: _Text, run: Run) -> bool:
     if places == {"line"}:
         told = [_EQUATION.search(body) or _SENTENCE.search(body) for body in bodies]
         return not first.letter or all(told) or any(child.first.worded for _, child in run.inside)
-    if not all(map(_WORD.search, bodies)) or (first.style == "dot" and any(map(_QUANTITY.fullmatch, bodies))):
+    if not all(any(map(str.isalnum, body)) for body in bodies) or (
+        first.style == "dot" and any(map(_QUANTITY.fullmatch, bodies))
+    ):
         return False  # "1. 2元；2. 4元": decimals
     if first.style == "dot" and first.place == "clause":
         return False

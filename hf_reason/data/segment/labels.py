@@ -59,10 +59,10 @@ _SIGNS = ("circle", "disc", "round_sign", "dot_sign", "han_sign")
 _BRACKETS = ("right", "round", "roman_right", "roman_round", "han_round")
 _SEPARATOR = re.compile(r"[ \t]*(?:[:：、,，)）]|[.．](?!\d+[ \t.:：、])|[-–—](?=[ \t]))")
 _JOINED = re.compile(r"[ \t]*[和与到至及或~～]|[.．]\d|[ \t]+(?:and|or|to|through)\b")  # "步骤1和步骤2": a mention
-_BESIDE = re.compile(r"[是为的中里]")  # "第一步是...": cutting the label off would leave half a sentence
 _ENGLISH_TITLE = re.compile(r"[ \t]+(?![a-z])|\s*\Z|\s*\n")
-_UNFINISHED = re.compile(r"[A-Za-z=＝+*/×÷<>≈(（是为得到第约-]")  # "x is 1. Then": the number ends a sentence
 _PART_NUMBER = re.compile(rf"(?P<number>{_NUMBER}|(?<![A-Za-z])[A-Ha-h])(?=[)）]?\s*\D{{0,4}}\Z)")
+_BESIDE = "是为的中里"  # "第一步是...": cutting the label off would leave half a sentence
+_UNFINISHED = "=＝+-*/×÷<>≈(（是为得到第约"  # "y = 1. Then": the number ends a sentence
 _ROMAN_VALUES = {"i": 1, "v": 5, "x": 10}
 
 
@@ -136,8 +136,9 @@ def _behind_clause(text: str, label: re.Match[str], style: str, head_start: int)
         return "sentence" if _SEPARATOR.match(text, label.end()) else None
     if style in _BRACKETS or style.startswith("option"):
         return "clause"
-    broken = text[head_start].isspace() and _UNFINISHED.fullmatch(text[max(0, head_start - 1) : head_start])
-    return "clause" if style == "dot" and not broken else None
+    last = text[head_start - 1]
+    open_end = text[head_start].isspace() and (last in _UNFINISHED or (last.isascii() and last.isalpha()))
+    return "clause" if style == "dot" and not open_end else None
 
 
 def _place(text: str, label: re.Match[str], head: re.Match[str], head_start: int) -> str | None:
@@ -167,7 +168,7 @@ def _worded_end(text: str, start: int, end: int, style: str) -> int | None:
         return None
     if separator := _SEPARATOR.match(text, end):
         return separator.end()
-    if _BESIDE.match(text, end) or (style == "en_step" and not _ENGLISH_TITLE.match(text, end)):
+    if text.startswith(tuple(_BESIDE), end) or (style == "en_step" and not _ENGLISH_TITLE.match(text, end)):
         return start
     return end
 

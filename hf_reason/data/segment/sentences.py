@@ -32,11 +32,12 @@ _SENTENCE_END = re.compile(r"[。！？；!?….．;]+[\"'”’」』）)】\]*
 _LINE = re.compile(r"\n[ \t\r]*(?=\S)")
 _EQUATION_LINE = re.compile(r"[a-z]\w{0,9}[ \t]*(?:\([^()\n]{0,20}\))?[ \t]*[=<>≤≥≈]")
 _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t>*#-]*\d{1,3}$")
-# A decimal with a stray space in Chinese text ("约为1. 5倍", "第1. 2节"), and a date ("2024. 1. 2").
-_SPACED_DECIMAL = re.compile(r"(?:(?P<han>[\u3400-\u9fff：:])|[^\d.．\s])?(?P<whole>\d{1,4})$")
-_SPACED_REST = re.compile(r"[ \t]+\d{1,4}(?P<han>[\u3400-\u9fff%％])?(?![\d.．、)）:：+×÷*/=-])")
-_DATE = re.compile(r"(?:1[89]|2[01])\d\d(?:[.．][ \t]*\d{1,2})?$")
-_DATE_REST = re.compile(r"[ \t]+\d{1,2}(?!\d)")
+# What stands before and behind a point inside a number that is written with spaces: a decimal in Chinese text
+# ("约为1. 5倍", "第1. 2节"), a date ("2024. 1. 2").
+_SPACED = (
+    (re.compile(r"[\u3400-\u9fff：:]\d{1,4}$"), re.compile(r"[ \t]+\d{1,4}[\u3400-\u9fff%％]")),
+    (re.compile(r"(?:1[89]|2[01])\d\d(?:[.．][ \t]*\d{1,2})?$"), re.compile(r"[ \t]+\d{1,2}(?!\d)")),
+)
 
 
 def is_han(char: str) -> bool:
@@ -61,10 +62,7 @@ def is_fragment(text: str) -> bool:
 def _inside_number(text: str, start: int, end: int) -> bool:
     """Whether the point at `[start, end)` stands inside a number or a date that is written with spaces."""
     before = text[max(0, start - 12) : start]
-    if _DATE.search(before) and _DATE_REST.match(text, end):
-        return True
-    whole, rest = _SPACED_DECIMAL.search(before), _SPACED_REST.match(text, end)
-    return bool(whole and rest and whole.group("han") and rest.group("han"))
+    return any(left.search(before) and right.match(text, end) for left, right in _SPACED)
 
 
 def _ends_sentence(text: str, match: re.Match[str]) -> bool:
