@@ -5,7 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from hf_reason.trainers.sampling.order import sequence_lengths
+import numpy as np
+
+from hf_reason.text.spans import IGNORE_INDEX
+from hf_reason.trainers.sampling.order import sequence_lengths, token_chunks
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,30 @@ class Positions:
             found,
             self.limit,
         )
+
+    def check_completions(self, dataset: Any, longest: int) -> None:
+        """Refuse completions that would reach beyond a hard limit.
+
+        Args:
+            dataset: Tokenised, its prompts without labels; a streamed one is not looked at.
+            longest: Tokens of the longest completion.
+
+        Raises:
+            ValueError: if the longest prompt leaves too few positions.
+        """
+        if not self.is_hard or self.limit is None or hasattr(dataset, "_ex_iterable"):
+            return
+        prompts = [
+            int((row != IGNORE_INDEX).argmax())
+            for starts, (labels,) in token_chunks(dataset, "labels")
+            for row in np.split(labels, starts[1:])
+        ]
+        if (prompt := max(prompts)) + longest > self.limit:
+            raise ValueError(
+                f"The model has {self.limit} positions: the longest prompt ({prompt} tokens) leaves fewer than "
+                f"max_completion_length={longest} for a completion. Set max_completion_length="
+                f"{max(self.limit - prompt, 1)}, or a shorter max_length."
+            )
 
 
 def positions_of(model: Any) -> Positions:
