@@ -11,9 +11,13 @@ from hf_reason.data.record import RawTrace
 from .columns import Values, text_of
 from .converters import marked_solution
 from .dialogues import traces_after
+from .options import label_at, options_of, with_options
 from .reasoning import find_reasoning
 from .think_tags import join_thought
 from .truncation import is_truncated
+
+# Columns that may hold the index of the right option.
+_ANSWERS = ("answer", "response", "output")
 
 
 def completed(traces: list[RawTrace], row: Values, history: str, wants: str, dialogue: bool) -> list[RawTrace]:
@@ -39,6 +43,9 @@ def completed(traces: list[RawTrace], row: Values, history: str, wants: str, dia
         last = replace(last, truncated=is_truncated(row))
     if dialogue:
         return [*earlier, last]
+    if options := options_of(row):
+        label = label_at(options, next((row[name] for name in _ANSWERS if name in row), None))
+        last = replace(last, context=with_options(last.context, options), answer=label or last.answer)
     if "context" not in wants.split("|"):
         passage = row.get("context")
         if isinstance(passage, str) and passage.strip() and passage.strip() != last.context.strip():

@@ -16,19 +16,27 @@ from .detection import LayoutDetector, layout_of
 from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
 from .normal_rows import normal_row
+from .options import label_at, label_of, options_of, with_options
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
 # Columns that hold the problem, and the answer to it, in the order of preference.
-_PROBLEM = ("question", "problem", "context", "prompt", "instruction", "input", "query", "text", "Question", "title")
-_ANSWER = "answer|reference_answer|answer_num|ground_truth|target|gold|label|solution|response|output|Answer"
-_DIALOGUES = ("messages", "conversations", "prompt")
-_OPTION_LISTS = ("options", "choices")
-_LETTERS = "ABCDEFGHIJ"
+_PROBLEM = ("question", "problem", "context", "prompt", "instruction", "input", "query", "text", "title", "inputs")
+_ANSWER = (
+    "answer|reference_answer|answer_num|ground_truth|target|gold|label|expected_answer|correct_answer|answerKey|"
+    "answer_key|correct_option|answer_idx|answer_index|cop|ideal|golden_answer|golden_answers|gold_answer|ref_answer|"
+    "reference|targets|answers|solution|response|output"
+)
+# Objects that hold the answer for a reward.
+_HOLDERS = ("reward_model", "extra_info", "answer", "answers", "metadata")
+_DIALOGUES = ("messages", "conversations", "prompt", "input")
+# Columns that hold a passage that the question is about; `normal_row` gives its other names this one.
+_PASSAGES = ("context",)
 
 
 def read_problems(source: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """The problems of an evaluation file, each with its place (`"cmath.jsonl#12"`). Answers are not needed.
+    """The problems of an evaluation file with all their parts, each with its place (`"cmath.jsonl#12"`).
 
+    Answers are not needed. Options follow the problem, one a line; a passage precedes its question.
     Besides what `open_source` reads, a file may hold JSON strings, one object with a list of rows in it, or plain text
     with a problem on each line.
 
@@ -37,13 +45,14 @@ def read_problems(source: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     """
     for row in _rows(source, refuse):
         values = normal_row(row.values)
-        text = _dialogue_text(values) or _layout_text(values) or _column_text(values)
+        text = _dialogue_text(values) or _layout_text(values)
+        text = text or _column_text(values)
         if text is None:
             raise SourceError(
                 f"{row.where}: no problem in it: none of the columns {', '.join(_PROBLEM)} holds text. It has "
                 f"{', '.join(map(str, row.values)) or 'none'}."
             )
-        yield row.where, text
+        yield row.where, with_options(text, options_of(values))
 
 
 def read_evaluation_traces(
@@ -51,7 +60,7 @@ def read_evaluation_traces(
 ) -> Iterator[RawTrace]:
     """The rows of a source as traces to evaluate on: `answer` is the correct answer, and the chain may be empty.
 
-    Options (columns A, B, C, ... or a list `options` or `choices`) are added to the problem.
+    Options (`options_of`) are part of the problem; an answer that is the index or the text of one is its label.
 
     Args:
         source: As for `read_traces`, or a file with one object that has a list of rows in it.
@@ -74,35 +83,36 @@ def read_evaluation_traces(
 
 
 def _traces(row: Row, values: dict[str, Any], detector: LayoutDetector, history: str) -> list[RawTrace]:
+    options = options_of(values)
     try:
         traces = detector(row, values).traces(values, history)
     except SourceError:
-        problem, answer = _dialogue_text(values) or _column_text(values), answer_of(values, _ANSWER).strip()
+        problem, answer = _dialogue_text(values) or _column_text(values), _known_answer(values, options)
         if problem is None or not answer:
             raise
-        traces = [RawTrace(problem, thought="", answer=answer, domain=domain_hint(values))]
+        traces = [RawTrace(with_options(problem, options), thought="", answer=answer, domain=domain_hint(values))]
     found = []
     for trace in traces:
-        options = _options(values)
-        answer = (trace.reference or trace.answer).strip() or answer_of(values, _ANSWER).strip()
-        if options and answer.isdigit() and int(answer) < len(options) and not isinstance(values.get("answer"), str):
-            answer = _LETTERS[int(answer)]  # the index of the right option, as MMLU has it
-        if not answer:
+        answer = (trace.reference or trace.answer).strip("\n").rstrip() or _known_answer(values, options)
+        if not answer.strip():
             raise SourceError("it has no answer, so that nothing could be compared with it.")
-        context = trace.context
-        if options and options[0] not in context:
-            context += "".join(f"\n{letter}. {option}" for letter, option in zip(_LETTERS, options, strict=False))
-        found.append(replace(trace, context=context, answer=answer))
+        found.append(replace(trace, answer=label_of(options, answer) or answer))
     return found
 
 
-def _options(values: dict[str, Any]) -> list[str]:
-    for name in _OPTION_LISTS:
-        options = values.get(name)
-        if isinstance(options, list) and options and all(isinstance(option, str) for option in options):
-            return options
-    lettered = [values[letter] for letter in _LETTERS if isinstance(values.get(letter), str)]
-    return lettered if len(lettered) > 1 else []
+def _known_answer(values: dict[str, Any], options: list[tuple[str, str]]) -> str:
+    """The correct answer in any column that usually holds it, or in an object for the reward; empty without one."""
+    name = next((name for name in _ANSWER.split("|") if values.get(name) not in (None, "", [])), "")
+    value = values.get(name)
+    if isinstance(value, dict) or not name:
+        holders = [values[holder] for holder in _HOLDERS if isinstance(values.get(holder), dict)]
+        inner = [each[key] for each in holders for key in ("ground_truth", "answer", "text", "value") if each.get(key)]
+        value = inner[0] if inner else None
+    if isinstance(value, list) and len(value) > 1 and name in ("answers", "golden_answers"):
+        value = value[:1]  # several ways to write one answer
+    if (label := label_at(options, int(value) if name == "label" and str(value).isdigit() else value)) is not None:
+        return label
+    return str(value) if isinstance(value, bool) else answer_of({"answer": value}, "answer").strip()
 
 
 def _rows(source: str | os.PathLike[str], broken: OnBroken) -> Iterator[Row]:
@@ -144,10 +154,11 @@ def _layout_text(values: dict[str, Any]) -> str | None:
 
 
 def _column_text(values: dict[str, Any]) -> str | None:
-    """The first column that usually holds the problem, and the `input` of an instruction."""
+    """The first column that usually holds the problem, with the `input` of an instruction and a question's passage."""
     for name in _PROBLEM:
         text = values.get(name)
         if isinstance(text, str) and text.strip():
-            more = values.get("input") if name == "instruction" else None
-            return f"{text}\n\n{more}" if isinstance(more, str) and more.strip() else text
+            parts = [text, values.get("input")] if name == "instruction" else [text]
+            parts = [*(values.get(passage) for passage in _PASSAGES if passage != name), *parts]
+            return "\n\n".join(part for part in parts if isinstance(part, str) and part.strip())
     return None
