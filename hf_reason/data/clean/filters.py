@@ -8,8 +8,10 @@ from hf_reason._options import option
 from hf_reason._renamed import renamed
 from hf_reason.answers.verify import answers_match
 from hf_reason.data.languages import LANGUAGES, has_words
+from hf_reason.data.read.think_tags import has_stray_tag
 from hf_reason.data.record import RawTrace, Record
 
+from .answer_ends import ends_in_the_middle, prose_of, runs_in_a_loop
 from .language_drift import drifts
 
 # Characters in a window of `repetition`, and the distance between the starts of two windows.
@@ -18,10 +20,11 @@ _STRIDE = 500
 _CHAT_TOKEN = re.compile(
     r"<\|[A-Za-z_▁][\w▁ -]{0,40}\|>|<｜[^<>｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
-_STRAY_TAG = re.compile(r"</?(?:think|thought|answer)>", re.IGNORECASE)
+# A shorter answer is not checked for repetition.
+_LONG_ANSWER = 100
 FILTER_NAMES = (
-    *("empty_context", "empty_thought", "unclosed_thought", "missing_answer", "wrong_answer", "few_steps"),
-    *("repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
+    *("empty_context", "empty_thought", "truncated", "unclosed_thought", "missing_answer", "wrong_answer"),
+    *("few_steps", "repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
 )
 
 
@@ -32,7 +35,8 @@ class FilterConfig:
 
     Attributes:
         min_steps: Minimum number of steps in a chain.
-        max_repetition: Upper bound, in [0, 1], of `repetition` and of `repeated_steps`. Measured on real
+        max_repetition: Upper bound, in [0, 1], of `repetition` (of the chain and of a long answer) and of
+            `repeated_steps`; at 1 nothing is checked. Measured on real
             traces (R1, Marco-o1, GSM8K solutions; Chinese and English) the largest `repetition` is 0.50 and
             the median 0.05, while a window that is all loop scores above 0.9.
         min_chars: Minimum number of characters in the chain. The default keeps three short equations.
@@ -123,7 +127,12 @@ def _texts(record: Record) -> tuple[str, ...]:
 
 def _repeats(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     steps = record["steps"]
-    return repeated_steps(steps) > config.max_repetition or repetition("\n".join(steps)) > config.max_repetition
+    if repeated_steps(steps) > config.max_repetition or repetition("\n".join(steps)) > config.max_repetition:
+        return True
+    answer = record["answer"]
+    if len(answer) < _LONG_ANSWER or config.max_repetition == 1:
+        return False
+    return runs_in_a_loop(answer) or repetition(prose_of(answer)) > config.max_repetition
 
 
 def _chain_length(record: Record) -> int:
@@ -132,7 +141,7 @@ def _chain_length(record: Record) -> int:
 
 def _has_control_tokens(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     written = "\n".join((*record["steps"], record["answer"]))
-    if _STRAY_TAG.search(written) or _CHAT_TOKEN.search(written):
+    if has_stray_tag(written) or _CHAT_TOKEN.search(written):
         return True
     return bool(_CHAT_TOKEN.search(record["context"]) or _CHAT_TOKEN.search(record["task"]))
 
@@ -145,6 +154,7 @@ def _wrong(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
 _FILTERS: dict[str, Callable[[RawTrace, Record, FilterConfig], bool]] = {
     "empty_context": lambda trace, record, config: not (record["context"] or record["task"]),
     "empty_thought": lambda trace, record, config: not record["steps"],
+    "truncated": lambda trace, record, config: trace.truncated or ends_in_the_middle(record["answer"]),
     "unclosed_thought": lambda trace, record, config: not trace.closed,
     "missing_answer": lambda trace, record, config: not record["answer"],
     "wrong_answer": _wrong,
