@@ -12,7 +12,7 @@ _CAPITAL_THREE = re.compile("参(?=[拾佰仟萬億万亿圆元角分整])|(?<=[
 _SUPERSCRIPT = re.compile(f"[{''.join(_RAISED)}]+")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUBSCRIPT = re.compile("[₀-₉]+")
-_VULGAR = re.compile("[¼-¾⅐-⅞]")
+VULGAR = re.compile("[¼-¾⅐-⅞]")
 # "\\\\frac" where somebody has escaped a backslash twice.
 _ESCAPED = re.compile(r"\\\\(?=[A-Za-z]{2})")
 # 10~20 is a range; between words ~ is a space of LaTeX.
@@ -43,7 +43,7 @@ def joined_digits(text: str) -> str:
     return _THIN.sub(",", text) if "{" in text or "!" in text else text
 
 
-def _vulgar(match: re.Match[str]) -> str:
+def vulgar(match: re.Match[str]) -> str:
     return "(" + unicodedata.normalize("NFKC", match[0]).replace("\u2044", "/") + ")"
 
 
@@ -61,7 +61,7 @@ def fold(text: str) -> str:
     text = _CAPITAL_THREE.sub("叁", simplified(text))
     text = _SUPERSCRIPT.sub(lambda match: "^" + _power("".join(_RAISED[char] for char in match[0])), text)
     text = _SUBSCRIPT.sub(lambda match: "_" + match[0].translate(_LOWERED), text)
-    text = _VULGAR.sub(_vulgar, text)
+    text = VULGAR.sub(vulgar, text)
     parts = [
         part if _CIRCLED.fullmatch(part) else unicodedata.normalize("NFKC", part) for part in _CIRCLED.split(text)
     ]

@@ -47,7 +47,7 @@ _HALF = re.compile(r"^\s*(?:a\s+)?(half|quarter)\b(?!-)(?:\s+of)?", re.IGNORECAS
 _SCALED = re.compile(rf"(?<![\d,])(\d[\d,]*(?:\.\d+)?)\s*({'|'.join(_LARGE)}|hundred)s?\b", re.IGNORECASE)
 _ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b(?:\s+place)?", re.IGNORECASE)
 _CHINESE_ORDINAL = re.compile(rf"^第\s*(\d+|{NUMERAL}+)(?=\D{{0,4}}$)")
-_OPERAND = rf"(?:\d+(?:\.\d+)?|[a-zπ]|\([^()]*\)|{NUMERAL}+)"
+_OPERAND = rf"(?:(?<![\d.])\d+(?:\.\d+)?|[a-zπ]|\([^()]*\)|(?<!{NUMERAL}){NUMERAL}++)"
 _POWER = re.compile(rf"({_OPERAND})的(?:(平方|立方)(?![根米千分厘毫公和差])|(负?(?:\d+|n|{NUMERAL}+))次[方幂])")
 _ROOT = re.compile(rf"(?:(立方)根号|(三次)根号|根号下?)\s*({_OPERAND})|({_OPERAND})的(算术)?(平方|立方)根")
 _OVER = re.compile(r"([^\s分之,，。=]{1,12})分之([^\s分之,，。=]{1,12})")

@@ -4,9 +4,10 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
+from .numerals import written
 from .unit_table import UNITS, Dimension, Measure
 
-__all__ = ["COMPOUND", "LATIN_UNITS", "UNITS", "compound", "known_unit", "measures"]
+__all__ = ["COMPOUND", "LATIN_UNITS", "UNITS", "compound", "in_last_unit", "known_unit", "measures"]
 
 _NAMES = sorted(UNITS, key=len, reverse=True)
 # Units of which people write several in a row.
@@ -29,7 +30,7 @@ _PER = re.compile(r"\s*(?:/|每|\bper\b|\bp(?=h$))\s*")
 _TIMES = re.compile(r"[·*×⋅]")
 _LOOSE = {"元", "块", "米", "角", "公斤", "千克"}
 COMPOUND = re.compile(
-    rf"({_NUMBER})\s*({_UNIT})((?:\s*(?:零|又|和|and|,)?\s*{_NUMBER}\s*{_UNIT})+(?![\u4e00-\u9fff]?\d)|零?\d{{1,2}}(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%\"]))"
+    rf"(?<![\d.])({_NUMBER})\s*({_UNIT})((?:\s*(?:零|又|和|and|,)?\s*{_NUMBER}\s*{_UNIT})+(?![\u4e00-\u9fff]?\d)|零?\d{{1,2}}(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%\"]))"
 )
 _PART = re.compile(rf"({_NUMBER})\s*({_UNIT})")
 # After a number these begin another word: 3角形, 4分之, 5元素.
@@ -131,3 +132,10 @@ def compound(match: re.Match[str]) -> tuple[Fraction, str, Fraction] | None:
         else:
             return total / size, first, total / last
     return None
+
+
+def in_last_unit(match: re.Match[str]) -> str:
+    """A match of `COMPOUND` as one number in its last unit (2小时30分 -> 150分); what is no quantity stays."""
+    parts = _PART.findall(match[3])
+    found = compound(match) if parts else None
+    return f"{written(found[2])}{parts[-1][1]}" if found else match[0]
