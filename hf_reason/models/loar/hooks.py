@@ -94,7 +94,7 @@ def generate_from_prompt(model: Any, original: Any, *args: Any, **kwargs: Any) -
 def _virtual_tokens(model: Any) -> int:
     """Tokens that PEFT's prompt tuning puts in front of the prompt; it hooks itself in while its model generates."""
     owner = getattr(vars(model).get("prepare_inputs_for_generation"), "__self__", None)
-    config = getattr(owner, "active_peft_config", None)
+    config: Any = getattr(owner, "active_peft_config", None)
     return int(config.num_virtual_tokens) if getattr(config, "is_prompt_learning", False) else 0
 
 
