@@ -10,7 +10,7 @@ from hf_reason.data.record import RawTrace
 
 from .columns import Values, answer_of, problem_of, short_reference, storable, text_of
 from .dialogues import dialogue_traces
-from .messages import content_of, role_of
+from .messages import as_messages, content_of, role_of
 from .reasoning import find_reasoning, reasoning_text
 from .rows import SourceError
 from .think_tags import Thought, join_thought, split_thought, without_prefill
@@ -69,9 +69,15 @@ def from_dialogue(field: str) -> Convert:
     """A layout with a list of messages."""
 
     def convert(row: Values, history: str) -> list[RawTrace]:
-        return dialogue_traces(row[field], history, field=field, system=text_of(row, "system"), tools=row.get("tools"))
+        messages = [*_earlier(row), *(as_messages(row[field], field) or row[field])]
+        return dialogue_traces(messages, history, field=field, system=text_of(row, "system"), tools=row.get("tools"))
 
     return convert
+
+
+def _earlier(row: Values) -> list[Any]:
+    """The turns of a column of their own before a dialogue."""
+    return as_messages(row.get("history"), "history") or []
 
 
 def _flags(row: Values, column: str, count: int) -> list[Any]:
@@ -118,7 +124,9 @@ def prompt_completion(row: Values, history: str) -> list[RawTrace]:
     if role_of(last) == "assistant" and after and isinstance(after[0], dict):
         joined = f"{content_of(last) or ''}{content_of(after[0]) or ''}"
         before, after = before[:-1], [{**after[0], "content": joined}, *after[1:]]
-    return dialogue_traces([*before, *after], history, field="prompt + completion", tools=row.get("tools"))
+    messages = [*_earlier(row), *before, *after]
+    system = text_of(row, "system")
+    return dialogue_traces(messages, history, field="prompt + completion", system=system, tools=row.get("tools"))
 
 
 def _steps(row: Values, column: str = "steps") -> list[str]:

@@ -6,7 +6,6 @@ assistant" or how to think and mark the answer, which the renderer does; tool de
 a list. Tool calls read `name(arguments)`, in the history and in an answer.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,9 +14,9 @@ from typing import Any
 from hf_reason.data.languages import detect_language
 from hf_reason.data.record import RawTrace
 
-from .columns import storable
+from .message_parts import content_parts, is_tool_result
 from .messages import CALL_ROLES, ROLE, as_messages, content_of, role_name, role_of
-from .reasoning import find_reasoning, reasoning_text
+from .reasoning import find_reasoning
 from .rows import SourceError
 from .think_tags import join_thought, without_prefill
 from .tool_calls import calls_text, result_text, tools_text
@@ -90,42 +89,6 @@ def user_text(messages: list[dict[str, Any]]) -> str | None:
     return "\n".join(text for text in said if isinstance(text, str)).strip() or None
 
 
-def _parts(content: object, field: str) -> tuple[str, str]:
-    """Text and thought of a message's content: a string, or typed parts."""
-    if content is None or (isinstance(content, float) and math.isnan(content)):
-        return "", ""
-    if isinstance(content, str):
-        return storable(content), ""
-    if isinstance(content, Mapping):
-        content = content.get("parts", [content])
-    if not isinstance(content, list | tuple):
-        raise SourceError(f"field {field!r} must be text, not {type(content).__name__}.")
-    texts: list[str] = []
-    thoughts: list[str] = []
-    for part in content:
-        kind, text = _part(part, field)
-        (thoughts if kind == "thought" else texts).append(text)
-    return storable("\n".join(filter(None, texts))), storable("\n".join(filter(None, thoughts)))
-
-
-def _part(part: object, field: str) -> tuple[str, str]:
-    """One part of a content: whether it is a thought, and its text."""
-    if isinstance(part, str):
-        return "text", part
-    if isinstance(part, Mapping):
-        kind = str(part.get("type", ""))
-        if kind.partition(".")[0] in ("thinking", "reasoning", "thought", "redacted_thinking") or part.get("thought"):
-            thought = reasoning_text(part, field)
-            return "thought", thought if isinstance(thought, str) else "\n".join(thought)
-        if kind in ("tool_use", "tool_call", "function_call") or "functionCall" in part:
-            return "text", calls_text(part.get("functionCall", part))
-        if kind == "tool_result":
-            return "text", result_text(part.get("content"))
-        if isinstance(part.get("text"), str):
-            return "text", part["text"]
-    raise SourceError(f"field {field!r} has a part that is not text; only text can be used.")
-
-
 def is_trivial_system(text: str) -> bool:
     """Whether a system text says nothing about the problem: a bare persona, or how to think and mark the answer."""
     text = text.strip()
@@ -152,13 +115,16 @@ def read_turns(messages: list[Any], field: str) -> tuple[list[Turn], str, object
             raise SourceError(f"field {where!r} has the role {role_name(message)!r}; known are {known}.")
         content = content_of(message)
         tools = message.get("tools") or tools
-        if role == "tool":
-            turns.append(Turn(role, result_text(content)))
+        if role == "tool" or (role == "user" and is_tool_result(content)):
+            turns.append(Turn("tool", result_text(content)))
         elif role == "assistant" and message.get("channel") != "analysis":
-            turns.append(_assistant(message, content, pending, where))
+            turn = _assistant(message, content, pending, where)
             pending = ""
+            if turns and _belongs(turns[-1], message):
+                turn = _merged(turns.pop(), turn)
+            turns.append(turn)
         else:
-            text, thought = _parts(content, where)
+            text, thought = content_parts(content, where)
             if role == "system":
                 system.append(text)
             elif role == "user":
@@ -174,7 +140,7 @@ def _assistant(message: dict[str, Any], content: object, pending: str, where: st
     if role_name(message) in CALL_ROLES:
         text, thought = calls_text(content), ""
     else:
-        text, thought = _parts(content, where)
+        text, thought = content_parts(content, where)
     info = message["info"] if isinstance(message.get("info"), dict) else {}
     found = find_reasoning(info, f"{where}.info.") or find_reasoning(message, f"{where}.")
     thought = thought or (found if isinstance(found, str) else "\n\n".join(found)) or pending
@@ -189,6 +155,21 @@ def _assistant(message: dict[str, Any], content: object, pending: str, where: st
         is_truncated(message),
         not any(message.get(key, 1) in (0, False) for key in ("weight", "train", "trainable", "loss")),
         str(reference) if reference else None,
+    )
+
+
+def _belongs(before: Turn, message: Mapping[str, Any]) -> bool:
+    """Whether a message continues the turn before it: a call, or what follows a thought of its own."""
+    return before.role == "assistant" and (role_name(message) in CALL_ROLES or not before.text.strip())
+
+
+def _merged(before: Turn, turn: Turn) -> Turn:
+    return replace(
+        turn,
+        text="\n".join(filter(None, (before.text, turn.text))),
+        thought="\n\n".join(filter(None, (before.thought, turn.thought))),
+        closed=before.closed and turn.closed,
+        reference=turn.reference or before.reference,
     )
 
 

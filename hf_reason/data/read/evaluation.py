@@ -5,7 +5,7 @@ only compared with (decontamination). What no layout of layouts.py fits is read 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
 from .normal_rows import normal_row
 from .options import label_at, label_of, options_of, with_options
+from .other_tags import TagTranslator
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
 # Columns that hold the problem, and the answer to it, in the order of preference.
@@ -28,7 +29,7 @@ _ANSWER = (
 )
 # Objects that hold the answer for a reward.
 _HOLDERS = ("reward_model", "extra_info", "answer", "answers", "metadata")
-_DIALOGUES = ("messages", "conversations", "prompt", "input")
+_DIALOGUES = ("messages", "conversations", "prompt", "input", "question")
 # Columns that hold a passage that the question is about; `normal_row` gives its other names this one.
 _PASSAGES = ("context",)
 
@@ -56,7 +57,11 @@ def read_problems(source: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
 
 
 def read_evaluation_traces(
-    source: str | os.PathLike[str], schema: str | None, history: str, on_broken: OnBroken
+    source: str | os.PathLike[str],
+    schema: str | None,
+    history: str,
+    on_broken: OnBroken,
+    thought_tags: Sequence[str] = (),
 ) -> Iterator[RawTrace]:
     """The rows of a source as traces to evaluate on: `answer` is the correct answer, and the chain may be empty.
 
@@ -66,15 +71,17 @@ def read_evaluation_traces(
         source: As for `read_traces`, or a file with one object that has a list of rows in it.
         schema, history: As for `read_traces`.
         on_broken: Called with each row that cannot be read or has no problem or no answer, for example `refuse`.
+        thought_tags: As for `read_traces`.
 
     Raises:
         SourceError: a source that cannot be read, an unknown schema or history, or what `on_broken` raises.
     """
     detector = LayoutDetector(schema)
     check_history(history)
+    translate = TagTranslator(thought_tags)
     for row in _rows(source, on_broken):
         try:
-            traces = _traces(row, normal_row(row.values), detector, history)
+            traces = _traces(row, translate(normal_row(row.values)), detector, history)
         except SourceError as error:
             on_broken(BrokenRow(row.label, row.number, f"{row.where}: {error} {FIX}"))
             continue

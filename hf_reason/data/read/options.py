@@ -14,7 +14,8 @@ _LABEL_KEYS = ("label", "id", "key", "letter", "option_label", "idx")
 # A column for each option: A, option_a, optionA, choiceB, opa, 选项A.
 _COLUMN = re.compile(r"(?:(?:option|choice|opt|op|选项|選項)[_ ]?([A-Ja-j])|([A-J]))")
 _FIRST_LABEL = re.compile(r"(?<![A-Za-z0-9])[A1]\s*[)）.．、:：]")
-_LABELLED = re.compile(r"\s*[(（]?([A-Za-z]|\d)[)）.．、:：]\s*\S")
+_LABELLED_TEXT = re.compile(r"\A\s*[(（]?([A-Za-z]|\d)[)）.．、:：]\s*")
+_LABELLED = re.compile(_LABELLED_TEXT.pattern + r"\S")
 
 
 def options_of(row: Values) -> list[tuple[str, str]]:
@@ -86,5 +87,6 @@ def label_at(options: list[tuple[str, str]], index: object) -> str | None:
 
 def label_of(options: list[tuple[str, str]], answer: str) -> str | None:
     """The label of the one option whose text is the answer; `None` if it is none of them, or more than one."""
-    found = [index for index, (_, text) in enumerate(options) if text == answer.strip()]
+    plain = [text if label else _LABELLED_TEXT.sub("", text) for label, text in options]
+    found = [index for index, text in enumerate(plain) if text == answer.strip()]
     return label_at(options, found[0]) if len(found) == 1 else None

@@ -43,7 +43,7 @@ def result_text(content: object) -> str:
     """The result of a call: text, or JSON for anything else; `[{"content": ...}]` is its contents."""
     loaded = _loaded(content)
     if isinstance(loaded, list) and loaded and all(isinstance(i, Mapping) and "content" in i for i in loaded):
-        return "\n".join(str(item["content"]) for item in loaded)
+        return "\n".join(result_text(item["content"]) for item in loaded)
     if isinstance(loaded, list) and loaded and all(isinstance(i, Mapping) and i.get("type") == "text" for i in loaded):
         return "\n".join(str(item.get("text") or "") for item in loaded)
     return content if isinstance(content, str) else "" if content is None else as_json(content)
