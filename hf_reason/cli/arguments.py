@@ -36,9 +36,15 @@ class SourceArguments:
         None, "Layout of raw files. Default: told by their columns.", choices=LAYOUTS, card=False
     )
     skip_broken: bool = option(False, "Count rows of raw files that cannot be read, and continue.", card=False)
+    thought_tags: list[str] | None = option(
+        None,
+        "Raw files: tags that enclose a thought, besides the known ones: x for <x>...</x>, or OPEN,CLOSE.",
+        card=False,
+    )
 
     def __post_init__(self) -> None:
         self.dataset_name = as_list(self.dataset_name) or None
+        self.thought_tags = as_list(self.thought_tags) or None
 
 
 @renamed(dataset="dataset_name")

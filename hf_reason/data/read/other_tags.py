@@ -38,7 +38,8 @@ def unknown_tag(answer: str) -> str | None:
     found = _OPENING.match(answer)
     if found is None:
         return None
-    opening, closing, name = found["open"], *_closing(found)
+    opening = found["open"]
+    closing, name = _closing(found)
     end = answer.find(closing, found.end())
     if end < 0 or not answer[end + len(closing) :].strip() or not answer[found.end() : end].strip():
         return None
@@ -77,20 +78,22 @@ class TagTranslator:
     """
 
     def __init__(self, names: Sequence[str]):
-        self._families: TagFamilies = named_families(names)
+        self._families: TagFamilies | None = named_families(names) if names else None
 
     def __call__(self, value: Any) -> Any:
         """A value of a row with the tags in it translated; lists and dictionaries are copied."""
+        if self._families is None:
+            return value
         if isinstance(value, str):
-            return self._text(value)
+            return self._text(value, self._families)
         if isinstance(value, list):
             return [self(item) for item in value]
         if isinstance(value, dict):
             return {key: self(item) for key, item in value.items()}
         return value
 
-    def _text(self, text: str) -> str:
-        tags = self._families.find(text)
+    def _text(self, text: str, families: TagFamilies) -> str:
+        tags = families.find(text)
         if not tags:
             return text
         spoken = mentions(text, tags)

@@ -56,8 +56,7 @@ def read_traces(
     detector = LayoutDetector(schema)
     check_history(history)
     broken = (on_broken or log_broken) if skip_broken else refuse
-    translate = TagTranslator(thought_tags) if thought_tags else None
-    return _traces(open_source(source, broken), detector, history, broken, translate)
+    return _traces(open_source(source, broken), detector, history, broken, TagTranslator(thought_tags))
 
 
 class _UnknownRows:
@@ -90,16 +89,14 @@ class _UnknownRows:
 
 
 def _traces(
-    rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken, translate: TagTranslator | None
+    rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken, translate: TagTranslator
 ) -> Iterator[RawTrace]:
     unknown = _UnknownRows()
     with close_rows(rows):
         for row in rows:
             name = "unknown"
             try:
-                values = normal_row(row.values)
-                if translate is not None:
-                    values = translate(values)
+                values = translate(normal_row(row.values))
                 adapter = detector(row, values)
                 unknown.known(row)
                 name = adapter.name
