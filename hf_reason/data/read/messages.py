@@ -86,6 +86,8 @@ def as_messages(value: object, field: str) -> list[Any] | None:
         return _from_lists(value, field)
     if not isinstance(value, list | tuple) or not value:
         return None
+    if all(isinstance(turn, dict) and "role" in turn for turn in value):
+        return list(value)
     turns = [parsed(turn) if isinstance(turn, str) else turn for turn in value]
     if all(isinstance(turn, str) for turn in turns):
         # question and answer by turns, as in UltraChat

@@ -95,8 +95,8 @@ def _one_dialogue(row: dict[str, Any]) -> dict[str, Any]:
     if name is None or (name == "prompt" and isinstance(row.get("completion"), list)):
         return row
     answer = next((n for n in _ANSWERS if isinstance(row.get(n), str | int | float) and row[n] != ""), None)
-    layout = next((adapter for adapter in ADAPTERS.values() if adapter.matches(row)), None)
-    if answer is None or not (name == "prompt" or layout is None or layout.dialogue):
+    kinds = frozenset((n, isinstance(value, list)) for n, value in row.items())
+    if answer is None or not (name == "prompt" or _is_dialogue(kinds)):
         return row
     messages = row[name]
     asked = next((row[n] for n in _QUESTIONS if isinstance(row.get(n), str) and row[n].strip()), None)
@@ -107,6 +107,14 @@ def _one_dialogue(row: dict[str, Any]) -> dict[str, Any]:
         return row
     rest = {n: value for n, value in row.items() if n not in (name, answer)}
     return {**rest, "messages": [*messages, {"role": "assistant", "content": str(row[answer])}]}
+
+
+@lru_cache(maxsize=512)
+def _is_dialogue(kinds: frozenset[tuple[str, bool]]) -> bool:
+    """Whether rows of these columns, lists or not, have a layout of messages, or none."""
+    row = {name: [] if listed else "" for name, listed in kinds}
+    layout = next((adapter for adapter in ADAPTERS.values() if adapter.matches(row)), None)
+    return layout is None or layout.dialogue
 
 
 def _ends(messages: Any) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 _REASONS = ("finish_reason", "finish_reasons", "stop_reason", "stop_reasons", "done_reason", "finishReason")
 _COMPLETE = ("is_reasoning_complete", "is_complete", "is_finished", "reasoning_complete")
 _CUT = ("truncated", "is_truncated", "was_truncated")
+_NAMES = frozenset((*_REASONS, *_COMPLETE, *_CUT))
 _CUT_REASONS = frozenset(
     (
         *("length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens", "max_completion_tokens"),
@@ -22,7 +23,7 @@ def cut_by_reason(reason: object) -> bool:
 
 def is_truncated(row: Mapping[str, Any]) -> bool:
     """Whether a row or a message says that it was cut; a list says so when each of its items does."""
-    for name in (*_REASONS, *_COMPLETE, *_CUT):
+    for name in _NAMES & row.keys():
         value = row.get(name)
         flags = value if isinstance(value, list) else [value]
         if name in _REASONS:
