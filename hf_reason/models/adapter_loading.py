@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .adapter_files import ENCODER_FILE, restore_adapters, restore_encoders
 from .base_weights import base_fingerprint
 from .peft_adapters import AdapterError, check_base, remember_base
 
@@ -90,12 +91,15 @@ def load_adapted(
     """
     from peft import PeftModel
 
+    adapted: Any
     base = base_place(adapter, revision)
     model = load(base)
     fingerprint = base_fingerprint(model)
     check_base(adapter, model, fingerprint)
     try:
-        adapted: Any = PeftModel.from_pretrained(model, adapter, is_trainable=trainable, revision=revision)
+        adapted = _virtual_tokens(adapter, model, revision) if trainable else None
+        if adapted is None:
+            adapted = PeftModel.from_pretrained(model, adapter, is_trainable=trainable, revision=revision)
     except RuntimeError as error:
         what = " ".join(str(error).split())[:300]
         raise AdapterError(
@@ -105,4 +109,23 @@ def load_adapted(
     for config in adapted.peft_config.values():
         config.base_model_name_or_path = base  # where it was found, which may not be where it was
     remember_base(adapted, fingerprint)
+    return adapted
+
+
+def _virtual_tokens(adapter: str, model: Any, revision: str | None) -> Any:
+    """The base with virtual tokens to train further, which PEFT loads for inference only; `None` for other methods."""
+    from peft import PeftConfig, get_peft_model
+
+    config = PeftConfig.from_pretrained(adapter, revision=revision)
+    if not config.is_prompt_learning:
+        return None
+    config.inference_mode = False
+    adapted = get_peft_model(model, config)
+    encoder: Any = adapted.prompt_encoder["default"]
+    if len(list(encoder.parameters())) > 1 and not restore_encoders(adapter, adapted):
+        raise AdapterError(
+            f"{adapter} holds its virtual tokens without the encoder that makes them ({ENCODER_FILE}), so they cannot "
+            "be trained further. Train a new adapter."
+        )
+    restore_adapters(adapter, adapted)
     return adapted

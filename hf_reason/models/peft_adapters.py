@@ -36,6 +36,12 @@ def splits_base(config: Any) -> str | None:
     return f"init_lora_weights={start!r}" if splits else None
 
 
+def changes_base(config: Any) -> str | None:
+    """The setting by which the base is another one while an adapter is loaded, switched off or not."""
+    bias = getattr(config, "bias", "none")
+    return splits_base(config) or (f"bias={bias!r}" if isinstance(bias, str) and bias != "none" else None)
+
+
 def remember_base(model: Any, fingerprint: Mapping[str, Any]) -> None:
     """Note which base the adapters of a model belong to, for adapters that change it when they are loaded."""
     _known_bases[model] = dict(fingerprint)
@@ -118,9 +124,11 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
                 model.load_adapter(place, adapter_name=name)
             else:
                 model = PeftModel.from_pretrained(model, place, adapter_name=name)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, KeyError) as error:
             what = " ".join(str(error).split())[:300]
-            raise AdapterError(f"The adapter {name!r} ({place}) does not fit this model: {what}") from error
+            beside = [other for other in getattr(model, "peft_config", {}) if other != name]
+            where = f" beside {', '.join(map(repr, beside))}" if beside else ""
+            raise AdapterError(f"The adapter {name!r} ({place}) does not fit this model{where}: {what}") from error
         _check_alone(model)
     remember_base(model, fingerprint)
     model.set_adapter(next(iter(adapters)))
@@ -129,10 +137,10 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
 
 def _check_alone(model: Any) -> None:
     for config in model.peft_config.values():
-        setting = splits_base(config)
+        setting = changes_base(config)
         if setting and len(model.peft_config) > 1:
             raise AdapterError(
-                f"{setting} moves a part of the base's weights into the adapter, so it must be the only adapter of a "
+                f"An adapter with {setting} changes weights of the base itself, so it must be the only adapter of a "
                 "model: the others would be on another base. Load it on a copy of the base, or merge it."
             )
 
@@ -143,7 +151,7 @@ def adapter_of(model: "PeftModel", domain: str) -> Iterator[str | None]:
     from trl.trainer.utils import use_adapter
 
     name = domain if domain in model.peft_config else None
-    if name is None and (setting := next(filter(None, map(splits_base, model.peft_config.values())), None)):
+    if name is None and (setting := next(filter(None, map(changes_base, model.peft_config.values())), None)):
         raise AdapterError(f"Without its adapter ({setting}) the model is not the base any more. Load the base alone.")
     with use_adapter(model, name):
         yield name

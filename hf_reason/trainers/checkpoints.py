@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
+from hf_reason.models.adapter_files import check_bases, restore_adapters, restore_encoders, save_adapter_files
 from hf_reason.text.instructions import save_instructions
 
-from .adapter_files import check_bases, restore_adapters, restore_encoders, save_adapter_files
 from .resumed_data import check_data_facts, save_data_facts
 from .routed import Routing
 from .saved_files import save_public_arguments, shown_arguments, write_card

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hf_reason.models.peft_adapters import splits_base
+from hf_reason.models.peft_adapters import changes_base
 
 # Starts of a LoRA that move a part of the base into the adapter which PEFT does not find again when the adapter is
 # loaded: it is drawn at random, or computed from data that are not saved.
@@ -18,13 +18,10 @@ def moves_base(config: Any) -> str | None:
     Returns:
         Such as `"bias='all'"`; `None` if there is none.
     """
-    if setting := splits_base(config):
-        return setting
     for name in ("modules_to_save", "trainable_token_indices"):
         if getattr(config, name, None):
             return f"{name}={getattr(config, name)}"
-    bias = getattr(config, "bias", "none")
-    return f"bias={bias!r}" if isinstance(bias, str) and bias != "none" else None
+    return changes_base(config)
 
 
 def check_adapter(config: Any, args: Any, *, prompts: bool = True) -> None:

@@ -9,12 +9,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import tiny_model, tiny_qwen2
 from transformers import AutoModelForCausalLM
 
+from hf_reason.models.adapter_files import save_adapter_files
 from hf_reason.models.adapter_loading import adapter_place, base_place, load_adapted
 from hf_reason.models.adapter_merging import merge_adapter
 from hf_reason.models.base_weights import base_fingerprint, trained_base_weights
 from hf_reason.models.peft_adapters import AdapterError, adapter_of, load_adapters
 from hf_reason.teachers.live import LiveTeacher
-from hf_reason.trainers.adapter_files import save_adapter_files
 from hf_reason.trainers.untouched_base import check_adapter, moves_base
 
 IDS = torch.arange(20, 34).unsqueeze(0)
@@ -208,21 +208,30 @@ def test_methods_that_need_what_the_trainers_lack_are_refused(config, message):
         check_adapter(config(), None)
 
 
-def test_adapters_that_change_their_base_stand_alone(bases, tmp_path):
+@pytest.mark.parametrize(("changing", "setting"), [("pissa", "init_lora_weights='pissa'"), ("bias", "bias='all'")])
+def test_adapters_that_change_their_base_stand_alone(changing, setting, bases, tmp_path):
     fingerprint = base_fingerprint(AutoModelForCausalLM.from_pretrained(bases / "base"))
-    for name in ("pissa", "lora"):
+    for name in (changing, "lora"):
         model = _trained(bases / "base", METHODS[name]())
         model.save_pretrained(tmp_path / name)
         save_adapter_files(tmp_path / name, model, fingerprint)
     base = AutoModelForCausalLM.from_pretrained(bases / "base")
-    with pytest.raises(AdapterError, match="init_lora_weights='pissa'.*only adapter"):
-        load_adapters(base, {"a": tmp_path / "lora", "b": tmp_path / "pissa"})
+    with pytest.raises(AdapterError, match=f"{setting}.* must be the only adapter"):
+        load_adapters(base, {"a": tmp_path / "lora", "b": tmp_path / changing})
     base = AutoModelForCausalLM.from_pretrained(bases / "base")
-    alone = load_adapters(base, {"b": tmp_path / "pissa"})
-    with pytest.raises(AdapterError, match="init_lora_weights='pissa'.*only adapter"):
+    alone = load_adapters(base, {"b": tmp_path / changing})
+    with pytest.raises(AdapterError, match=f"{setting}.* must be the only adapter"):
         load_adapters(alone, {"a": tmp_path / "lora"})
     with pytest.raises(AdapterError, match="is not the base any more"), adapter_of(alone, "law"):
         pass
+
+
+def test_adapters_that_peft_cannot_combine_are_refused_by_name(bases, tmp_path):
+    for name in ("ia3", "lora"):
+        _trained(bases / "base", METHODS[name]()).save_pretrained(tmp_path / name)
+    base = AutoModelForCausalLM.from_pretrained(bases / "base")
+    with pytest.raises(AdapterError, match="'b' .* does not fit this model beside 'a': Cannot combine adapters"):
+        load_adapters(base, {"a": tmp_path / "lora", "b": tmp_path / "ia3"})
 
 
 def test_adapters_are_found_by_folder_and_their_base_wherever_both_were_moved(bases, tmp_path, monkeypatch):

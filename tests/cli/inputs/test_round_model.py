@@ -10,6 +10,7 @@ from trl import ModelConfig
 
 from hf_reason.cli.arguments import ContinualArguments
 from hf_reason.cli.inputs.round_model import load_round_model
+from hf_reason.models.adapter_files import save_adapter_files
 from hf_reason.models.base_weights import base_fingerprint
 from hf_reason.models.peft_adapters import known_base, write_base
 from hf_reason.trainers import CoTSFTConfig
@@ -39,7 +40,7 @@ def _adapter(tmp_path, tokenizer, config):
 def _load(tmp_path, kind, output="out"):
     args = CoTSFTConfig(str(tmp_path / output), report_to="none", use_cpu=True, bf16=False)
     model_args = ModelConfig(str(tmp_path / "adapter"), dtype="float32")
-    return load_round_model(ContinualArguments(adapter=kind), model_args, args, ())[0]
+    return load_round_model(ContinualArguments(["old"], adapter=kind), model_args, args, ())[0]
 
 
 @pytest.mark.parametrize("kind", ["fresh", "none"])
@@ -54,10 +55,15 @@ def test_a_lora_on_tied_embeddings_is_merged_right(kind, tmp_path, tokenizer):
         assert torch.equal(_logits(_load(tmp_path, kind)), _logits(saved))
 
 
-def test_virtual_tokens_are_trained_on_and_not_merged(tmp_path, tokenizer):
-    model = _adapter(tmp_path, tokenizer, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
-    with pytest.raises(ValueError, match="PROMPT_TUNING adds virtual tokens and cannot be merged"):
+@pytest.mark.parametrize("method", [peft.PromptTuningConfig, peft.PromptEncoderConfig])
+def test_virtual_tokens_are_trained_on_and_not_merged(method, tmp_path, tokenizer):
+    model = _adapter(tmp_path, tokenizer, method(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    with pytest.raises(ValueError, match="adds virtual tokens and cannot be merged"):
         _load(tmp_path, "fresh")
+    if method is peft.PromptEncoderConfig:
+        with pytest.raises(ValueError, match=r"without the encoder that makes them \(prompt_encoder.safetensors\)"):
+            _load(tmp_path, "continue")
+        save_adapter_files(tmp_path / "adapter", model, None)
     loaded = _load(tmp_path, "continue")
     assert torch.equal(_logits(loaded), _logits(model))
     assert [name for name, value in loaded.named_parameters() if value.requires_grad]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_reason._files import is_first_process, write_atomically
-from hf_reason.models.peft_adapters import check_base, write_base
+
+from .peft_adapters import check_base, write_base
 
 # PEFT saves the virtual tokens that an encoder made (p-tuning, prefix projection) without the encoder that is trained.
 ENCODER_FILE = "prompt_encoder.safetensors"
