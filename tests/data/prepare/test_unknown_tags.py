@@ -1,5 +1,7 @@
 """What `prepare` says about tags it does not know, and that the option it names reads them."""
 
+from importlib import import_module
+
 import pytest
 from trace_files import write_jsonl
 
@@ -26,7 +28,8 @@ def rows(opening: str, closing: str, count: int) -> list[dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch):
-    monkeypatch.setattr("hf_reason.data.prepare.report_plot.draw_report", lambda report: b"png")
+    # import_module, because the name `hf_reason.data.prepare` is that of the function
+    monkeypatch.setattr(import_module("hf_reason.data.prepare.report_plot"), "draw_report", lambda report: b"png")
 
 
 @pytest.mark.parametrize(
