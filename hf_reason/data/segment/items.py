@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from .labels import Label, find_labels
@@ -17,6 +18,11 @@ _LONG_HEADING = 30  # characters
 _LONG_ENTRY = 80  # characters; a choice or a given fact is short
 _EQUATION = re.compile(r"[=＝≈≤≥]")
 _QUANTITY = re.compile(r"[\s*]*\d{1,4}[ \t]*[\u3400-\u9fffA-Za-z%％°]{0,2}[；;。，,.\s]*")
+_SIGN = r"(?:[①-⑳]|[(（]\d{1,2}[)）])"
+_NAMED = re.compile(
+    rf"(?:[由将把从]|联立|代入|{_SIGN}[ \t]*[-+−×]|(?i:from|by|adding|into|using)[ \t])[ \t]*{_SIGN}"
+    rf"|{_SIGN}(?:式|代入)"
+)
 _TEXT_END = re.compile(r"[。.!?！？；;，,]\W*\Z")
 _SENTENCE = re.compile(r"[。！？；]|[.!?;](?:\s|$)|\n")
 # What announces data, equations or choices and not steps.
@@ -46,7 +52,7 @@ class Items:
         self.closed[start + 1 : end] = b"\x01" * max(0, end - start - 1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Text:
     """A chain with what was found in it: positions of sentences, paragraphs and stops, all in order."""
 
@@ -54,6 +60,11 @@ class _Text:
     starts: list[int]
     paragraphs: list[int]
     stops: list[int]
+
+    @cached_property
+    def names_equations(self) -> bool:
+        """Whether the chain speaks of an equation by its number ("由①得", "(1)+(2)")."""
+        return _NAMED.search(self.folded) is not None
 
     def next_start(self, position: int) -> int:
         index = bisect_right(self.starts, position)
@@ -93,6 +104,10 @@ def _is_listing(text: _Text, run: Run) -> bool:
     return _GIVEN.search(text.folded[max(0, first.start - 40) : first.start]) is not None
 
 
+def _are_equations(bodies: list[str]) -> bool:
+    return all(_EQUATION.search(body) and len(body) <= _LONG_HEADING for body in bodies)
+
+
 def _are_steps(text: _Text, run: Run) -> bool:
     """Whether the items of a run are steps, by what they say where their place leaves it open."""
     first = run.first
@@ -102,14 +117,14 @@ def _are_steps(text: _Text, run: Run) -> bool:
         return True
     bodies = _bodies(text, run)
     places = {label.place for label in run.labels}
-    if places == {"line"}:
+    if places == {"line"} and not (first.sign and text.names_equations):
         told = [_EQUATION.search(body) or _SENTENCE.search(body) for body in bodies]
         return not first.letter or all(told) or any(child.first.worded for _, child in run.inside)
     if not all(any(map(str.isalnum, body)) for body in bodies) or (
         first.style == "dot" and any(map(_QUANTITY.fullmatch, bodies))
     ):
         return False  # "1. 2元；2. 4元": decimals
-    if first.style == "dot" and first.place == "clause":
+    if first.place == "clause" or (first.sign and text.names_equations and _are_equations(bodies)):
         return False
     return not (first.letter or "clause" in places) or all(map(_EQUATION.search, bodies))
 

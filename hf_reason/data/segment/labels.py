@@ -105,6 +105,11 @@ class Label:
         return self.style.startswith("option")
 
     @property
+    def sign(self) -> bool:
+        """Whether it may as well be the name of an equation ("①", "(1)")."""
+        return self.style in (*_SIGNS, "round")
+
+    @property
     def letter(self) -> bool:
         """Whether it is a lower-case letter ("a)")."""
         return self.style.startswith("letter")

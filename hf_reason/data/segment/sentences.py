@@ -24,7 +24,7 @@ HEADING = re.compile(r"#{1,6}[ \t]+\S|-{3,}[ \t]*$", re.MULTILINE)
 SPACE = re.compile(r"\s*")
 ABBREVIATION = re.compile(
     r"(?:^|[^A-Za-z.])(?:e\.g|i\.e|etc|vs|cf|al|approx|resp|ca|mr|mrs|ms|dr|prof|fig|figs|eq|eqs|no|nos|vol|sec|ch|"
-    r"st|jr|sr|inc|ltd|co|dept|a\.m|p\.m|u\.s|w\.r\.t)$",
+    r"jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|st|jr|sr|inc|ltd|co|dept|a\.m|p\.m|u\.s|w\.r\.t)$",
     re.IGNORECASE,
 )
 _FRAGMENT = 7  # letters, a Chinese one counted twice; "好的。" or "Wait." is the beginning of a step, not one
@@ -32,11 +32,18 @@ _SENTENCE_END = re.compile(r"[。！？；!?….．;]+[\"'”’」』）)】\]*
 _LINE = re.compile(r"\n[ \t\r]*(?=\S)")
 _EQUATION_LINE = re.compile(r"[a-z]\w{0,9}[ \t]*(?:\([^()\n]{0,20}\))?[ \t]*[=<>≤≥≈]")
 _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t>*#-]*\d{1,3}$")
-# What stands before and behind a point inside a number that is written with spaces: a decimal in Chinese text
-# ("约为1. 5倍", "第1. 2节"), a date ("2024. 1. 2").
-_SPACED = (
-    (re.compile(r"[\u3400-\u9fff：:]\d{1,4}$"), re.compile(r"[ \t]+\d{1,4}[\u3400-\u9fff%％]")),
-    (re.compile(r"(?:1[89]|2[01])\d\d(?:[.．][ \t]*\d{1,2})?$"), re.compile(r"[ \t]+\d{1,2}(?!\d)")),
+# What stands before and behind a point inside a number that is written with spaces: a decimal or a version in
+# Chinese text ("约为1. 5倍", "版本1. 2. 3"), a date ("2024. 1. 2"), a reference ("Section 2. 1").
+_SPACED = tuple(
+    (re.compile(rf"(?:{left})$"), re.compile(rf"[ \t]+{right}"))
+    for left, right in (
+        (
+            r"(?:^|[\u3400-\u9fff。！？；，、：:;,=＝(（])(?:\d{1,4}[.．][ \t]*)*\d{1,4}",
+            r"\d{1,4}(?:[.．][ \t]*\d{1,4})*[\u3400-\u9fff%％。，；、)）]",
+        ),
+        (r"(?:1[89]|2[01])\d\d(?:[.．][ \t]*\d{1,2})?", r"\d{1,2}(?!\d)"),
+        (r"(?i:section|chapter|figure|table|version|appendix)[ \t]\d{1,3}", r"\d{1,3}(?![ \t]*[-+*/=×÷.])"),
+    )
 )
 
 
@@ -61,7 +68,7 @@ def is_fragment(text: str) -> bool:
 
 def _inside_number(text: str, start: int, end: int) -> bool:
     """Whether the point at `[start, end)` stands inside a number or a date that is written with spaces."""
-    before = text[max(0, start - 12) : start]
+    before = text[max(0, start - 16) : start]
     return any(left.search(before) and right.match(text, end) for left, right in _SPACED)
 
 
