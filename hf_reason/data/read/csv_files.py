@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -18,12 +19,8 @@ _DELIMITERS = (",", ";", "\t")
 _EXCEL = re.compile(r'"?sep=(.)"?\s*')
 
 
-def _delimiter(file: IO[str]) -> str:
+def _delimiter(header: str) -> str:
     """What separates the cells: a comma, or a semicolon or tab where the header is one cell with it."""
-    header = file.readline()
-    if (named := _EXCEL.fullmatch(header)) is not None:
-        return named[1]
-    file.seek(0)
     cells = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in _DELIMITERS}
     return "," if cells[","] > 1 else max(cells, key=lambda mark: cells[mark])
 
@@ -42,7 +39,10 @@ def _columns(header: list[str], label: str) -> list[str]:
 
 def _cells(file: IO[str], label: str) -> Iterator[dict[str, str | None] | None]:
     """The cells of each row by their names; `None` for a row that has more or fewer of them than the header."""
-    reader = csv.reader(file, delimiter=_delimiter(file))
+    header = file.readline()  # not read twice: some streams cannot go back
+    named = _EXCEL.fullmatch(header)
+    lines = file if named else chain([header], file)
+    reader = csv.reader(lines, delimiter=named[1] if named else _delimiter(header))
     names = _columns(next(reader, []), label)
     for cells in reader:
         if any(cells):  # Excel writes rows of nothing below a table

@@ -42,6 +42,8 @@ def _as_python(text: str) -> str:
         kind, word = token.type, token.string
         if kind in _SKIPPED:
             continue
+        if word == "...":
+            raise ValueError("numpy left out a part of a long array")
         if kind == tokenize.NAME and word == "array":
             last = kind
             continue

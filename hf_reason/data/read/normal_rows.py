@@ -80,10 +80,12 @@ def _cell(name: str, value: Any) -> Any:
 
 def _dialogue(name: str, value: Any) -> Any:
     """A dialogue as a list of messages; a text that is none, and lists that fit no shape, as they are."""
+    if name in ("prompt", "completion"):  # which may be a text that begins like a list
+        found = parsed(value) if isinstance(value, str) else value
+        if not isinstance(found, dict) and not (isinstance(found, list) and found and all(map(is_message, found))):
+            return value
     messages = as_messages(value, name)
-    if messages is None or (name in ("prompt", "completion") and not all(map(is_message, messages))):
-        return value
-    return messages
+    return value if messages is None or not all(map(is_message, messages)) and isinstance(value, str) else messages
 
 
 def _one_dialogue(row: dict[str, Any]) -> dict[str, Any]:
