@@ -20,12 +20,12 @@ _NAMES = {
 }
 _SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion"}
 _AMOUNT = (
-    r"(\d[\d,]*(?:\.\d+)?|\.\d+)"
+    r"(\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
     r"(\s*(?:万亿|[万亿]|(?:thousand|million|billion|trillion)s?\b|(?:[kKmMbB]|mn|bn)(?![A-Za-z])))?"
 )
 _BEFORE = re.compile(rf"(-?)((?:HK|NT|US)\\?\$|\\?\$|[¥€£]|\b(?:USD|RMB|CNY|EUR|GBP|JPY|HKD)\s?)\s*{_AMOUNT}")
 # Text between dollar signs is a formula; words there say that they are prices.
-_PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[\u4e00-\u9fff，。]{2}|[.?!,]\s")
+_PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[\u4e00-\u9fff，。]{2}|[.?!]\s|,\s+[A-Za-z]{2}")
 _DOLLAR = re.compile(r"(?<!\\)\$+")
 _FULL_WIDTH = str.maketrans("￥＄￡", "¥$£")
 

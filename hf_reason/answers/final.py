@@ -2,7 +2,7 @@
 
 import re
 
-from .revisions import SENTENCE_END, revised, without_denials
+from .revisions import SENTENCE_END, VALUE, revised, without_denials
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _STATED = re.compile(
@@ -89,6 +89,10 @@ def final_part(text: str) -> tuple[str, bool]:
     tagged = found is None and "</answer>" in text and "<answer>" in text
     if found is not None:
         end = all_boxes(text)[-1][1]
+        # An intermediate result in a box, and "the final answer is ..." after it.
+        later = _stated(text[end:])
+        if later and re.match(VALUE, later[0]):
+            found, end = later[0], end + later[1]
     elif tagged:
         # from the end, so that many tags without a partner cost linear time
         text = text[: text.rfind("</answer>")].rpartition("<answer>")[2].strip()
@@ -96,7 +100,8 @@ def final_part(text: str) -> tuple[str, bool]:
         found, end = stated
     if found is not None:
         again = revised(text[end:])
-        if again is None:
+        # A box stands until something legible takes its place; a phrase may be taken back by a calculation alone.
+        if again is None or (not again and "boxed" in text):
             return without_denials(found), True
         if again:
             return without_denials(again), True

@@ -107,7 +107,7 @@ def _tenths(match: re.Match[str]) -> str:
 
 def plain_numbers(text: str) -> str:
     """Chinese fractions and percentages in digits (二分之一 -> (1/2)), LaTeX and full-width forms in plain signs."""
-    text = closed_values(amounts(joined_digits(fold(text)).replace("\\!", "")))
+    text = closed_values(amounts(joined_digits(fold(text))).replace("\\!", ""))
     if "°" in text or "℃" in text or "\\" in text:
         text = _CELSIUS.sub(
             lambda match: "华氏度" if "F" in (match[1] or match[2]) or match[2] == "℉" else "摄氏度", text
@@ -184,7 +184,10 @@ def numbers_in(part: str) -> list[Stated]:
                 value = evaluate_expression(match[0])
             except ValueError:
                 continue
-            found.append(Stated(value, match[0].strip(), known_unit(unit[1]) if unit else ""))
+            name = known_unit(unit[1]) if unit else ""
+            found.append(Stated(value, match[0].strip(), name))
+            # the 2 of m^2 is no number
+            end = unit.end(1) if unit and name and name[0].isascii() else end
         if found:
             return found
     return []

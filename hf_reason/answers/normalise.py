@@ -6,6 +6,7 @@ import unicodedata
 from .currency import amounts
 from .traditional import simplified
 
+_GLUED = re.compile(r"(?<=\d)(or|and)(?=[A-Za-z](?:\W|$))")
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 # 參 simplified is 参; as a numeral it is 叁.
 _CAPITAL_THREE = re.compile("参(?=[拾佰仟萬億万亿圆元角分整])|(?<=[拾佰仟])参")
@@ -82,7 +83,7 @@ def _rows(match: re.Match[str]) -> str:
 
 def undressed(text: str) -> str:
     """A formula without the signs around it (`$`, `\\(`) and in it (`\\left`, `\\,`, `\\text{...}`)."""
-    text = _ROOT.sub(r"\1{\2}", joined_digits(fold(amounts(text))))
+    text = _ROOT.sub(r"\1{\2}", fold(amounts(joined_digits(text))))
     if "\\begin" in text:
         text = _SYSTEM.sub(_rows, text)
     if "\\begin" not in text:
@@ -96,5 +97,6 @@ def undressed(text: str) -> str:
     text = (
         text.replace("$", " ").replace("**", " ") if not re.search(r"\*\*\s*[\d(]", text) else text.replace("$", " ")
     )
+    text = _GLUED.sub(r" \1 ", text)
     text = re.sub(r"\s+\^(?=\{?[23])", "^", text)
     return text.strip(" \t\n。,，;；、").rstrip(" .")

@@ -230,7 +230,7 @@ def _is_prose(text: str) -> bool:
     bare = re.sub(
         r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+(?:\s*\{[a-z]*matrix\})?|\$[^$]*\$|\\\(.*?\\\)", " ", text, flags=re.DOTALL
     )
-    return len(re.findall(r"[A-Za-z]{3,}", bare)) >= 2
+    return len(re.findall(r"[A-Za-z]{3,}|[A-Za-z]{2,}'[a-z]", bare)) >= 2
 
 
 def _with_name(text: str, value: "Number | Real") -> Value:

@@ -3,14 +3,15 @@
 import re
 
 # A value: digits, a formula, or an option letter; "3不是质数" denies no value.
-_VALUE = r"(?:选项?\s*|option\s+)?(?:[$\\(（]{0,3}\s*-?[\d.√π]|\\|\$|[(（]?[A-J](?![A-Za-z])|[①-⑳])"
+VALUE = r"(?:选项?\s*|option\s+)?(?:[$\\(（]{0,3}\s*-?[\d.√π]|\\|\$|[(（]?[A-J](?![A-Za-z])|[①-⑳])"
 _DENIED = re.compile(
     rf"(?<![\s,，;；(（])[\s,，;；(（]*+(?:而|并|绝|可|也|\band\s+|\bbut\s+)?\s*(?:不是|不为|并非|不选|不应选|不能选|排除了?|"
-    rf"\bnot\b|\brather than\b|\binstead of\b|\bisn't\b)\s*[*]*(?={_VALUE})[^,，。;；!！)）]*[)）]?",
+    rf"\bnot\b|\brather than\b|\binstead of\b|\bisn't\b)\s*[*]*(?={VALUE})"
+    r"(?:选项?\s*|option\s+)?[$\\({（]*-?[\w.\\{}^/%°√π+=、-]+(?:\s*[\u4e00-\u9fff]{1,4})?[)）$]*",
     re.IGNORECASE,
 )
 _INSTEAD = re.compile(
-    rf"(?:不是|不为|不选|并非|\bnot\b)\s*[*]*{_VALUE}[^,，。;；]{{0,60}}?[,，\s]{{0,3}}(?:而是|而应?该?是|应该?是|而选|\bbut\b)\s*(?:rather\s+)?",
+    rf"(?:不是|不为|不选|并非|\bnot\b)\s*[*]*{VALUE}[^,，。;；]{{0,60}}?[,，\s]{{0,3}}(?:而是|而应?该?是|应该?是|而选|\bbut\b)\s*(?:rather\s+)?",
     re.IGNORECASE,
 )
 _REVISES = re.compile(
@@ -24,6 +25,7 @@ _STATES_AGAIN = re.compile(
     r"|\b(?:should be|it'?s|it is|is(?: actually| still)?|becomes?|get|equals?|answer:)\s+(?:actually\s+|still\s+)?",
     re.IGNORECASE,
 )
+_MAX_REVISION = 200
 SENTENCE_END = re.compile(r"[。！？?\n]|!(?=\s*$|\s+[A-Z\u4e00-\u9fff])|\.(?=\s|$)")
 
 
@@ -51,10 +53,10 @@ def revised(tail: str) -> str | None:
         found = match
     if found is None:
         return None
-    rest = tail[found.end() :]
+    rest = tail[found.end() : found.end() + _MAX_REVISION]
     again = None
     for match in _STATES_AGAIN.finditer(rest):
-        if re.match(rf"[*]*{_VALUE}", rest[match.end() :]):
+        if re.match(rf"[*]*{VALUE}", rest[match.end() :]):
             again = match
     if again is None:
         return ""

@@ -15,7 +15,7 @@ from .dates import read_date
 from .expressions import MAX_LENGTH
 from .final import all_boxes, final_part
 from .forms import final_number, numbers_in, pure_number
-from .normalise import fold, undressed
+from .normalise import fold, joined_digits, undressed
 from .parts import numbered_parts
 from .reading import read, split_top
 from .remainders import read_remainder
@@ -249,7 +249,9 @@ def answers_match(answer: str, reference: str) -> bool | None:
         `True` or `False`, or `None` when it cannot be decided (free text, an empty side, or an answer
         from which no single result can be read).
     """
-    answer, reference = (amounts(_TURN.split(simplified(text.strip()))[0].strip()) for text in (answer, reference))
+    answer, reference = (
+        amounts(joined_digits(_TURN.split(simplified(text.strip()))[0].strip())) for text in (answer, reference)
+    )
     if not answer or not reference:
         return None
     if answer == reference or same_words(answer, reference):
