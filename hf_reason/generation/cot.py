@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from hf_reason._renamed import renamed
-from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
+from hf_reason.text.render import OPEN_TAG, build_prompt, opened_by_prompt, parse, split_completion
 from hf_reason.text.spans import prompt_token_ids
 
 from .batching import check_counts, decode_ids, generate_ids
@@ -160,7 +160,7 @@ def _output(tokenizer: PreTrainedTokenizerBase, prompt: str, written: Written) -
     parsed = parse(text)
     return CoTOutput(
         prompt=prompt,
-        thought=text.partition(CLOSE_TAG)[0].lstrip().removeprefix(OPEN_TAG).strip(),
+        thought=split_completion(text)[0].lstrip().removeprefix(OPEN_TAG).strip(),
         steps=parsed.steps,
         answer=parsed.answer,
         closed_by=written.closed_by,

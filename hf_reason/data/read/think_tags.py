@@ -8,6 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .channels import split_channels, unescaped
 from .tag_families import ANSWERS, KNOWN, PAIRS, WHOLE, Tag, TagFamilies
@@ -56,9 +57,9 @@ class Block:
     closed: bool = True
 
 
-def thought_blocks(text: str) -> list[Block]:
+def thought_blocks(text: str, families: TagFamilies = KNOWN) -> list[Block]:
     """The thoughts in a text, in order."""
-    tags = KNOWN.find(text)
+    tags = families.find(text)
     if not tags:
         return []
     spoken = mentions(text, tags)
@@ -139,7 +140,11 @@ def _end_of(text: str, ends: Sequence[Tag]) -> Tag:
     On lines of their own the last one counts, because a thought may continue after it has named its own end;
     otherwise the first.
     """
-    ends = [ends[0], *(tag for tag in ends[1:] if _TEXT.search(text, tag.end))]
+    ends = [
+        ends[0],
+        # not one that only doubles the tag before, or the end of the message
+        *(tag for last, tag in pairwise(ends) if _TEXT.search(text, tag.end) and text[last.end : tag.start].strip()),
+    ]
     places = [place_of_end(text, tag) for tag in ends]
     clearest = max(places)
     best = [tag for tag, place in zip(ends, places, strict=True) if place == clearest]
