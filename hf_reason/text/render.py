@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_reason._files import digest
-
-from .chat import apply_chat_template
 from hf_reason.data.read.tag_families import TagFamilies
 from hf_reason.data.read.think_tags import thought_blocks
+
+from .chat import apply_chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

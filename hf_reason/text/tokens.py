@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from .chat import apply_chat_template
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -45,7 +47,7 @@ def end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
 def _find_end_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "turn-probe"}]
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        text = apply_chat_template(tokenizer, messages)
         tail = tokenizer(text.rpartition("turn-probe")[2], add_special_tokens=False)["input_ids"]
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         for token_id in tail:
