@@ -2,15 +2,19 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from hf_reason._files import is_first_process, write_atomically
 
 from .peft_adapters import check_base, write_base
 
-# PEFT saves the virtual tokens that an encoder made (p-tuning, prefix projection) without the encoder that is trained.
-ENCODER_FILE = "prompt_encoder.safetensors"
+# What is trained, where PEFT saves what it comes to: the virtual tokens that an encoder makes (p-tuning, prefix
+# projection), and the ranks that AdaLoRA has left.
+TRAINED_FILE = "trained_weights.safetensors"
 
 
 def adapter_folders(folder: str | os.PathLike[str], model: Any) -> Iterator[tuple[str, Path]]:
@@ -27,15 +31,24 @@ def save_adapter_files(folder: str | os.PathLike[str], model: Any, base: dict[st
         model: The model, unwrapped.
         base: The hash of the base's weights, if it is known.
     """
-    encoders: Any = getattr(model, "prompt_encoder", None) or {}
     for name, place in adapter_folders(folder, model):
         if base is not None and place.is_dir():
             write_base(place, base)
-        if name in encoders and is_first_process():
+        if is_first_process() and (trained := _trained(model, name)):
             from safetensors.torch import save_file
 
-            state = {key: value.detach().cpu().contiguous() for key, value in encoders[name].state_dict().items()}
-            write_atomically(place / ENCODER_FILE, lambda path, state=state: save_file(state, path))
+            state = {key: value.detach().cpu().contiguous() for key, value in trained.items()}
+            write_atomically(place / TRAINED_FILE, partial(save_file, state))
+
+
+def _trained(model: Any, name: str) -> dict[str, Any]:
+    """The weights of an adapter that PEFT does not save as they are."""
+    encoders: Any = getattr(model, "prompt_encoder", None) or {}
+    if name in encoders:
+        return dict(encoders[name].named_parameters())
+    if str(getattr(model.peft_config[name].peft_type, "value", "")) != "ADALORA":
+        return {}
+    return {key: value for key, value in model.named_parameters() if ".lora_" in key and key.endswith(f".{name}")}
 
 
 def check_bases(folder: str | os.PathLike[str], model: Any, base: dict[str, Any] | None) -> None:
@@ -49,16 +62,24 @@ def check_bases(folder: str | os.PathLike[str], model: Any, base: dict[str, Any]
             check_base(place, model, base)
 
 
-def restore_encoders(folder: str | os.PathLike[str], model: Any) -> bool:
-    """Bring back the encoders of virtual tokens that a checkpoint holds; whether there were any."""
-    encoders: Any = getattr(model, "prompt_encoder", None) or {}
-    files = {name: place / ENCODER_FILE for name, place in adapter_folders(folder, model) if name in encoders}
-    found = {name: file for name, file in files.items() if file.is_file()}
-    for name, file in found.items():
+def restore_trained(folder: str | os.PathLike[str], model: Any) -> bool:
+    """Bring back what is in the `TRAINED_FILE` of the adapters in a folder; whether there was one."""
+    found = False
+    for name, place in adapter_folders(folder, model):
+        trained = _trained(model, name)
+        if not trained or not (place / TRAINED_FILE).is_file():
+            continue
+        from peft import PeftConfig
         from safetensors.torch import load_file
 
-        encoders[name].load_state_dict(load_file(file))
-    return bool(found)
+        found, saved = True, load_file(place / TRAINED_FILE)
+        with torch.no_grad():
+            for key, value in trained.items():
+                value.copy_(saved[key])
+        config: Any = model.peft_config[name]
+        if hasattr(config, "rank_pattern"):
+            config.rank_pattern = PeftConfig.from_pretrained(str(place)).rank_pattern
+    return found
 
 
 def restore_adapters(folder: str | os.PathLike[str], model: Any) -> bool:
@@ -71,9 +92,9 @@ def restore_adapters(folder: str | os.PathLike[str], model: Any) -> bool:
         return False
     from peft import load_peft_weights, set_peft_model_state_dict
 
-    found = restore_encoders(folder, model)
+    found = restore_trained(folder, model)
     for name, place in adapter_folders(folder, model):
-        if model.peft_config[name].is_prompt_learning and found:
+        if _trained(model, name) and found:
             continue
         if any((place / file).is_file() for file in ("adapter_model.safetensors", "adapter_model.bin")):
             found = True

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .adapter_files import ENCODER_FILE, restore_adapters, restore_encoders
+from .adapter_files import TRAINED_FILE, restore_adapters, restore_trained
 from .base_weights import base_fingerprint
 from .peft_adapters import AdapterError, check_base, remember_base
 
@@ -122,9 +122,9 @@ def _virtual_tokens(adapter: str, model: Any, revision: str | None) -> Any:
     config.inference_mode = False
     adapted = get_peft_model(model, config)
     encoder: Any = adapted.prompt_encoder["default"]
-    if len(list(encoder.parameters())) > 1 and not restore_encoders(adapter, adapted):
+    if len(list(encoder.parameters())) > 1 and not restore_trained(adapter, adapted):
         raise AdapterError(
-            f"{adapter} holds its virtual tokens without the encoder that makes them ({ENCODER_FILE}), so they cannot "
+            f"{adapter} holds its virtual tokens without the encoder that makes them ({TRAINED_FILE}), so they cannot "
             "be trained further. Train a new adapter."
         )
     restore_adapters(adapter, adapted)

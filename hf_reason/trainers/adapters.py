@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from transformers import TrainerCallback
+
 from hf_reason.models.base_weights import base_fingerprint
 from hf_reason.models.peft_adapters import known_base, splits_base
 
@@ -58,3 +60,16 @@ def check_adapters(model: Any, config: Any, args: Any, *, prompts: bool = True) 
     if any(splits_base(one) for one in carried.values()):
         return known_base(model)
     return base_fingerprint(model)
+
+
+class RankAllocation(TrainerCallback):
+    """Lets AdaLoRA move its ranks to where they matter, after each step and before the gradients are cleared."""
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        model.base_model.update_and_allocate(state.global_step)
+
+
+def adapter_callbacks(model: Any) -> list[TrainerCallback]:
+    """What must happen during the training of a model's adapters."""
+    tuner = getattr(model, "base_model", None)
+    return [RankAllocation()] if hasattr(tuner, "update_and_allocate") else []

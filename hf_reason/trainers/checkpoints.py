@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
-from hf_reason.models.adapter_files import check_bases, restore_adapters, restore_encoders, save_adapter_files
+from hf_reason.models.adapter_files import check_bases, restore_adapters, restore_trained, save_adapter_files
 from hf_reason.text.instructions import save_instructions
 
 from .resumed_data import check_data_facts, save_data_facts
@@ -57,7 +57,7 @@ class CheckpointTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         check_bases(resume_from_checkpoint, self.model, self.base)
-        if not restore_encoders(resume_from_checkpoint, self.model):
+        if not restore_trained(resume_from_checkpoint, self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.routing.load(resume_from_checkpoint)
 

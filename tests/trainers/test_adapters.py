@@ -13,6 +13,7 @@ from hf_reason.cli.arguments import InferenceArguments, ScratchArguments
 from hf_reason.cli.inputs.inference import load_for_inference
 from hf_reason.cli.inputs.models import load_model_and_tokenizer
 from hf_reason.generation import generate_cot
+from hf_reason.models.adapter_files import restore_adapters
 from hf_reason.models.base_weights import base_fingerprint
 from hf_reason.models.peft_adapters import AdapterError
 from hf_reason.trainers import (
@@ -147,6 +148,31 @@ def test_virtual_tokens_count_nothing_in_a_weighted_loss(base, tmp_path, tokeniz
 def test_virtual_tokens_where_they_have_no_place(settings, message, base, tmp_path, tokenizer, records):
     with pytest.raises(ValueError, match=f"P_TUNING puts virtual tokens before each row, which {message}"):
         _trainer(tmp_path / "out", base, tokenizer, records, peft.PromptEncoderConfig(**_P_TUNING), **settings)
+
+
+def test_adalora_moves_its_ranks_and_comes_back(base, tmp_path, tokenizer, records):
+    def make():
+        config = peft.AdaLoraConfig(
+            **{**_LORA, "r": 8}, init_r=4, target_r=2, total_step=6, tinit=1, tfinal=2, deltaT=1
+        )
+        return _trainer(
+            tmp_path / "out", base, tokenizer, records, config, max_steps=6, save_steps=3, save_strategy="steps"
+        )
+
+    whole = make()
+    whole.train()
+    whole.save_model()
+    ranks = [int((value != 0).sum()) for name, value in whole.model.named_parameters() if "lora_E" in name]
+    assert len(ranks) == 4 and sum(ranks) < 4 * 4
+    loaded, _ = load_for_inference(str(tmp_path / "out"), InferenceArguments(use_cpu=True, dtype="float32"))
+    assert torch.allclose(_logits(loaded), _logits(whole.model), atol=1e-5)
+    resumed = make()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+    assert resumed.state.global_step == 6  # the importance of ranks is averaged anew, so that others may be left
+    assert restore_adapters(tmp_path / "out" / "checkpoint-6", resumed.model)
+    resumed.save_model()
+    loaded, _ = load_for_inference(str(tmp_path / "out"), InferenceArguments(use_cpu=True, dtype="float32"))
+    assert torch.allclose(_logits(loaded), _logits(resumed.model), atol=1e-5)
 
 
 def test_an_adapter_of_another_name_is_like_any_other(base, tmp_path, tokenizer, records):

@@ -61,7 +61,7 @@ def test_virtual_tokens_are_trained_on_and_not_merged(method, tmp_path, tokenize
     with pytest.raises(ValueError, match="adds virtual tokens and cannot be merged"):
         _load(tmp_path, "fresh")
     if method is peft.PromptEncoderConfig:
-        with pytest.raises(ValueError, match=r"without the encoder that makes them \(prompt_encoder.safetensors\)"):
+        with pytest.raises(ValueError, match=r"without the encoder that makes them \(trained_weights.safetensors\)"):
             _load(tmp_path, "continue")
         save_adapter_files(tmp_path / "adapter", model, None)
     loaded = _load(tmp_path, "continue")
