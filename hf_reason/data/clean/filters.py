@@ -8,7 +8,7 @@ from hf_reason._options import option
 from hf_reason._renamed import renamed
 from hf_reason.answers.verify import answers_match
 from hf_reason.data.languages import LANGUAGES, has_words
-from hf_reason.data.read.think_tags import has_stray_tag
+from hf_reason.data.read.stray_tags import has_stray_tag
 from hf_reason.data.record import RawTrace, Record
 
 from .answer_ends import ends_in_the_middle, prose_of, runs_in_a_loop

@@ -16,6 +16,12 @@ _GRANITE = re.compile(
     r"(?:\s*Here(?: is|'s) my response:?\s*(?P<answer>.*)|\Z)",
     re.DOTALL,
 )
+# Kimi K3; its prompt opens the thought.
+_SECTIONS = re.compile(
+    r"\s*(?:<\|open\|>think<\|sep\|>)?(?P<thought>.*?)<\|close\|>think(?:<\|sep\|>)?\s*"
+    r"(?:<\|open\|>response<\|sep\|>(?P<answer>.*?)(?:<\|close\|>response<\|sep\|>.*)?)?",
+    re.DOTALL,
+)
 # Open WebUI's export
 _DETAILS = re.compile(
     r"\s*<details\b[^<>]*\btype=\"reasoning\"[^<>]*>(?P<thought>.*?)(?:</details>(?P<answer>.*)|\Z)", re.DOTALL
@@ -33,6 +39,8 @@ def split_channels(message: str) -> tuple[str, str, bool] | None:
     """Thought, answer, and whether the thought ends, of a message in one of these forms; `None` for any other."""
     if "<|channel|>" in message:
         return _harmony(message)
+    if "<|close|>think" in message and (found := _SECTIONS.fullmatch(message)):
+        return found["thought"].strip(), (found["answer"] or "").strip(), True
     for pattern in (_BARE_CHANNELS, _GRANITE, _DETAILS):
         found = pattern.fullmatch(message)
         if found is None:

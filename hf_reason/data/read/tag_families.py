@@ -16,7 +16,7 @@ _NAMES = (
     "思考|思考过程|思考過程|推理|推理过程|推理過程|思维链|思維鏈"
 )
 THOUGHT_NAME = rf"(?:[a-z]\w{{0,20}}[:_])?(?:{_NAMES})(?:_[a-z]\w{{0,20}})?"
-_ATTRIBUTES = r"(?:\s[^<>]{0,200})?"
+_ATTRIBUTES = r"(?:\s[^<>＜＞]{0,200})?"
 
 PAIRS = (
     ("[THINK]", "[/THINK]"),  # Magistral
@@ -75,8 +75,9 @@ class TagFamilies:
         patterns: dict[str, list[str]] = {}
         for tag in [tag for pair in pairs for tag in pair]:
             patterns.setdefault(tag[0], []).append(re.escape(tag))
-        if names:
-            patterns.setdefault("<", []).append(rf"<(?P<slash>/?)(?P<name>{names}){_ATTRIBUTES}>")
+        for first in "<＜" if names else "":
+            angle = rf"[ \t]?(?P<slash>[/／]?)[ \t]?(?P<name>{names}){_ATTRIBUTES}[>＞]"
+            patterns.setdefault(first, []).append(first + angle)
         # One pattern for each first character: a literal first character makes the search fast.
         self._patterns = {
             first: re.compile(

@@ -21,7 +21,9 @@ _LONGEST_MENTION = 40
 _LINE = 200
 _SENTENCE_END = ".!?。！？…;；>"
 _AFTER_THOUGHT = ':：)）]】}」』”"*$|'
-_LIST_MARK = re.compile(r"(?:\A|[>\n])\s*(?:\d{1,3}|[A-Za-z])[.)]\s*\Z")
+# The mark of a list or a quotation in front of a tag: what follows explains the tag.
+_LIST_MARK = re.compile(r"(?:\A|[>\n])\s*(?:\d{1,3}|[A-Za-z])[.)]\s*\Z|(?:\A|>)(?:\s*>)+\s*\Z")
+_ROLE_LABEL = re.compile(r"\s*(?:答|回答|解答?|助手|assistant|model|bot|ai|a)\s*[:：]\s*", re.IGNORECASE)
 # Words that speak of a tag.
 _CUE_BEFORE = re.compile(
     r"(?:标签|標籤|标记|標記|放在|写在|寫在|使用|输出|輸出|\b(?:the|an?|in|with|use|using)) ?$", re.IGNORECASE
@@ -132,7 +134,7 @@ def starts_thought(text: str, tag: Tag, *, colon: bool = False) -> bool:
     if last in _SENTENCE_END:
         return True
     if last in ":：":
-        return colon or text[tag.end : tag.end + 1] == "\n"
+        return colon or _ROLE_LABEL.fullmatch(line) is not None or text[tag.end : tag.end + 1] == "\n"
     return line[-1].isascii() and line[-1].isalnum()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .channels import split_channels, unescaped
-from .tag_families import ANSWERS, KNOWN, PAIRS, WHOLE, Tag, TagFamilies
+from .tag_families import ANSWERS, KNOWN, WHOLE, Tag, TagFamilies
 from .tag_places import (
     END,
     MENTION,
@@ -21,14 +21,11 @@ from .tag_places import (
     names_pair,
     place_of_end,
     quoted,
-    speaks_of,
     starts_thought,
     without_outer_space,
 )
 
 _TEXT = re.compile(r"\S")
-# What a chain or an answer must not have left in it; other names may be markup of a document.
-_LEAKED = TagFamilies("think|thinking|thought|answer", PAIRS)
 
 
 @dataclass(frozen=True)
@@ -186,11 +183,18 @@ def _inner_answer(marked: re.Match[str]) -> str:
     return without_outer_space(next((part for part in marked.group("text", "text0", "text1") if part), ""))
 
 
+def _whole(text: str) -> str | None:
+    """What one pair of answer tags around a whole text encloses."""
+    found = WHOLE.fullmatch(text)
+    if found is None or re.search(rf"</?{re.escape(found['name'])}>", found["text"], re.IGNORECASE):
+        return None
+    return found["text"]
+
+
 def _enclosed(text: str) -> str:
     """A text without the answer tags that enclose all of it."""
-    whole = WHOLE.fullmatch(text)
-    if whole and not re.search(rf"</?{re.escape(whole['name'])}>", whole["text"], re.IGNORECASE):
-        return without_outer_space(whole["text"])
+    if (whole := _whole(text)) is not None:
+        return without_outer_space(whole)
     marked = ANSWERS.match(stripped := text.strip())
     return _inner_answer(marked) if marked and marked.end() == len(stripped) else without_outer_space(text)
 
@@ -198,7 +202,7 @@ def _enclosed(text: str) -> str:
 def _visible(text: str) -> str:
     """What the answer tags of a text enclose, or all of the text."""
     marked = _marked_answer(text)
-    return _enclosed(text) if marked is None or WHOLE.fullmatch(text) else _inner_answer(marked)
+    return _enclosed(text) if marked is None or _whole(text) is not None else _inner_answer(marked)
 
 
 def split_thought(message: str) -> Thought:
@@ -275,15 +279,6 @@ def join_thought(thought: str, content: str) -> Thought:
         return split_thought(content)
     answer = _from_column(content, thought)
     return Thought(_thought_from_column(thought, answer), answer, True)
-
-
-def has_stray_tag(text: str) -> bool:
-    """Whether a text has a tag of a thought or an answer left in it that no sentence speaks of."""
-    tags = _LEAKED.find(text)
-    if not tags:
-        return False
-    spoken = mentions(text, tags)
-    return any(tag not in spoken and not speaks_of(text, tag) for tag in tags)
 
 
 def without_prefill(prompt: str) -> str:

@@ -7,7 +7,8 @@ from trace_files import one
 
 from hf_reason.data.read.other_tags import TagTranslator, unknown_tag
 from hf_reason.data.read.rows import SourceError
-from hf_reason.data.read.think_tags import has_stray_tag, join_thought, split_thought, without_prefill
+from hf_reason.data.read.stray_tags import has_stray_tag
+from hf_reason.data.read.think_tags import join_thought, split_thought, without_prefill
 
 
 def parts_of(message: str) -> tuple[str, str, bool]:
@@ -33,6 +34,7 @@ SPOKEN = [
     "Sure. <think> is a tag.",
     "用 <answer> 和 </answer> 包住答案",
     "return '<answer>'",
+    "> <think>\n> 推理\n> </think>\n> 答案",
 ]
 
 
@@ -81,6 +83,8 @@ def test_a_thought_that_mentions_tags_ends_at_its_own(text):
         ("<think>先\n<think>\n例\n</think>\n然后\n</think>\n答", "先\n\n例\n\n然后", "答"),
         ("<think>t</think>\n    x = 1\n    return x\n", "t", "    x = 1\n    return x"),
         ("<think>t</think>\n<p>&lt;think&gt;</p>", "t", "<p>&lt;think&gt;</p>"),
+        ("<think>t</think>\n<answer>a</answer>\n<answer>b</answer>", "t", "b"),
+        ("助手：<think>t</think>a", "t", "助手：\n\na"),
         ("<think>t</think>See <response>x</response> here.", "t", "See <response>x</response> here."),
     ],
 )
@@ -139,6 +143,7 @@ def test_columns_lose_only_what_encloses_them(thought, content, expected):
         *("<|START_THINKING|>|<|END_THINKING|>", "<unused94>thought\n|<unused95>", "[unused16]|[unused17]"),
         *("<|channel>thought\n|<channel|>", "<思考>|</思考>", "<思考過程>|</思考過程>", "【思考】|【/思考】"),
         *("<start_working_out>|<end_working_out>", "&lt;think&gt;|&lt;/think&gt;", "<scratchpad>|</scratchpad>"),
+        *("＜think＞|＜/think＞", "＜think＞|＜／think＞", "< think >|</ think >", "<think >|</think >"),
         *("<cot>|</cot>", "<rationale>|</rationale>", "<think>|</thinking>"),
     ],
 )
@@ -190,6 +195,11 @@ def test_tags_of_answers(answer):
             ("t", 'look({"city": "北京", "day": null})', True),
         ),
         ("<|channel|>analysis<|message|>t is cut", ("t is cut", "", False)),
+        (
+            "<|open|>think<|sep|>t<|close|>think<|sep|><|open|>response<|sep|>a<|close|>response<|sep|>",
+            ("t", "a", True),
+        ),
+        ("t<|close|>think<|open|>response<|sep|>a<|close|>response<|sep|><|close|>message<|sep|>", ("t", "a", True)),
         ("analysis我们先看题。assistantfinal答案是7。", ("我们先看题。", "答案是7。", True)),
         ("analysis of the assistantfinal", ("", "analysis of the assistantfinal", True)),
         ("Here is my thought process:\nt\n\nHere is my response:\na", ("t", "a", True)),
