@@ -18,7 +18,7 @@ PLAIN_NUMERAL = re.compile(
     r"(?![共样起定般直下旦些致切边起来半多余几维阶]|元[一二三]?次|次[方函幂]|[角边][形度函]|面体)"
 )
 _PERCENT = re.compile(rf"(负)?百分之({NUMERAL}+?{_POINT}?|\d+(?:\.\d+)?)(?!{NUMERAL}|点|\d)")
-_PERMILLE = re.compile(rf"(负)?千分之({NUMERAL}+{_POINT}?|\d+(?:\.\d+)?)")
+_PERMILLE = re.compile(rf"(负)?([千万])分之({NUMERAL}+{_POINT}?|\d+(?:\.\d+)?)")
 _LARGE = (("亿", 10**8), ("万", 10**4))
 _FRACTION = re.compile(rf"(?:({NUMERAL}+|\d+)又)?({NUMERAL}+|\d+)分之({NUMERAL}+{_POINT}?|\d+)")
 # No quantity is written longer, in numerals or in digits.
@@ -134,7 +134,7 @@ def _percent(match: re.Match[str]) -> str:
 
 def _permille(match: re.Match[str]) -> str:
     try:
-        return f"{'-' if match[1] else ''}({written(chinese_number(match[2]))}/1000)"
+        return f"{'-' if match[1] else ''}({written(chinese_number(match[3]))}/{1000 if match[2] == '千' else 10000})"
     except ValueError:
         return match[0]
 

@@ -3,15 +3,22 @@
 import re
 
 # A value: digits, a formula, or an option letter; "3不是质数" denies no value.
-VALUE = r"(?:选项?\s*|option\s+)?(?:[$\\(（]{0,3}\s*-?[\d.√π]|\\|\$|[(（]?[A-J](?![A-Za-z])|[①-⑳])"
+VALUE = r"(?:选项?\s*|option\s+|[a-z]\s*=\s*)?(?:[$\\(（]{0,3}\s*-?[\d.√π]|\\|\$|[(（]?[A-J](?![A-Za-z])|[①-⑳])"
 _DENIED = re.compile(
     rf"(?<![\s,，;；(（])[\s,，;；(（]*+(?:而|并|绝|可|也|\band\s+|\bbut\s+)?\s*(?:不是|不为|并非|不选|不应选|不能选|排除了?|"
     rf"\bnot\b|\brather than\b|\binstead of\b|\bisn't\b)\s*[*]*(?={VALUE})"
-    r"(?:选项?\s*|option\s+)?[$\\({（]*-?[\w.\\{}^/%°√π+=、-]+(?:\s*[\u4e00-\u9fff]{1,4})?[)）$]*",
+    r"(?:选项?\s*|option\s+|[a-z]\s*=\s*)?[$\\({（]*-?[\w.\\{}^/%°√π+=、-]+(?:\s*[\u4e00-\u9fff]{1,4})?[)）$]*",
     re.IGNORECASE,
 )
 _INSTEAD = re.compile(
-    rf"(?:不是|不为|不选|并非|\bnot\b)\s*[*]*{VALUE}[^,，。;；]{{0,60}}?[,，\s]{{0,3}}(?:而是|而应?该?是|应该?是|而选|\bbut\b)\s*(?:rather\s+)?",
+    rf"(?:不是|不为|不选|并非|\bnot\b)\s*[*]*{VALUE}[^,，。;；]{{0,60}}?[,，\s]{{0,3}}(?:而是|而应?该?是|应该?是|(?<=[,，])是|而选|\bbut\b)\s*(?:rather\s+)?",
+    re.IGNORECASE,
+)
+# x=-3 (不合题意，舍去): a root that is rejected.
+_REJECTED = re.compile(
+    r"(?:^|[,，;；、或和(（]|\bor\b|\band\b)\s*(?![(（])[^,，;；。、或和()（）\n]{1,30}[(（]?\s*"
+    r"(?:不合题意|不符合?题意|不符合要求|(?:应该?|需|要)?舍去|[是为]增根|extraneous|rejected|discarded)"
+    r"(?:[,，]\s*(?:应该?)?舍去)?[^,，;；。、()（）\n\d]{0,6}[)）]?",
     re.IGNORECASE,
 )
 _REVISES = re.compile(
@@ -31,6 +38,7 @@ SENTENCE_END = re.compile(r"[。！？?\n]|!(?=\s*$|\s+[A-Z\u4e00-\u9fff])|\.(?=
 
 def without_denials(part: str) -> str:
     """A statement without the values that it denies: `3, not 4` -> `3`; `不是4，而是3` -> `3`."""
+    part = _REJECTED.sub("", part).strip(" ,，;；、") or part
     instead = list(_INSTEAD.finditer(part))
     if instead:
         return part[instead[-1].end() :].strip()

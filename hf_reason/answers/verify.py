@@ -19,6 +19,7 @@ from .normalise import fold, joined_digits, undressed
 from .parts import numbered_parts
 from .reading import read, split_top
 from .remainders import read_remainder
+from .revisions import without_denials
 from .symbolic import MAX_SYMBOLIC, hostile, verify_symbolic
 from .traditional import simplified
 from .values import Date, Group, Named, Number, Real, Region, Remainder, Symbol, Time, Value, Words
@@ -67,6 +68,7 @@ def _approximations(text: str) -> list[str]:
 def _readings(part: str, whole: str, marked: bool) -> list[tuple[Value, bool]]:
     """What the final part may state, the surest first, each with whether it proves an answer wrong."""
     found: list[tuple[Value, bool]] = []
+    whole = without_denials(whole) if len(whole) <= MAX_SYMBOLIC else whole
     for text in dict.fromkeys((part,) if marked else (whole, part) if len(whole) <= MAX_SYMBOLIC else (part,)):
         for side in _approximations(text):
             value = read(side)
@@ -184,6 +186,8 @@ def _match_formula(answer: str, part: str, marked: bool, reference: Symbol) -> b
 
 def _match_value(answer: str, reference: Value) -> bool | None:
     part, marked = (answer, True) if len(answer) <= MAX_SYMBOLIC and numbered_parts(answer) else final_part(answer)
+    if says_none(part) and not isinstance(reference, Words | Symbol):
+        return False
     if isinstance(reference, Number) and reference.stated.decimals and _DECIMAL_COMMA.fullmatch(undressed(part)):
         part = answer = undressed(part).replace(",", ".")
     readings = _readings(part, answer, marked)
@@ -231,6 +235,11 @@ def _match_words(answer: str, target: str) -> bool | None:
     return True if same_words(part, target) else False if opposite_words(part, target) else None
 
 
+def _entered(text: str) -> str:
+    """A text as every rule reads it: simplified characters, units behind their amounts, no next turn of a chat."""
+    return amounts(joined_digits(_TURN.split(simplified(text.strip()))[0].strip()))
+
+
 def answers_match(answer: str, reference: str) -> bool | None:
     """Whether `answer` states the same result as `reference`.
 
@@ -249,15 +258,13 @@ def answers_match(answer: str, reference: str) -> bool | None:
         `True` or `False`, or `None` when it cannot be decided (free text, an empty side, or an answer
         from which no single result can be read).
     """
-    answer, reference = (
-        amounts(joined_digits(_TURN.split(simplified(text.strip()))[0].strip())) for text in (answer, reference)
-    )
+    answer, reference = map(_entered, (answer, reference))
     if not answer or not reference:
         return None
     if answer == reference or same_words(answer, reference):
         return True
     part, marked = final_part(reference)
-    target = part if marked else reference
+    target = part if marked else without_denials(reference)
     if polarity(target) is None and is_choice(target):
         return _match_options(answer, target)
     labelled = option(target)

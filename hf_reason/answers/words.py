@@ -37,6 +37,7 @@ _PAIRS = (
 )
 _OPPOSITES = [pair.split("/") for pair in _PAIRS.split(",")]
 _NEGATION = re.compile(r"(?:不|没有|没|未|非|无)(?!论|管|等式|定积分|锈钢)|\b(?:not|isn't|is not|doesn't|never)\b")
+_APART = re.compile(r"(?<=\d)\s+(?=\d)")
 _CHEMICAL = re.compile(r"^(?=.*[A-Z])(?:[A-Z][a-z]?(?:_?\{?\d{1,3}\}?)?|[()·])+(?:\^?\{?\d?[+-]\}?)?$")
 _FORMULA = re.compile(r"[\\{}<>=\[\]^_+*/]|\d\s*-|-\s*\d")
 _LONG_WORD = re.compile(r"[A-Za-z]{3}|[\u4e00-\u9fff]{2}")
@@ -77,7 +78,8 @@ def same_words(answer: str, reference: str) -> bool:
     """The same text up to white space, width, numerals (第十五条 = 第15条), letter case and punctuation of words."""
     if len(answer) > 4 * len(reference) + 200:
         return False
-    left, right = ("".join(fold(text).split()).strip("。.$") for text in (answer, reference))
+    # 1 1/2 is not 11/2
+    left, right = ("".join(_APART.sub("␣", fold(text)).split()).strip("。.$") for text in (answer, reference))
     if left == right != "":
         return True
     if _CHEMICAL.match(left) and _CHEMICAL.match(right):
