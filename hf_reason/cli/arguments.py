@@ -137,6 +137,7 @@ class EvaluationArguments(GenerationArguments):
             "max_thought_tokens": self.max_thought_tokens,
             "batch_size": self.eval_generation_batch_size,
             "thinking": thinking,
+            "tagged": True,  # a model in training has to learn the tags: without any it closes 0% of its thoughts
         }
 
     def sampling(self) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from hf_reason.text.render import build_prompt, template_hash
 from hf_reason.text.spans import prompt_token_ids
 
 from .aggregate import Summary
-from .judging import Output, answer_inputs, predictions, read_outputs, scored_outputs
+from .judging import Output, answer_inputs, predictions, read_as_prose, read_outputs, scored_outputs
 from .metric_loading import load_metrics
+from .prose import is_prose
 from .result import EvaluationResult
 
 
@@ -40,6 +41,7 @@ class _Run:
     seed: int
     instructions: Mapping[str, str] | None
     thinking: bool
+    tagged: bool
     progress: bool
     max_thought_tokens: int | None
 
@@ -69,7 +71,13 @@ class _Run:
             pairs = [[(ids, False) for ids in samples] for samples in written]
         else:
             pairs = [[(sample.ids, sample.closed_by != "model") for sample in samples] for samples in written]
-        return read_outputs(prompts, pairs, lambda ids: decode_ids(self.tokenizer, ids))
+
+        def decode(ids: Sequence[int]) -> str:
+            return decode_ids(self.tokenizer, ids)
+
+        outputs = read_outputs(prompts, pairs, decode)
+        prose = self.thinking and not self.tagged and is_prose(output.whole for output in outputs)
+        return read_as_prose(outputs, pairs, decode) if prose else outputs
 
 
 def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -119,6 +127,7 @@ def evaluate_model(
     distractors: bool = False,
     instructions: Mapping[str, str] | None = None,
     thinking: bool = True,
+    tagged: bool = False,
     generation_kwargs: Mapping[str, Any] | None = None,
     return_predictions: bool = False,
     progress: bool = True,
@@ -148,6 +157,9 @@ def evaluate_model(
         distractors: Also generate with an irrelevant sentence in each problem (`insert_distractor`); doubles the time.
         instructions: Instruction of each domain, as in training.
         thinking: `False` asks a hybrid model for the answer without a thought.
+        tagged: Thoughts are expected in tags, as of a model that is trained to write them. By default they are if
+            any output of the run has one; else the model writes prose, whose steps and length are taken as they are,
+            and there is no close-rate.
         generation_kwargs: More settings of transformers' `GenerationConfig`, for example `top_p`.
         return_predictions: Also return `predictions`: a dict for each output, in the order of records and samples.
         progress: Show bars.
@@ -178,7 +190,17 @@ def evaluate_model(
         generation_kwargs=generation_kwargs,
     )
     run = _Run(
-        model, tokenizer, config, batch_size, num_samples, seed, instructions, thinking, progress, max_thought_tokens
+        model=model,
+        tokenizer=tokenizer,
+        config=config,
+        batch_size=batch_size,
+        num_samples=num_samples,
+        seed=seed,
+        instructions=instructions,
+        thinking=thinking,
+        tagged=tagged,
+        progress=progress,
+        max_thought_tokens=max_thought_tokens,
     )
     device = model_device(model)
     # Before hours of generation: a cache that cannot be written shows at once.
