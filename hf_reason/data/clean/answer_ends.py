@@ -2,8 +2,8 @@
 
 import re
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})", re.MULTILINE)
-_CODE = re.compile(r"^[ \t]*(`{3,}(?!`)|~{3,}(?!~))[^\n]*\n.*?(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+from hf_reason.data.read.code_fences import code_fences, open_fence
+
 _INLINE_CODE = re.compile(r"`[^`\n]+`")
 _BEGIN_END = re.compile(r"\\(begin|end)\{(\w+\*?)\}")
 _ESCAPED = re.compile(r"\\\\|\\[{}$]")
@@ -19,7 +19,7 @@ _FEWEST_WORDS = 6
 
 # What repeats by its nature: tables, matrices, rules, long numbers.
 _TABLE_ROW = re.compile(r"^[ \t]*\|.*$|^.*\|[ \t]*$|^.*\t.*\t.*$", re.MULTILINE)
-_MATRIX = re.compile(r"\\begin\{(\w*matrix|array|tabular|cases|aligned?)\*?\}.*?\\end\{\1\*?\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{(\w*matrix|array|tabular|cases|aligned?)\*?\}.{0,4000}?\\end\{\1\*?\}", re.DOTALL)
 _LONG_NUMBER = re.compile(r"[\d.,]{8,}")
 _RULE = re.compile(r"([^\w\s]|_)\1{3,}")
 _LETTERS = re.compile(r"[^\W\d_]{2}")
@@ -37,9 +37,9 @@ def ends_in_the_middle(answer: str) -> bool:
     end a sentence (a comma, "and", 因为, ...) in a line that is not short.
     """
     answer = answer.strip()
-    if _open_fence(answer):
+    if open_fence(answer) is not None:
         return True
-    text = _INLINE_CODE.sub("", _CODE.sub("", answer)).strip()
+    text = _INLINE_CODE.sub("", _without_code(answer)).strip()
     if _open_formula(text):
         return True
     if len(text[text.rfind("\n") + 1 :]) < _SHORT:
@@ -50,16 +50,12 @@ def ends_in_the_middle(answer: str) -> bool:
     return last is not None and (not last.group().isascii() or len(text.split()) >= _FEWEST_WORDS)
 
 
-def _open_fence(text: str) -> bool:
-    opened = ""
-    for match in _FENCE.finditer(text):
-        fence = match.group(1)
-        if not opened:
-            # one at the very end opens nothing
-            opened = fence if match.end() < len(text) else ""
-        elif fence[0] == opened[0] and len(fence) >= len(opened):
-            opened = ""
-    return bool(opened)
+def _without_code(text: str) -> str:
+    parts, position = [], 0
+    for start, end in code_fences(text):
+        parts.append(text[position:start])
+        position = end
+    return "".join([*parts, text[position:]])
 
 
 def _open_formula(text: str) -> bool:
@@ -84,7 +80,7 @@ def _open_box(plain: str) -> bool:
 
 def prose_of(answer: str) -> str:
     """An answer without what repeats by its nature: listings, tables, matrices, rules and long numbers."""
-    text = _MATRIX.sub("", _TABLE_ROW.sub("", _CODE.sub("", answer)))
+    text = _MATRIX.sub("", _TABLE_ROW.sub("", _without_code(answer)))
     return _RULE.sub("", _LONG_NUMBER.sub("0", text))
 
 

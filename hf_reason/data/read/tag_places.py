@@ -5,13 +5,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from .code_fences import code_fences
 from .tag_families import Tag
 
 # How clearly a closing tag ends a thought: in the middle of a sentence, between two words without a space, after the
 # end of a sentence, at the end or the start of a line.
 MENTION, INLINE, SENTENCE, END = range(4)
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}(?!`)|~{3,}(?!~))[^\n]*\n.*?^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)[^`\n]+\1(?!`)")
 _QUOTES = dict(zip("\"'“‘「『《(（`*[【{", "\"'”’」』》)）`*]】}", strict=True))
 # What stands between two tags that a sentence names together.
@@ -42,10 +42,6 @@ def without_outer_space(text: str) -> str:
     return text if indented else text.lstrip()
 
 
-def _fences(text: str) -> list[tuple[int, int]]:
-    return [match.span() for match in _FENCE.finditer(text)] if "```" in text or "~~~" in text else []
-
-
 def _inside(spans: Sequence[tuple[int, int]], tag: Tag) -> tuple[int, int] | None:
     """The one of the spans (in order, disjoint) in which a tag stands."""
     index = bisect_right(spans, (tag.start, len(spans) and spans[-1][1])) - 1
@@ -54,7 +50,7 @@ def _inside(spans: Sequence[tuple[int, int]], tag: Tag) -> tuple[int, int] | Non
 
 def hidden_ends(text: str, tags: Sequence[Tag]) -> list[Tag]:
     """Closing tags on a line of their own that only look like code: a listing was left open in front of them."""
-    fences, opened, found = _fences(text), set(), []
+    fences, opened, found = code_fences(text), set(), []
     for tag in tags:
         around = _inside(fences, tag)
         if around is not None and not tag.closes:
@@ -67,7 +63,7 @@ def hidden_ends(text: str, tags: Sequence[Tag]) -> list[Tag]:
 def quoted(text: str, tags: Sequence[Tag]) -> set[Tag]:
     """The tags in code, or between quotation marks or brackets of their own."""
     inline = [match.span() for match in _INLINE_CODE.finditer(text)] if "`" in text else []
-    fences = _fences(text)
+    fences = code_fences(text)
     found = {tag for tag in tags if _inside(fences, tag) or _inside(inline, tag)}
     for tag, following in zip_longest(tags, tags[1:]):
         mark = _QUOTES.get(text[tag.start - 1 : tag.start])
