@@ -97,8 +97,8 @@ def _asked(row: Mapping[str, Any], used: str) -> list[Any]:
             continue
         value = _as_object(row.get(name))
         if isinstance(value, Mapping):
-            inner = value.get("body") if isinstance(value.get("body"), Mapping) else value
-            if found := _request(inner):
+            body = value.get("body")
+            if found := _request(body if isinstance(body, Mapping) else value):
                 return found
         if isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
             return list(value)

@@ -15,6 +15,7 @@ from .columns import answer_of, domain_hint
 from .detection import LayoutDetector, layout_of
 from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
+from .nested_rows import nested_rows
 from .normal_rows import normal_row
 from .options import label_at, label_of, options_of, with_options
 from .other_tags import TagTranslator
@@ -117,7 +118,8 @@ def _known_answer(values: dict[str, Any], options: list[tuple[str, str]]) -> str
         value = inner[0] if inner else None
     if isinstance(value, list) and len(value) > 1 and name in ("answers", "golden_answers"):
         value = value[:1]  # several ways to write one answer
-    if (label := label_at(options, int(value) if name == "label" and str(value).isdigit() else value)) is not None:
+    index = int(str(value)) if name == "label" and str(value).isdigit() else value
+    if (label := label_at(options, index)) is not None:
         return label
     return str(value) if isinstance(value, bool) else answer_of({"answer": value}, "answer").strip()
 
@@ -126,20 +128,11 @@ def _rows(source: str | os.PathLike[str], broken: OnBroken) -> Iterator[Row]:
     """The rows of a source; one object that is not a row itself is replaced by the list of rows in it."""
     with close_rows(open_source(source, broken, texts=True)) as rows:
         for row in rows:
-            inner = _inner_rows(row)
-            if inner is None:
+            values = normal_row(row.values)
+            if layout_of(values) is not None or _dialogue_text(values) or _column_text(values):
                 yield row
-                continue
-            for number, value in enumerate(inner, 1):
-                yield Row(row.label, number, value if isinstance(value, dict) else {"text": value})
-
-
-def _inner_rows(row: Row) -> list[Any] | None:
-    values = normal_row(row.values)
-    if layout_of(values) is not None or _dialogue_text(values) or _column_text(values):
-        return None
-    lists = (value for value in row.values.values() if isinstance(value, list) and value)
-    return next((found for found in lists if all(isinstance(item, dict | str) for item in found)), None)
+            else:
+                yield from nested_rows(row, texts=True) or [row]
 
 
 def _dialogue_text(values: dict[str, Any]) -> str | None:

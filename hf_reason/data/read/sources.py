@@ -19,6 +19,7 @@ from .detection import LayoutDetector, UnknownLayoutError, detect
 from .dialogues import check_history
 from .files import close_rows, open_source
 from .layouts import ADAPTERS
+from .nested_rows import nested_rows
 from .normal_rows import normal_row
 from .other_tags import TagTranslator
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, log_broken, refuse
@@ -102,6 +103,10 @@ def _traces(
                 name = adapter.name
                 traces = adapter.traces(values, history)
             except UnknownLayoutError as error:
+                if (nested := nested_rows(row)) and detect(nested[0].values) is not None:
+                    unknown.known(row)
+                    yield from _traces((each for each in nested), detector, history, broken, translate)
+                    continue
                 unknown.add(row, error)
                 broken(BrokenRow(row.label, row.number, str(error)))
                 continue

@@ -26,7 +26,7 @@ def call_text(call: object) -> str:
     name = inner.get("name") or inner.get("tool_name") or (function if isinstance(function, str) else None)
     if not name:
         return as_json(call)
-    given = next(
+    given: object = next(
         (inner[key] for key in ("arguments", "parameters", "input", "args") if inner.get(key) is not None), {}
     )
     arguments = _loaded(given)
