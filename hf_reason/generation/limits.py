@@ -1,18 +1,12 @@
-"""What a model can read: the rows of its embedding, and the positions of its context."""
+"""Whether a model can read and continue prompts: the rows of its embedding, the positions of its context."""
 
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from hf_reason.models.context import position_limit
 
 _log = logging.getLogger(__name__)
-
-# Names of tables of positions, one row each: nothing lies beyond the last row.
-_TABLES = ("wpe", "embed_positions", "position_embedding", "position_embeddings")
-# Types whose positions are computed once, for as many as the config says.
-_COMPUTED = ("codegen", "gptj", "mpt")
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
 
 
 def embedding_rows(model: Any) -> int | None:
@@ -25,26 +19,6 @@ def embedding_rows(model: Any) -> int | None:
     if rows is None:
         rows = getattr(getattr(embedding, "weight", None), "shape", [None])[0]
     return rows or None
-
-
-def position_limit(model: Any) -> tuple[int | None, bool]:
-    """Positions of a model's context, and whether nothing can be read beyond them.
-
-    Positions that are looked up in a table end with it. Rotary ones can be computed for any length, though a model is
-    not trained on those beyond `max_position_embeddings`.
-    """
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    named = next((value for name in _POSITIONS if isinstance(value := getattr(text, name, None), int)), None)
-    modules = model.named_modules() if hasattr(model, "named_modules") else ()
-    tables = [
-        module.num_embeddings - int(getattr(module, "offset", 0))
-        for name, module in modules
-        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _TABLES
-    ]
-    if tables:
-        return min(tables), True
-    return named, getattr(text, "model_type", None) in _COMPUTED
 
 
 def check_prompts(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:

@@ -1,26 +1,16 @@
 """How many positions a model has, and what becomes of examples that are longer."""
 
 import logging
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hf_reason.models.context import position_limit
 from hf_reason.text.spans import IGNORE_INDEX
 from hf_reason.trainers.sampling.order import sequence_lengths, token_chunks
 
 logger = logging.getLogger(__name__)
-
-# Where configs keep the number.
-_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len")
-# Tables of positions by name, learned or computed (`wpe.weight`, `embed_positions`, `pos_encoding`); those that end in
-# "weights" grow when they must (XGLM).
-_TABLE = re.compile(r"(wpe|pos_encoding|position_embeddings?|embed_positions|positions_embed)(\.weight)?$")
-# OPT and BioGPT keep two rows in front.
-_ROWS_IN_FRONT = 4
-# MPT computes ALiBi's distances for its length; other models compute them for the text's.
-_FIXED_DISTANCES = "mpt"
 
 
 @dataclass(frozen=True)
@@ -100,28 +90,5 @@ class Positions:
 
 
 def positions_of(model: Any) -> Positions:
-    """The positions of a causal language model, of its text part if it has others."""
-    config = model.config.get_text_config()
-    limit = next((n for name in _LIMITS if isinstance(n := getattr(config, name, None), int) and n > 0), None)
-    if limit is None or getattr(config, "alibi", False):
-        return Positions()
-    if rope := getattr(config, "rope_parameters", None):
-        return Positions(max(limit, *(_stretched(part, limit) for part in (rope, *rope.values()))))
-    is_hard = config.model_type == _FIXED_DISTANCES or _has_table(model, limit)
-    return Positions(limit, is_hard=True) if is_hard else Positions()
-
-
-def _stretched(rope: Any, limit: int) -> int:
-    """Positions after scaling (YaRN, linear, ...): `factor` times the original ones."""
-    if not isinstance(rope, dict) or not isinstance(factor := rope.get("factor"), int | float):
-        return limit
-    return int((rope.get("original_max_position_embeddings") or limit) * factor)
-
-
-def _has_table(model: Any, limit: int) -> bool:
-    """Whether the model looks its positions up in a table of that many rows."""
-    return any(
-        _TABLE.search(name)
-        and any(limit <= size <= limit + _ROWS_IN_FRONT for size in getattr(t, "ds_shape", t.shape))
-        for name, t in (*model.named_parameters(), *model.named_buffers())
-    )
+    """The positions of a causal language model (`position_limit`)."""
+    return Positions(*position_limit(model))

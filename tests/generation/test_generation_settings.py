@@ -10,8 +10,8 @@ from transformers import BartConfig, BartForConditionalGeneration, GenerationCon
 
 from hf_reason import evaluate_model, generate_cot
 from hf_reason.generation.batching import generate_ids
-from hf_reason.generation.limits import position_limit
 from hf_reason.generation.settings import generation_config, only_asked_for
+from hf_reason.models.context import position_limit
 from hf_reason.text import CoTCollator, encode
 from hf_reason.trainers.on_policy import own_completions
 
