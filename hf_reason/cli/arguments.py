@@ -37,9 +37,7 @@ class SourceArguments:
     )
     skip_broken: bool = option(False, "Count rows of raw files that cannot be read, and continue.", card=False)
     thought_tags: list[str] | None = option(
-        None,
-        "Raw files: tags that enclose a thought, besides the known ones: x for <x>...</x>, or OPEN,CLOSE.",
-        card=False,
+        None, "More tags that enclose a thought in raw files: x for <x>...</x>, or OPEN,CLOSE.", card=False
     )
 
     def __post_init__(self) -> None:
