@@ -95,7 +95,7 @@ def load_adapted(
     base = base_place(adapter, revision)
     model = load(base)
     fingerprint = base_fingerprint(model)
-    check_base(adapter, model, fingerprint)
+    check_base(adapter, model, fingerprint, revision)
     try:
         adapted = _virtual_tokens(adapter, model, revision) if trainable else None
         if adapted is None:

@@ -1,11 +1,12 @@
 """The weights of a base model under an adapter of any PEFT method: their names, their hash, and whether they move."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+_NARROW = (torch.bfloat16, torch.float16)
 _ROUTERS = "loar"  # the modules of `hf_reason.models.loar` in a layer
 
 
@@ -32,26 +33,50 @@ def base_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def base_fingerprint(model: Any) -> dict[str, Any]:
     """What identifies a base model: `hash` of all weights, their `kind`, `model_type` and `name_or_path`.
 
-    It is the same with and without adapters, whatever their method. Under ZeRO-3 and FSDP the hash is that of this
-    process's part.
+    It is the same with and without adapters, whatever their method. Weights of 32 bits that hold no more than 16 (a
+    checkpoint in bfloat16, loaded in float32) also have the hashes that they have in 16 bits, in `narrow`. Under
+    ZeRO-3 and FSDP the hashes are those of this process's part.
     """
     import xxhash
 
     digest, kinds = xxhash.xxh3_128(), set()
+    narrow = {dtype: xxhash.xxh3_128() for dtype in _NARROW}
     for name, value in sorted(base_weights(model), key=lambda item: item[0]):
         local: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
         if name.endswith("weight"):
             kinds.add("4 bit" if hasattr(value, "quant_state") else str(local.dtype).removeprefix("torch."))
-        digest.update(f"{name} {tuple(local.shape)}".encode())
-        values: Any = local.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(values)
+        local = local.detach().cpu()
+        _add(digest, name, local)
+        for dtype in list(narrow):
+            same = local.to(dtype) if local.dtype == torch.float32 else local
+            if torch.equal(same.to(local.dtype), local):
+                _add(narrow[dtype], name, same)
+            else:
+                del narrow[dtype]
     config = model.config.get_text_config()
-    return {
+    found = {
         "hash": digest.hexdigest(),
         "kind": ", ".join(sorted(kinds)),
         "model_type": config.model_type,
         "name_or_path": str(config._name_or_path),
     }
+    if kinds == {"float32"} and narrow:
+        found["narrow"] = {str(dtype).removeprefix("torch."): held.hexdigest() for dtype, held in narrow.items()}
+    return found
+
+
+def _add(digest: Any, name: str, value: torch.Tensor) -> None:
+    digest.update(f"{name} {tuple(value.shape)}".encode())
+    digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
+
+
+def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints may be of one base. Hashes of different kinds of weights cannot be compared."""
+    if one["model_type"] != other["model_type"]:
+        return False
+    hashes = [{found["kind"]: found["hash"], **found.get("narrow", {})} for found in (one, other)]
+    kinds = [kind for kind in (one["kind"], other["kind"]) if kind in hashes[0] and kind in hashes[1]]
+    return all(hashes[0][kind] == hashes[1][kind] for kind in kinds)
 
 
 def trained_base_weights(model: Any) -> list[str]:

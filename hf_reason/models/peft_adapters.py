@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from hf_reason._files import is_first_process, write_json_atomically
 
-from .base_weights import base_fingerprint
+from .base_weights import base_fingerprint, same_base
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -64,37 +64,60 @@ def write_base(folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -
     write_json_atomically(Path(folder, BASE_FILE), public)
 
 
-def check_base(folder: str | os.PathLike[str], model: Any, fingerprint: Mapping[str, Any] | None = None) -> None:
+def check_base(
+    folder: str | os.PathLike[str],
+    model: Any,
+    fingerprint: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+) -> None:
     """Refuse an adapter that was trained on other weights than the model has.
 
     An adapter without a fingerprint (made by another tool) is left to PEFT's own check of the shapes. The hashes are
-    compared when both models hold the same kind of weights; between kinds (4 bit and bfloat16) only the model type is.
+    compared where both models hold the same kind of weights, or one the other's in more bits; else (4 bit and
+    bfloat16) only the model type is.
 
     Args:
-        folder: The adapter's.
+        folder: The adapter's, or its name on the Hub.
         model: The model it is meant for.
         fingerprint: Of that model, if it is known.
+        revision: Of the adapter on the Hub.
 
     Raises:
         AdapterError: if the base is another one.
     """
-    path = Path(folder, BASE_FILE)
-    if not path.is_file():
+    path = _base_file(folder, revision)
+    if path is None:
         return
+    here = fingerprint or base_fingerprint(model)
     try:
         trained = json.loads(path.read_text(encoding="utf-8"))
-        kind, digest, name = trained["kind"], trained["hash"], trained["name_or_path"]
+        same, digest, name = same_base(trained, here), trained["hash"], trained["name_or_path"]
     except (ValueError, KeyError) as error:
         raise AdapterError(
             f"{path} cannot be read ({error}). Restore it, or remove it to load the adapter unchecked."
         ) from error
-    here = fingerprint or base_fingerprint(model)
-    if trained["model_type"] != here["model_type"] or (kind == here["kind"] and digest != here["hash"]):
+    if not same:
         raise AdapterError(
             f"The adapter {folder} belongs to another base model: {name!r} ({trained['model_type']}, {digest}); "
             f"this is {here['name_or_path']!r} ({here['model_type']}, {here['hash']}). Load that base, or train "
             "an adapter on this one."
         )
+
+
+def _base_file(folder: str | os.PathLike[str], revision: str | None) -> Path | None:
+    path = Path(folder, BASE_FILE)
+    if path.is_file():
+        return path
+    name = os.fspath(folder)
+    if os.path.isdir(name) or name.startswith((".", "/", "~")):
+        return None
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(name, BASE_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # PEFT says what is wrong with the name
+        return None
+    return Path(found) if found else None
 
 
 def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) -> "PeftModel":

@@ -5,7 +5,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hf_reason.models.base_weights import base_fingerprint
-from hf_reason.models.peft_adapters import known_base, splits_base
+from hf_reason.models.peft_adapters import changes_base, known_base
 
 from .untouched_base import check_adapter
 
@@ -57,7 +57,7 @@ def check_adapters(model: Any, config: Any, args: Any, *, prompts: bool = True) 
         check_adapter(one, args, prompts=prompts)
     if not carried and config is None:
         return None
-    if any(splits_base(one) for one in carried.values()):
+    if any(changes_base(one) for one in carried.values()):
         return known_base(model)
     return base_fingerprint(model)
 

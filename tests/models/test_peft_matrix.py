@@ -184,6 +184,27 @@ def test_a_merge_that_changes_the_logits_is_refused(bases, monkeypatch):
         merge_adapter(_trained(bases / "tied", METHODS["embeddings"](), rate=0.3))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_base_in_16_bits_is_known_in_32_bits_and_the_other_way_round(dtype, tokenizer, tmp_path):
+    for name, seed in (("base", 0), ("other", 1)):
+        tiny_qwen2(tokenizer, seed=seed).to(dtype).save_pretrained(tmp_path / name)
+
+    def load(place, in_dtype):
+        return AutoModelForCausalLM.from_pretrained(place, dtype=in_dtype)
+
+    for trained_in, used_in in ((torch.float32, dtype), (dtype, torch.float32)):
+        base = load(tmp_path / "base", trained_in)
+        fingerprint = base_fingerprint(base)
+        model = get_peft_model(base, METHODS["lora"]())
+        model.save_pretrained(tmp_path / "adapter")
+        save_adapter_files(tmp_path / "adapter", model, fingerprint)
+        load_adapted(str(tmp_path / "adapter"), lambda place, used_in=used_in: load(place, used_in))
+        with pytest.raises(AdapterError, match="belongs to another base model"):
+            load_adapted(str(tmp_path / "adapter"), lambda _, used_in=used_in: load(tmp_path / "other", used_in))
+    rounded = torch.bfloat16 if dtype == torch.float16 else torch.float16  # which cannot be compared
+    load_adapted(str(tmp_path / "adapter"), lambda place: load(place, rounded))
+
+
 @pytest.mark.parametrize("start", ["pissa_niter_4", "corda", "lora_ga"])
 def test_a_start_that_is_not_found_again_is_refused(start):
     with pytest.raises(ValueError, match="not found again when the saved adapter is loaded"):
