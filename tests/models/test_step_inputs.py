@@ -162,9 +162,11 @@ def test_distillation_reads_the_end_of_the_prompt_too(tmp_path, text_model, toke
 # Adapters
 
 
-@pytest.mark.parametrize("slots", [0, 1])
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_an_adapter_for_each_row(text_model, records, tokenizer, use_cache, slots):
+@pytest.mark.parametrize(
+    ("use_cache", "slots", "beams"), [(True, 0, 1), (True, 1, 1), (False, 1, 1), (True, 1, 3), (False, 0, 2)]
+)
+def test_an_adapter_for_each_row(text_model, records, tokenizer, use_cache, slots, beams):
+    """With beams, too: PEFT takes the rows of what it holds for an encoder for unrepeated ones."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
@@ -176,7 +178,7 @@ def test_an_adapter_for_each_row(text_model, records, tokenizer, use_cache, slot
     prompts = [tokenizer(record["context"] + "<think>\n1", add_special_tokens=False) for record in records[:3]]
     batch = tokenizer.pad(prompts, return_tensors="pt", padding_side="left")
     names = ["default", "other", "__base__"]
-    options = {**GENERATE, "use_cache": use_cache}
+    options = {**GENERATE, "use_cache": use_cache, "num_beams": beams}
     together = model.generate(**batch, adapter_names=names, **options)
     for row, name in enumerate(names[:2]):
         model.set_adapter(name)
@@ -197,6 +199,12 @@ def test_prompt_learning_is_refused_in_pefts_terms(text_model, tokenizer):
 
 
 # generate
+
+
+def test_libraries_see_no_encoder_decoder_model(text_model):
+    model = text_model()
+    assert model.get_encoder() is model and model.get_decoder() is model.model
+    assert model.model.get_encoder() is model.model.get_decoder() is model.model
 
 
 def test_what_generate_cannot_do_is_said(text_model, tokenizer):

@@ -48,6 +48,14 @@ class StepReasonerPreTrainedModel(PreTrainedModel):
             }
         super().save_pretrained(*args, **kwargs)
 
+    # Libraries ask for the parts of an encoder-decoder model, which this one is not on the outside: what has these
+    # names here are lists of layers.
+    def get_encoder(self, *args, **kwargs):
+        return self
+
+    def get_decoder(self, *args, **kwargs):
+        return self.base_model
+
     def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
         if "flash" in str(attn_implementation):
             raise ValueError(
