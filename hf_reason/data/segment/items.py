@@ -80,8 +80,10 @@ class _Text:
         return self.folded.rfind(line, 0, label.start)
 
     def line_end(self, position: int) -> int:
-        end = self.folded.find("\n", position)
-        return len(self.folded) if end < 0 else end
+        """Where a line ends, or where an item is too long to have one."""
+        limit = min(position + _LONG_ITEM, len(self.folded))
+        end = self.folded.find("\n", position, limit)
+        return limit if end < 0 else end
 
 
 def _bodies(text: _Text, run: Run) -> list[str]:
@@ -153,7 +155,7 @@ class _Planner:
         self.items = Items(bytearray(len(text.folded) + 1))
 
     def _short(self, start: int, end: int) -> bool:
-        body = self.text.folded[start:end]
+        body = self.text.folded[start : min(end, start + _LONG_STEM + 1)]
         return weight(body) <= _LONG_STEM and not _EQUATION.search(body)
 
     def _stem(self, label: Label) -> int:
@@ -163,6 +165,8 @@ class _Planner:
             return label.start
         index = bisect_left(starts, label.start)
         start = starts[index - 1] if index else 0
+        if label.start - start > _LONG_STEM:
+            return label.start
         own = folded[start : label.start]
         return start if "\n" not in own.rstrip(" \t") and self._short(start, label.start) else label.start
 

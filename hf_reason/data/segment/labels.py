@@ -31,7 +31,7 @@ _LABEL = (
     rf"[ \t]*[(（]?(?:{_NUMBER})[)）]?){_MENTIONED}"
     rf"|(?P<en_part>(?i:{_ENGLISH_PARTS})[ \t]+[(（]?(?:{_NUMBER}|[A-Ha-h]\b)[)）]?)"
     r"(?=[ \t]*(?:[:：.,(（—*-]|\n|\Z)|[ \t]+(?i:step))"
-    r"|(?P<dot>\d{1,3})[.．](?![\d.．])"
+    r"|(?P<dot>\d{1,3})[.．](?:(?![\d.．])|(?=\d+\.\d+[ \t]*[×÷+*/=＝]))"  # "3.3.5×2=7" is 3.5×2=7
     rf"|(?P<right>\d{{1,3}})[)）]{_USED}"
     rf"|[(（][ \t]?(?P<round>\d{{1,3}})[ \t]?[)）]{_USED}"
     rf"|(?P<circle>[①-⑳]){_USED}|(?P<disc>[❶-❿]){_USED}|(?P<round_sign>[⑴-⒇]){_USED}|(?P<dot_sign>[⒈-⒛])"
@@ -66,7 +66,7 @@ _UNFINISHED = "=＝+-*/×÷<>≈(（是为得到第约"  # "y = 1. Then": the nu
 _ROMAN_VALUES = {"i": 1, "v": 5, "x": 10}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Label:
     """A number in front of a step.
 

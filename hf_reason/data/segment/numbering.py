@@ -1,6 +1,7 @@
 """Numbering in front of steps that come as a list, removed without touching the step."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from hf_reason.answers.traditional import simplified
 
@@ -20,13 +21,15 @@ def strip_numbering(step: str) -> str:
 
 
 def strip_sequence(steps: Iterable[str]) -> list[str]:
-    """`steps` without their numbering, if every one is numbered in one style and the numbers count up."""
+    """`steps` without their numbering, if every one is numbered in one style and the numbers count up.
+
+    They may start again at 1 (`步骤1, 步骤2, 步骤1`), as for two questions in one chain.
+    """
     stripped = [step.strip() for step in steps]
     labels = [leading_label(simplified(step)) for step in stripped]
     found = [label for label in labels if label is not None]
     if not found or len(found) < len(stripped) or (len(found) == 1 and not found[0].worded):
         return stripped
-    first = found[0]
-    if any(label.style != first.style or label.value != first.value + i for i, label in enumerate(found)):
+    if any(b.style != a.style or b.value not in (a.value + 1, 1) for a, b in pairwise(found)):
         return stripped
     return [_without(step, label) for step, label in zip(stripped, found, strict=True)]

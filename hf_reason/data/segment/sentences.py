@@ -35,14 +35,14 @@ _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t>*#-]*\d{1,3}$")
 # What stands before and behind a point inside a number that is written with spaces: a decimal or a version in
 # Chinese text ("约为1. 5倍", "版本1. 2. 3"), a date ("2024. 1. 2"), a reference ("Section 2. 1").
 _SPACED = tuple(
-    (re.compile(rf"(?:{left})$"), re.compile(rf"[ \t]+{right}"))
+    (re.compile(rf"(?:{left})$"), re.compile(rf"[ \t]{{1,3}}{right}"))
     for left, right in (
         (
-            r"(?:^|[\u3400-\u9fff。！？；，、：:;,=＝(（])(?:\d{1,4}[.．][ \t]*)*\d{1,4}",
-            r"\d{1,4}(?:[.．][ \t]*\d{1,4})*[\u3400-\u9fff%％。，；、)）]",
+            r"(?:^|[\u3400-\u9fff。！？；，、：:;,=＝(（])(?:\d{1,4}[.．][ \t]*){0,3}\d{1,4}",
+            r"\d{1,4}(?:[.．][ \t]{0,2}\d{1,4}){0,3}[\u3400-\u9fff%％。，；、)）]",
         ),
         (r"(?:1[89]|2[01])\d\d(?:[.．][ \t]*\d{1,2})?", r"\d{1,2}(?!\d)"),
-        (r"(?i:section|chapter|figure|table|version|appendix)[ \t]\d{1,3}", r"\d{1,3}(?![ \t]*[-+*/=×÷.])"),
+        (r"(?i:section|chapter|figure|table|version|appendix)[ \t]\d{1,3}", r"\d{1,3}(?![ \t]{0,3}[-+*/=×÷.])"),
     )
 )
 

@@ -91,6 +91,24 @@ def test_steps_that_are_numbered_and_cut_again_are_the_same_steps(chain):
         assert split_steps("\n".join(f"步骤{i}：{step}" for i, step in enumerate(steps, 1))) == steps
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["36×12=432元", "3.5×2=7", "求单价，12÷3=4", "x=5", "把(3+4)×2算出来得14"]),
+        min_size=2,
+        max_size=9,
+    ),
+    st.sampled_from(["；", "。"]),
+    st.sampled_from(["", "以下几点：", "我们按顺序来。"]),
+)
+@pytest.mark.parametrize(
+    "number", ["{}. ", "{}) ", "（{}）", "{}、", "步骤{}：", "第{}步，", "Step {}: ", "【步骤{}】"]
+)
+def test_numbering_in_one_line_goes_and_the_step_stays(number, steps, end, stem):
+    chain = stem + "".join(number.format(index) + step + end for index, step in enumerate(steps, 1))
+    assert split_steps(chain) == [stem + steps[0] + end, *(step + end for step in steps[1:])]
+
+
 @pytest.mark.parametrize(
     ("step", "bare"),
     [
@@ -112,8 +130,13 @@ def test_a_list_in_traditional_characters_loses_its_numbering():
     assert strip_sequence(["步驟一：甲", "步驟二：乙"]) == ["甲", "乙"]
 
 
+def test_a_list_that_starts_again_loses_its_numbering():
+    assert strip_sequence(["步骤1：甲", "步骤2：乙", "步骤1：丙", "步骤2：丁"]) == ["甲", "乙", "丙", "丁"]
+    assert strip_sequence(["1. a", "2. b", "7. c"]) == ["1. a", "2. b", "7. c"]
+
+
 @pytest.mark.parametrize(
-    "unit", ["1.2.", "\n", "1.\n\t1.\n", "第一问\n步骤1：甲\n步骤2：乙\n", "A. b ", "以下：1. a；2. b；"]
+    "unit", ["1.2.", "1. ", "：1) a：2) b", "1.\n\t1.\n", "第一问\n步骤1：甲\n步骤2：乙\n", "A. b "]
 )
 def test_200_000_characters_take_linear_time(unit):
     def seconds(size: int) -> float:
