@@ -9,6 +9,8 @@ _BEGIN_END = re.compile(r"\\(begin|end)\{(\w+\*?)\}")
 _ESCAPED = re.compile(r"\\\\|\\[{}$]")
 # A line this short may end as it likes: "Best regards," closes a letter.
 _SHORT = 20
+# What a colon announces is missing; a shorter line may be a label.
+_ANNOUNCED = re.compile(r"[^\n]{7}[:：]\Z")
 _COMMA = re.compile(r"[,，、]\Z")
 # Only words that no sentence can end with: 总和, 正确的 and "made of" can.
 _CONNECTIVE = re.compile(
@@ -26,21 +28,23 @@ _LETTERS = re.compile(r"[^\W\d_]{2}")
 # A loop: the end of the answer is at least this many characters, the same ones at least this many times.
 _LOOP_CHARS = 120
 _LOOP_TIMES = 5
-_LONGEST_PERIOD = 400
+# A paragraph need not come as often.
+_PARAGRAPH, _PARAGRAPH_TIMES = 100, 3
+_LONGEST_PERIOD = 1500
 _EQUAL_LINES = 50
 
 
 def ends_in_the_middle(answer: str) -> bool:
     """Whether an answer is cut: in a listing, a formula or a sentence.
 
-    The signs are a code fence, `$$`, `\\[`, `\\begin` or `\\boxed{` that nothing closes, and a last word that cannot
-    end a sentence (a comma, "and", 因为, ...) in a line that is not short.
+    The signs are a code fence, `$$`, `\\[`, `\\begin` or `\\boxed{` that nothing closes, a colon at the end, and a
+    last word that cannot end a sentence (a comma, "and", 因为, ...) in a line that is not short.
     """
     answer = answer.strip()
     if open_fence(answer) is not None:
         return True
-    text = _INLINE_CODE.sub("", _without_code(answer)).strip()
-    if _open_formula(text):
+    text = _INLINE_CODE.sub("x", _without_code(answer, "x")).strip()
+    if _open_formula(text) or _ANNOUNCED.search(text):
         return True
     if len(text[text.rfind("\n") + 1 :]) < _SHORT:
         return False
@@ -50,10 +54,10 @@ def ends_in_the_middle(answer: str) -> bool:
     return last is not None and (not last.group().isascii() or len(text.split()) >= _FEWEST_WORDS)
 
 
-def _without_code(text: str) -> str:
+def _without_code(text: str, instead: str = "") -> str:
     parts, position = [], 0
     for start, end in code_fences(text):
-        parts.append(text[position:start])
+        parts += [text[position:start], instead]
         position = end
     return "".join([*parts, text[position:]])
 
@@ -100,8 +104,9 @@ def _many_equal_lines(text: str) -> bool:
 
 def _loops_at_the_end(text: str) -> bool:
     """Whether `text` ends in the same characters over and over (the last time perhaps not whole)."""
-    for period in range(1, min(_LONGEST_PERIOD, len(text) // _LOOP_TIMES) + 1):
-        least = max(_LOOP_CHARS, _LOOP_TIMES * period)
+    for period in range(1, min(_LONGEST_PERIOD, len(text) // _PARAGRAPH_TIMES) + 1):
+        times = _LOOP_TIMES if period < _PARAGRAPH else _PARAGRAPH_TIMES
+        least = max(_LOOP_CHARS, times * period)
         if len(text) >= least and text[-least:-period] == text[-least + period :]:
             return _LETTERS.search(text[-least:]) is not None
     return False

@@ -286,4 +286,6 @@ def without_prefill(prompt: str) -> str:
     tags = KNOWN.find(prompt)
     if not tags or tags[-1].closes or prompt[tags[-1].end :].strip() or tags[-1] in quoted(prompt, tags):
         return prompt
-    return prompt[: tags[-1].start]
+    last = tags[-1]
+    prefilled = prompt[last.end :].startswith("\n") or starts_thought(prompt, last, colon=True)
+    return prompt[: last.start] if prefilled else prompt

@@ -11,7 +11,7 @@ _CUT_REASONS = frozenset(
     (
         *("length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens", "max_completion_tokens"),
         *("model_length", "context_length", "model_context_window_exceeded", "token_limit", "truncated"),
-        *("incomplete"),
+        "incomplete",
     )
 )
 

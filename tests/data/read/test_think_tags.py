@@ -219,7 +219,9 @@ def test_forms_without_a_pair_of_tags(message, expected):
 def test_a_prefilled_prompt_loses_the_tag_and_a_mention_stays(tag):
     assert without_prefill(f"3+4=?\n{tag}\n") == "3+4=?\n"
     assert without_prefill(f"What does `{tag}`") == f"What does `{tag}`"
-    assert without_prefill("3+4=?") == "3+4=?"
+    assert without_prefill(f"What is meant by {tag}") == f"What is meant by {tag}"
+    assert without_prefill(f"推理放在{tag}") == f"推理放在{tag}"
+    assert without_prefill(f"3+4=?{tag}") == without_prefill("3+4=?") == "3+4=?"
 
 
 @pytest.mark.parametrize(
