@@ -23,7 +23,7 @@ _CHAT_TOKEN = re.compile(
 # A shorter answer is not checked for repetition.
 _LONG_ANSWER = 100
 FILTER_NAMES = (
-    *("empty_context", "empty_thought", "truncated", "unclosed_thought", "missing_answer", "wrong_answer"),
+    *("empty_context", "empty_thought", "unclosed_thought", "truncated", "missing_answer", "wrong_answer"),
     *("few_steps", "repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
 )
 
@@ -154,8 +154,8 @@ def _wrong(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
 _FILTERS: dict[str, Callable[[RawTrace, Record, FilterConfig], bool]] = {
     "empty_context": lambda trace, record, config: not (record["context"] or record["task"]),
     "empty_thought": lambda trace, record, config: not record["steps"],
-    "truncated": lambda trace, record, config: trace.truncated or ends_in_the_middle(record["answer"]),
     "unclosed_thought": lambda trace, record, config: not trace.closed,
+    "truncated": lambda trace, record, config: trace.truncated or ends_in_the_middle(record["answer"]),
     "missing_answer": lambda trace, record, config: not record["answer"],
     "wrong_answer": _wrong,
     "few_steps": lambda trace, record, config: len(record["steps"]) < config.min_steps,

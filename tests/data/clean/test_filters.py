@@ -61,7 +61,7 @@ def test_each_filter_takes_its_own(name: str, changes: dict[str, Any]) -> None:
 
 def test_every_filter_has_a_case_and_the_order_decides() -> None:
     assert (
-        *("empty_context", "empty_thought", "truncated", "unclosed_thought", "missing_answer", "wrong_answer"),
+        *("empty_context", "empty_thought", "unclosed_thought", "truncated", "missing_answer", "wrong_answer"),
         *("few_steps", "repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
     ) == FILTER_NAMES
     assert judged(context="", steps=[], answer="") == "empty_context"
