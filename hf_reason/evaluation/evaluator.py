@@ -17,6 +17,7 @@ from hf_reason.data.synthetic.distractors import insert_distractor
 from hf_reason.generation.batching import check_counts, decode_ids, generate_ids, model_device
 from hf_reason.generation.budgets import thought_budgets
 from hf_reason.generation.distributed import once
+from hf_reason.generation.limits import check_prompts
 from hf_reason.generation.settings import generation_config
 from hf_reason.generation.voting import check_voting
 from hf_reason.text.render import build_prompt, template_hash
@@ -205,8 +206,14 @@ def evaluate_model(
     device = model_device(model)
     # Before hours of generation: a cache that cannot be written shows at once.
     once(lambda: bool(load_metrics()), device)
+    noisy_rows = [insert_distractor(row, seed) for row in rows] if distractors else []
+    check_prompts(
+        model,
+        [prompt_token_ids(prompt, tokenizer) for prompt in run.prompts([*rows, *noisy_rows])],
+        max_completion_length,
+    )
     outputs = run.outputs(rows)
-    noisy = run.outputs([insert_distractor(row, seed) for row in rows]) if distractors else []
+    noisy = run.outputs(noisy_rows) if distractors else []
 
     def work() -> EvaluationResult:
         metrics = load_metrics()

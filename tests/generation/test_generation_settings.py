@@ -266,3 +266,32 @@ def test_a_context_that_ends(tokenizer, caplog, model_type, fields, limit):
         _ids(model, tokenizer, [prompts[0] * 2, [5]])
     expected = limit is not None and limit[0] is not None
     assert ("1 of 2 outputs ran past the 40 positions" in caplog.text) == expected
+
+
+def test_distractors_that_do_not_fit_are_refused_before_anything_is_generated(tokenizer, records):
+    from hf_reason.data.synthetic.distractors import insert_distractor
+    from hf_reason.text import encode_prompt
+
+    record = records[0]
+    size, noisy = (len(encode_prompt(row, tokenizer)) for row in (record, insert_distractor(record, 0)))
+    model = tiny_model(tokenizer, "opt", max_position_embeddings=size + 4).eval()
+    options = {"max_completion_length": 4, "progress": False}
+    evaluate_model(model, tokenizer, [record], **options)
+    model.generate = None
+    with pytest.raises(ValueError, match=f"the longest prompt has {noisy} tokens and 4 new ones"):
+        evaluate_model(model, tokenizer, [record], distractors=True, **options)
+
+
+def test_tags_beyond_the_models_vocabulary(tokenizer):
+    close = tokenizer.convert_tokens_to_ids("</think>")
+    model = tiny_qwen2(tokenizer, vocab_size=close).eval()
+    with pytest.raises(ValueError, match=f"the tags of the thought with the id {close}, but .* vocabulary of {close}"):
+        generate_cot(model, tokenizer, QUESTION, **BUDGET)
+
+
+def test_a_compiled_model_is_generated_with_like_its_own(tokenizer):
+    model = _model(tokenizer)
+    expected = generate_cot(model, tokenizer, QUESTION, **BUDGET)
+    model.generation_config.update(**OWN["suppressed"])
+    assert generate_cot(torch.compile(model), tokenizer, QUESTION, **BUDGET) == expected
+    assert model.generation_config.suppress_tokens == OWN["suppressed"]["suppress_tokens"]
