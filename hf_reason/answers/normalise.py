@@ -2,11 +2,14 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 from .currency import amounts
 from .traditional import simplified
 
 _GLUED = re.compile(r"(?<=\d)(or|and)(?=[A-Za-z](?:\W|$))")
+_MAX_KEPT = 1000
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 # 參 simplified is 参; as a numeral it is 叁.
 _CAPITAL_THREE = re.compile("参(?=[拾佰仟萬億万亿圆元角分整])|(?<=[拾佰仟])参")
@@ -21,7 +24,7 @@ _RANGE = re.compile(r"(?<=[\d%\u4e00-\u9fff])\s*(?:~|〜|∼|～|\\sim(?![a-z]))
 _ROOTS = (("³√", "∛"), ("⁴√", "∜"), ("∛", "\\sqrt[3]"), ("∜", "\\sqrt[4]"))
 _ROOT = re.compile(r"(\\sqrt\[[34]\])\s*(\d+)")
 _SYSTEM = re.compile(
-    r"(?:\\left\s*)?(?:\\?\{\s*)?\\begin\{(?:cases|aligned|array)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:cases|aligned|array)\}(?:\s*\\right\s*\.)?",
+    r"(?:\\left\s*)?(?:\\?\{\s*)?\\begin\{(?:cases|aligned|array)\}(?:\{[lcr|]*\})?(.{0,400}?)\\end\{(?:cases|aligned|array)\}(?:\s*\\right\s*\.)?",
     re.DOTALL,
 )
 _NAMED_SIGNS = [
@@ -30,13 +33,24 @@ _NAMED_SIGNS = [
     (re.compile(r"\\parallel(?![a-z])\s*|(?<=[A-Z])\s*//\s*(?=[A-Z])"), "∥"),
     (re.compile(r"\\perp(?![a-z])\s*"), "⊥"),
 ]
-_THIN = re.compile(r"\s*\{,\s*\}\s*|,\s*\\!\s*")
+_THIN = re.compile(r"(?<!\s)\s*\{,\s*\}\s*|,\s*\\!\s*")
 _CIRCLED = re.compile("([①-⑳])")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|textrm|operatorname)\s*\{([^{}]*)\}")
 _LAYOUT = re.compile(
     r"\\(?:left|right|displaystyle|qquad|quad|bigl?|bigr?|Bigl?|Bigr?|limits)(?![a-z])"
     r"|\\[,;:! ]|~|<\|\w+\|>"
 )
+
+
+def _remembered(function: Callable[[str], str]) -> Callable[[str], str]:
+    """`function` with its last short texts kept: one comparison folds the same text many times."""
+    kept = lru_cache(maxsize=256)(function)
+
+    @wraps(function)
+    def call(text: str) -> str:
+        return kept(text) if len(text) <= _MAX_KEPT else function(text)
+
+    return call
 
 
 def joined_digits(text: str) -> str:
@@ -48,6 +62,7 @@ def vulgar(match: re.Match[str]) -> str:
     return "(" + unicodedata.normalize("NFKC", match[0]).replace("\u2044", "/") + ")"
 
 
+@_remembered
 def fold(text: str) -> str:
     """NFKC, but 3² stays a power, 2½ a mixed number and ① a mark of its own; subscripts become `_1`."""
     if "\\" in text or "//" in text:
@@ -81,6 +96,7 @@ def _rows(match: re.Match[str]) -> str:
     return " ; ".join(row.replace("&", "") for row in rows)
 
 
+@_remembered
 def undressed(text: str) -> str:
     """A formula without the signs around it (`$`, `\\(`) and in it (`\\left`, `\\,`, `\\text{...}`)."""
     text = _ROOT.sub(r"\1{\2}", fold(amounts(joined_digits(text))))
@@ -98,5 +114,5 @@ def undressed(text: str) -> str:
         text.replace("$", " ").replace("**", " ") if not re.search(r"\*\*\s*[\d(]", text) else text.replace("$", " ")
     )
     text = _GLUED.sub(r" \1 ", text)
-    text = re.sub(r"\s+\^(?=\{?[23])", "^", text)
+    text = re.sub(r"(?<!\s)\s+\^(?=\{?[23])", "^", text)
     return text.strip(" \t\n。,，;；、").rstrip(" .")

@@ -30,7 +30,7 @@ _PER = re.compile(r"\s*(?:/|每|\bper\b|\bp(?=h$))\s*")
 _TIMES = re.compile(r"[·*×⋅]")
 _LOOSE = {"元", "块", "米", "角", "公斤", "千克"}
 COMPOUND = re.compile(
-    rf"(?<![\d.])({_NUMBER})\s*({_UNIT})((?:\s*(?:零|又|和|and|,)?\s*{_NUMBER}\s*{_UNIT})+(?![\u4e00-\u9fff]?\d)|零?\d{{1,2}}(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%\"]))"
+    rf"(?<![\d.])({_NUMBER})\s*({_UNIT})((?:\s*(?:零|又|和|and|,)?\s*{_NUMBER}\s*{_UNIT}){{1,6}}(?![\u4e00-\u9fff]?\d)|零?\d{{1,2}}(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%\"]))"
 )
 _PART = re.compile(rf"({_NUMBER})\s*({_UNIT})")
 # After a number these begin another word: 3角形, 4分之, 5元素.

@@ -121,7 +121,7 @@ def _match_number(answer: str, part: str, marked: bool, reference: Number) -> bo
     if _COMPARES.search(part):
         return None
     wanted = reference.stated
-    formula = _FORMULA.search(re.split(r"[=≈]", part)[-1].strip(" .。"))
+    formula = _FORMULA.search(re.split(r"[=≈]", part)[-1].strip(" .。")[-MAX_SYMBOLIC:])
     found = numbers_in(part) or ([] if marked and formula else numbers_in(answer[-1000:]))
     if not found or formula:
         return None
