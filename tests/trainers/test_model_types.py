@@ -36,8 +36,15 @@ EXACT = [
     "gpt_neo",
 ]
 MIXING = ["opt", "bloom", "falcon", "falcon_alibi", "mpt", "mamba", "mamba2", "jamba", "rwkv", "falcon_mamba", "xglm"]
+# Softcaps, a scaled head, a window, experts, biases, learned positions, a state: what the others combine.
+FAST = ("gemma2", "granite", "mistral", "qwen3_moe", "phi", "gpt2", "falcon", "mamba")
 WEIGHTING = {"thought_weight": 0.3, "answer_weight": 2.0, "step_weighting": "step"}
 SMOOTHING = 0.2
+
+
+def _fast(model_types):
+    """These types, of which all but `FAST` are slow tests."""
+    return [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in model_types]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +85,7 @@ def _plain_losses(model, batch):
     return theirs, plain, (weights * nll).sum() / weights.sum(), (smoothed * target).sum() / target.sum()
 
 
-@pytest.mark.parametrize("model_type", [*EXACT, *MIXING])
+@pytest.mark.parametrize("model_type", _fast([*EXACT, *MIXING]))
 def test_losses_are_the_plain_formulas(tmp_path, tokenizer, rows, model_type):
     """Softcapped, scaled and biased heads, experts, states; gradients of the smoothed and weighted loss as well."""
     model = _sharp(tiny_model(tokenizer, model_type))
@@ -109,7 +116,7 @@ def _packed_and_padded(tmp_path, model, tokenizer, rows, **settings):
     return found
 
 
-@pytest.mark.parametrize("model_type", EXACT)
+@pytest.mark.parametrize("model_type", _fast(EXACT))
 def test_packing_is_exact(tmp_path, tokenizer, rows, model_type):
     padded, packed = _packed_and_padded(tmp_path, _sharp(tiny_model(tokenizer, model_type)), tokenizer, rows)
     assert packed == pytest.approx(padded, abs=1e-5)
@@ -132,7 +139,7 @@ def test_packing_is_refused_where_examples_would_mix(tmp_path, tokenizer, rows, 
         _trainer(tmp_path, model, tokenizer, rows, packing=True)
 
 
-@pytest.mark.parametrize("model_type", ["llama", "jamba", "bloom"])
+@pytest.mark.parametrize("model_type", ["jamba", *_fast(["llama", "bloom"])])
 def test_padding_free_half_precision_and_teachers_are_measured_too(tmp_path, tokenizer, rows, model_type):
     """The effect of a neighbour may be below the rounding of bfloat16 at the start: the gradient shows it."""
     make = partial(tiny_model, tokenizer)
@@ -224,7 +231,7 @@ def _train_save_use(tmp_path, tokenizer, rows, model_type, **settings):
     assert completion is not None
 
 
-@pytest.mark.parametrize("model_type", ["gemma2", "mixtral", "falcon", "mamba"])
+@pytest.mark.parametrize("model_type", ["gemma2", pytest.param("mixtral", marks=pytest.mark.slow)])
 def test_what_is_trained_can_be_saved_and_used(tmp_path, tokenizer, rows, model_type):
     _train_save_use(tmp_path, tokenizer, rows, model_type, **WEIGHTING, label_smoothing_factor=SMOOTHING)
 
