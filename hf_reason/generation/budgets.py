@@ -186,7 +186,7 @@ class ThoughtBudget:
         if self.largest >= scores.shape[-1]:
             raise ValueError(
                 f"The tokenizer writes the tags of the thought with the id {self.largest}, but the model has a "
-                f"vocabulary of {scores.shape[-1]}. Call model.resize_token_embeddings(len(tokenizer)) and train the new ones."
+                f"vocabulary of {scores.shape[-1]}. Call model.resize_token_embeddings(len(tokenizer)) and train them."
             )
         if not any(row.thinks and not row.done for row in self.rows):
             return scores
