@@ -66,7 +66,9 @@ def _base(folder) -> str:
     return base_fingerprint(AutoModelForCausalLM.from_pretrained(folder))["hash"]
 
 
-@pytest.mark.parametrize("config", [{"init_lora_weights": "pissa"}, {"bias": "all"}])
+@pytest.mark.parametrize(
+    "config", [{"init_lora_weights": "pissa"}, pytest.param({"bias": "all"}, marks=pytest.mark.slow)]
+)
 def test_the_hash_is_that_of_the_base_before_its_adapter_changed_it(config, base, tmp_path, tokenizer, records):
     trainer = _trainer(tmp_path / "out", base, tokenizer, records, LoraConfig(**_LORA, **config))
     trainer.train()
@@ -150,6 +152,7 @@ def test_virtual_tokens_where_they_have_no_place(settings, message, base, tmp_pa
         _trainer(tmp_path / "out", base, tokenizer, records, peft.PromptEncoderConfig(**_P_TUNING), **settings)
 
 
+@pytest.mark.slow
 def test_adalora_moves_its_ranks_and_comes_back(base, tmp_path, tokenizer, records):
     def make():
         config = peft.AdaLoraConfig(
@@ -197,6 +200,7 @@ def test_an_adapter_of_another_name_is_like_any_other(base, tmp_path, tokenizer,
         make(max_steps=3).train(resume_from_checkpoint=str(best))
 
 
+@pytest.mark.slow
 def test_several_adapters_come_back_together(base, tmp_path, tokenizer, records):
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**_LORA))
     model.add_adapter("law", LoraConfig(**_LORA, init_lora_weights=False))
@@ -247,7 +251,10 @@ def test_a_teacher_that_would_not_be_the_base_is_refused(config, message, base, 
         )
 
 
-@pytest.mark.parametrize("config", [LoraConfig(**_LORA, use_dora=True), peft.IA3Config(task_type="CAUSAL_LM")])
+@pytest.mark.parametrize(
+    "config",
+    [peft.IA3Config(task_type="CAUSAL_LM"), pytest.param(LoraConfig(**_LORA, use_dora=True), marks=pytest.mark.slow)],
+)
 def test_a_teacher_that_is_the_base_starts_at_no_divergence(config, base, tmp_path, tokenizer, records):
     trainer = tiny_trainer(
         *(DistillKLTrainer, DistillKLConfig, tmp_path / "out", base, tokenizer, records[:8]),
