@@ -30,11 +30,13 @@ _LIKELY = {
         *("assistant", "assistant_response", "completion", "output", "content", "reply", "bot", "gpt"),
         *("solution", "target", "ground_truth", "reference_answer"),
     ),
+    "generations": ("responses", "completions", "samples"),
 }
 # If the row has one of these, it has a question or an answer already.
 _THERE = {
     "question": {"question", "problem", "prompt", "query", "instruction", "context", "original_text"},
     "answer": {"answer", "response"},
+    "generations": {"generations"},
 }
 _EXTRA = (
     *("task", "task_desc", "input", "domain", "category", "subject", "options", "choices", "reference_answer"),

@@ -39,7 +39,7 @@ def completed(traces: list[RawTrace], row: Values, history: str, wants: str, dia
     if not last.thought and not last.steps and (marked := marked_solution(last.answer)) is not None:
         steps, answer = marked
         last = replace(last, thought=None, steps=steps, answer=answer, reference=last.reference or answer)
-    if not last.truncated and "generations" not in row:  # of several generations the adapter chose
+    if not last.truncated and "generations" not in wants:  # of several generations the adapter chose
         last = replace(last, truncated=is_truncated(row))
     if dialogue:
         return [*earlier, last]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .literals import parsed
+from .messages import is_message
+from .reasoning import reasoning_names
 from .truncation import is_truncated
 
 # Columns that may hold an answer as it came, and those that may hold the request.
@@ -17,6 +19,8 @@ _ANSWERS = (
 )
 _REQUESTS = ("request", "body", "params", "generic_request", "payload", "input")
 _QUESTIONS = ("question", "problem", "prompt", "query", "instruction", "input", "contents")
+_TEXTS = ("content", "text", "answer", "response", "output", "final_answer")
+_OWN_MARKS = frozenset(("choices", "candidates", "outputs", "output", "message", "stop_reason", "body", "result"))
 # A row with one of these may be an answer as it came.
 _MARKS = frozenset(("choices", "candidates", "outputs", "output", "message", "stop_reason", *_ANSWERS))
 
@@ -41,8 +45,8 @@ def completion_message(value: object) -> dict[str, Any] | None:
     message = value.get("message")
     if isinstance(message, Mapping):
         return completion_message(message) or _choice(value)
-    if value.get("role") == "assistant" and "stop_reason" in value:
-        return {"role": "assistant", "content": value.get("content"), "stop_reason": value["stop_reason"]}
+    if value.get("role") == "assistant" and ("stop_reason" in value or "content" in value):
+        return dict(value)
     for name in ("body", "response", "result"):
         if isinstance(value.get(name), Mapping) and (inner := completion_message(value[name])) is not None:
             return inner
@@ -80,14 +84,25 @@ def unpacked(row: dict[str, Any]) -> dict[str, Any]:
     """A row with an API's answer as one with `messages`; any other row as it is."""
     if _MARKS.isdisjoint(row):
         return row
-    message, used = completion_message(row), "choices"
-    if message is None:
-        used = next((name for name in _ANSWERS if completion_message(row.get(name)) is not None), "")
-        if not used:
-            return row
-        message = completion_message(row[used])
+    message = completion_message(row) if not _OWN_MARKS.isdisjoint(row) else None
+    used, said = "choices", [message] if message is not None else []
+    for name in _ANSWERS:
+        if not said:
+            used, said = name, _said(name, row.get(name))
+    if not said:
+        return row
     kept = {name: value for name, value in row.items() if name not in (used, *_REQUESTS, "choices", "candidates")}
-    return {**kept, "messages": [*_asked(row, used), message]}
+    return {**kept, "messages": [*_asked(row, used), *said]}
+
+
+def _said(name: str, value: object) -> list[Any]:
+    """The messages in a column with an answer: an API's, an object with thought and answer, or a list of messages."""
+    if (message := completion_message(value)) is not None:
+        return [message]
+    if isinstance(value, Mapping) and reasoning_names(tuple(value)):
+        return [{"role": "assistant", "content": dict(value)}] if any(map(value.get, _TEXTS)) else []
+    listed = name != "completion" and isinstance(value, list) and bool(value)  # a list of it is TRL's own
+    return list(value) if listed and all(map(is_message, value)) else []  # type: ignore[call-overload,arg-type]
 
 
 def _asked(row: Mapping[str, Any], used: str) -> list[Any]:

@@ -86,7 +86,7 @@ def _flags(row: Values, column: str, count: int) -> list[Any]:
 
 
 def openr1(row: Values, history: str) -> list[RawTrace]:
-    """The first generation that is complete and correct; else the first complete one; else the first."""
+    """Several generations: the first that is complete and correct; else the first complete one; else the first."""
     generations = row["generations"]
     if not generations or not all(isinstance(text, str) for text in generations):
         raise SourceError("field 'generations' must be a list of texts, with at least one.")
@@ -100,11 +100,11 @@ def openr1(row: Values, history: str) -> list[RawTrace]:
     parts = split_thought(generations[order[0]])
     return [
         RawTrace(
-            problem_of(row, "problem"),
+            problem_of(row, QUESTION),
             thought=parts.thought,
             answer=parts.answer,
             reference=answer_of(row, "answer").strip() or None,
-            domain="math",
+            domain="math" if "problem" in row else None,
             closed=parts.closed,
             truncated=not whole[order[0]],
         )
@@ -131,7 +131,7 @@ def prompt_completion(row: Values, history: str) -> list[RawTrace]:
 
 def _steps(row: Values, column: str = "steps") -> list[str]:
     if not all(isinstance(step, str) for step in row[column]):
-        raise SourceError(f"field {column!r} must be a list of texts.")
+        raise SourceError("field 'generations' must be a list of texts.")
     return [storable(step) for step in row[column]]
 
 
@@ -196,6 +196,8 @@ def plain(row: Values, history: str) -> list[RawTrace]:
 
 _MARK = re.compile(r"(?P<solution>.*\S)\s*\n####(?!#)[ \t]*(?P<value>[^\n]{1,60})\s*", re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
+# A heading is numbered or ends in a colon; a value is not.
+_TITLE = re.compile(r"(?:[一二三四五六七八九十]+[、.．]|\d+[.、．] *[^\d\s]|第.{1,3}[章节步]|.*[:：]\Z)")
 
 
 def marked_solution(text: str) -> tuple[list[str], str] | None:
@@ -205,5 +207,7 @@ def marked_solution(text: str) -> tuple[list[str], str] | None:
     """
     found = _MARK.fullmatch(text) if "####" in text else None
     if found is None or _HEADING.search(found["solution"]) or "####" in found["solution"]:
+        return None
+    if _TITLE.match(found["value"].strip()):
         return None
     return re.sub(r"<<[^<>\n]*>>", "", found["solution"]).splitlines(), found["value"].strip()

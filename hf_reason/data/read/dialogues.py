@@ -14,6 +14,7 @@ from typing import Any
 from hf_reason.data.languages import detect_language
 from hf_reason.data.record import RawTrace
 
+from .literals import parsed
 from .message_parts import content_parts, is_tool_result
 from .messages import CALL_ROLES, ROLE, as_messages, content_of, role_name, role_of
 from .reasoning import find_reasoning
@@ -142,7 +143,7 @@ def _assistant(message: dict[str, Any], content: object, pending: str, where: st
     else:
         text, thought = content_parts(content, where)
     info = message["info"] if isinstance(message.get("info"), dict) else {}
-    found = find_reasoning(info, f"{where}.info.") or find_reasoning(message, f"{where}.")
+    found = find_reasoning(message, f"{where}.")
     thought = thought or (found if isinstance(found, str) else "\n\n".join(found)) or pending
     parts = join_thought(thought, text)
     calls = (calls_text(message.get(key)) for key in ("tool_calls", "function_call", "tool_call"))
@@ -255,7 +256,7 @@ def traces_after(
         SourceError: if a message cannot be read.
     """
     messages = as_messages(earlier, field)
-    told = earlier.strip() if messages is None and isinstance(earlier, str) else ""
+    told = earlier.strip() if isinstance(earlier, str) and isinstance(parsed(earlier), str) else ""
     turns, own_system, own_tools = read_turns(messages or [], field)
     if turns and turns[-1].role == "user" and turns[-1].text.strip() == trace.context.strip():
         turns.pop()  # the question itself

@@ -63,7 +63,7 @@ class Adapter:
 _LAYOUTS = (
     Adapter("record", ("context", "task", "steps", "answer"), converters.record, lists=("steps",)),
     Adapter("article", ("context", "steps", "task_desc"), converters.article, lists=("steps",)),
-    Adapter("openr1_math", ("problem", "generations"), converters.openr1, lists=("generations",), domain="math"),
+    Adapter("openr1_math", (QUESTION, "generations"), converters.openr1, lists=("generations",)),
     Adapter(
         "r1_distill_sft",
         ("problem", "reannotated_assistant_content"),

@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping
 
 from .columns import storable
-from .reasoning import reasoning_text
+from .reasoning import find_reasoning, reasoning_text
 from .rows import SourceError
 from .tool_calls import calls_text, result_text
+
+# Keys of an object with a thought that hold what is said after it.
+_ANSWER_KEYS = ("content", "text", "answer", "response", "output", "final", "final_answer", "value")
 
 
 def is_tool_result(content: object) -> bool:
@@ -25,6 +28,9 @@ def content_parts(content: object, field: str) -> tuple[str, str]:
     if isinstance(content, str):
         return storable(content), ""
     if isinstance(content, Mapping):
+        if isinstance(thought := find_reasoning(content, f"{field}."), str) and thought:
+            said = next((content[key] for key in _ANSWER_KEYS if isinstance(content.get(key), str)), "")
+            return storable(said), thought
         content = content.get("parts", [content])
     if not isinstance(content, list | tuple):
         raise SourceError(f"field {field!r} must be text, not {type(content).__name__}.")

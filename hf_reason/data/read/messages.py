@@ -57,6 +57,8 @@ def role_of(message: Mapping[str, Any]) -> str | None:
 def role_name(message: Mapping[str, Any]) -> object:
     """The role as the file writes it."""
     name = next((message[key] for key in _ROLE_KEYS if message.get(key) is not None), message.get("角色"))
+    if name is None and message.get("type") in ("human", "ai"):  # LangChain
+        return message["type"]
     return name.get("role") if isinstance(name, Mapping) else name
 
 
@@ -88,7 +90,7 @@ def as_messages(value: object, field: str) -> list[Any] | None:
         return None
     if all(isinstance(turn, dict) and "role" in turn for turn in value):
         return list(value)
-    turns = [parsed(turn) if isinstance(turn, str) else turn for turn in value]
+    turns = [parsed(turn) if isinstance(turn, str) else turn for turn in value if turn not in (None, "", [], {})]
     if all(isinstance(turn, str) for turn in turns):
         # question and answer by turns, as in UltraChat
         return _pairs(list(zip(turns[::2], turns[1::2], strict=True))) if len(turns) % 2 == 0 else list(value)

@@ -21,7 +21,17 @@ from .reasoning import is_switch, reasoning_names
 # Columns whose text is a list when it is written like one.
 _LISTS = frozenset(
     (
-        *("steps", "generations", "options", "choices", "tools", "reasoning_details", "reasoning_steps"),
+        *(
+            "steps",
+            "generations",
+            "responses",
+            "completions",
+            "options",
+            "choices",
+            "tools",
+            "reasoning_details",
+            "reasoning_steps",
+        ),
         *("finish_reasons", "is_reasoning_complete", "correctness_math_verify", "correctness_llama"),
     )
 )

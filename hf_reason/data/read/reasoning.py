@@ -50,6 +50,11 @@ _SWITCHES = frozenset(
         *("是", "否", "无", "有", "开", "关", "高", "中", "低"),
     )
 )
+# Objects beside a text that may hold its reasoning (LangChain, LiteLLM, AM-DeepSeek-R1-Distilled, ...).
+_HOLDERS = (
+    *("info", "additional_kwargs", "provider_specific_fields", "metadata", "meta", "extra", "extra_info"),
+    *("model_extra", "response_metadata"),
+)
 # The keys of a part of reasoning (OpenRouter, Anthropic, OpenAI) that hold its text.
 _PART_KEYS = ("text", "thinking", "reasoning", "content", "summary", "thought", "value")
 
@@ -152,5 +157,8 @@ def find_reasoning(row: Mapping[str, Any], where: str = "") -> str | list[str]:
             continue
         found = reasoning_text(value, f"{where}{name}")
         if found and (isinstance(found, list) or found.strip()):
+            return found
+    for name in _HOLDERS:
+        if isinstance(row.get(name), Mapping) and (found := find_reasoning(row[name], f"{where}{name}.")):
             return found
     return ""

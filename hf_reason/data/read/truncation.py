@@ -29,7 +29,7 @@ def is_truncated(row: Mapping[str, Any]) -> bool:
         if name in _REASONS:
             cut = [cut_by_reason(flag) for flag in flags]
         else:
-            cut = [flag is (name in _CUT) for flag in flags]
+            cut = [str(flag).strip().lower() == str(name in _CUT).lower() for flag in flags]  # a CSV has them as text
         if cut and all(cut):
             return True
     return False

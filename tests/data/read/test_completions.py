@@ -59,6 +59,18 @@ DUMPS = {
         "done_reason": "stop",
     },
     "ollama generate": {"prompt": Q, "response": A, "thinking": T, "done_reason": "stop"},
+    "message": {"prompt": Q, "response": SAY},
+    "messages": {"prompt": Q, "response": [SAY]},
+    "object": {"instruction": Q, "output": {"reasoning": T, "answer": A}},
+    "object in a message": {"messages": [ASK, {"role": "assistant", "content": {"thinking": T, "response": A}}]},
+    "langchain": {
+        "messages": [
+            {"type": "human", "content": Q},
+            {"type": "ai", "content": A, "additional_kwargs": {"reasoning_content": T}},
+        ]
+    },
+    "litellm": {"messages": [ASK, {"content": A, "role": "assistant", "provider_specific_fields": {"reasoning": T}}]},
+    "generations of a prompt": {"prompt": Q, "responses": [f"<think>{T}</think>{A}"], "finish_reasons": ["stop"]},
     "vllm": {"prompt": Q, "outputs": [{"text": f"<think>{T}</think>{A}", "finish_reason": "stop"}]},
 }
 
@@ -91,6 +103,7 @@ CUT = {
         "generations": [f"<think>{T}</think>{A}"],
         "is_reasoning_complete": [False],
     },
+    "csv flag": {"question": Q, "cot": T, "answer": A, "is_reasoning_complete": "False"},
     "csv": {"question": Q, "cot": T, "answer": A, "finish_reasons": "['length']"},
 }
 

@@ -134,6 +134,11 @@ def test_broken_histories_are_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize("empty", [None, [], "", "[]", [[]], [["", ""]], [None], float("nan"), {}])
+def test_an_empty_history_is_none(tmp_path, empty):
+    assert one(tmp_path, {"instruction": Q, "output": S, "history": empty}).context == Q
+
+
 def test_turns_that_are_not_trained_are_no_traces(tmp_path):
     first = {"role": "assistant", "content": "<think>甲</think>乙"}
     for mark in ({"weight": 0}, {"train": False}, {"loss": False}):
