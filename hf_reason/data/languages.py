@@ -35,6 +35,8 @@ _OTHER = re.compile(f"([{_SYLLABLES}]+)|([{_UNSPACED}]+)|[{_LETTERS}]{{2,}}|[{_G
 # What these scripts write without spaces has about four characters a word.
 _UNSPACED_WORD = 4
 _ANY_KANA = re.compile(f"[{_KANA}]")
+# The reading of a name, as in 藤宫（ふじみや）.
+_READING = re.compile(f"[（(][{_KANA}\u30fb-\u30fc\\s]+[)）]")
 # Sentences, and what is quoted in them: 请翻译「これはペンです」 is a Chinese sentence about a Japanese one.
 _PIECES = re.compile('[。！？；!?;\n「」『』“”"《》（）()]+')
 _QUOTED = re.compile('[「『《“"][^「」『』《》“”"\n]{1,400}[」』》”"]')
@@ -80,6 +82,7 @@ def count_words(text: str) -> WordCounts:
     chinese = sum(map(len, _CHINESE.findall(text)))
     other = 0
     if _OTHER.search(text):
+        text = _READING.sub("", text)
         other = _other_words(text)
         if chinese and _ANY_KANA.search(text):
             japanese = sum(map(_japanese, _PIECES.split(text)))
