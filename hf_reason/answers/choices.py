@@ -17,7 +17,7 @@ _NUMBERED = re.compile(r"[(（](\d|1\d|20)[)）]")
 _ALL_NUMBERED = re.compile(rf"^(?:选项?\s*)?(?:{_NUMBERED.pattern}{_JOIN}){{2,10}}(?:项|正确)?[.。]?$")
 # Words between letters that are no letters: "A and C" must not give a, n, d.
 _ALONE = re.compile(rf"^(?:选项?\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$")
-_OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].、:：]+\s*(\S.*)$", re.DOTALL)
+_OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].．、:：]+\s*(\S.*)$", re.DOTALL)
 _WRONG = r"(?!\s*(?:选?项|option)?\s*(?:(?:是|is|are|都)\s*)?(?:错|不|有误|wrong|incorrect|not|false|排除))"
 _STATED = (
     re.compile(
@@ -44,7 +44,7 @@ _STATED = (
 _SMALL = re.compile(r"^(?:[Oo]ption|[Cc]hoice|选项?|答案[是为:]?)?\s*[(（]?([a-j])[)）]?[.。]?$")
 _BLANKS = re.compile(r"\s+")
 _MAX_CHOICE = 200
-_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.、:：])(?!\w*\d*[=+])")
+_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.．、:：])(?!\w*\d*[=+])")
 
 
 def _marks(text: str) -> str:

@@ -12,6 +12,9 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _DISPLAY = re.compile(r"\\\[(.{1,500}?)\\\]|\$\$(.{1,500}?)\$\$", re.DOTALL)
+# Models run on after their answer, with a question of their own.
+_ENDS = re.compile(r"####|\\boxed|answer\s*(?:is|:)|答案(?:是|为|[:：])|答[:：]", re.IGNORECASE)
+_NEXT_QUESTION = re.compile(r"\n\s*(?:\*\*)?(?:Question|Q|User|Human|Problem|问题|题目|问|用户)(?:\*\*)?\s*[:：]")
 _LINKED = re.compile(r"[,，、;；和与及或]|\b(?:and|or)\b")
 _NAME = re.compile(r"((?:[A-Za-z](?:_\{?\w{1,3}\}?|\d)?|[\u4e00-\u9fff]{1,4})\s*(?:=|为|是|[:：]))\s*\$?\s*$")
 _MAX_GAP = 60
@@ -78,6 +81,13 @@ def _stated(text: str) -> tuple[str, int] | None:
     return (first.strip(), start + len(first)) if first.strip() else None
 
 
+def own_answer(text: str) -> str:
+    """A text up to the next question that a model asks itself after it has answered."""
+    ends = _ENDS.search(text)
+    following = _NEXT_QUESTION.search(text, ends.end()) if ends else None
+    return text[: following.start()] if following else text
+
+
 def final_part(text: str) -> tuple[str, bool]:
     """The part of an answer that states the result, and whether the text marks it as such.
 
@@ -85,6 +95,7 @@ def final_part(text: str) -> tuple[str, bool]:
     part is the last sentence. A result that the text takes back later ("wait, no, ...") is none, and values that the
     part denies ("3, not 4") are left out.
     """
+    text = own_answer(text)
     found, end = boxed(text), 0
     tagged = found is None and "</answer>" in text and "<answer>" in text
     if found is not None:

@@ -9,6 +9,8 @@ from .currency import amounts
 from .traditional import simplified
 
 _GLUED = re.compile(r"(?<=\d)(or|and)(?=[A-Za-z](?:\W|$))")
+# 1'234'567, as in Switzerland
+_APOSTROPHE = re.compile(r"(?<=\d)['’](?=\d{3}(?!\d))")
 _MAX_KEPT = 1000
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 # 參 simplified is 参; as a numeral it is 叁.
@@ -54,8 +56,9 @@ def _remembered(function: Callable[[str], str]) -> Callable[[str], str]:
 
 
 def joined_digits(text: str) -> str:
-    """LaTeX's thousands (11,\\! 111 and 14{,}916) without what sets them apart."""
-    return _THIN.sub(",", text) if "{" in text or "!" in text else text
+    """Thousands in LaTeX (11,\\! 111 and 14{,}916) or set apart by apostrophes, with plain commas."""
+    text = _THIN.sub(",", text) if "{" in text or "!" in text else text
+    return _APOSTROPHE.sub(",", text) if "'" in text or "’" in text else text
 
 
 def vulgar(match: re.Match[str]) -> str:

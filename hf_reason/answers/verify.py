@@ -13,7 +13,7 @@ from .compare_kinds import KINDS
 from .currency import amounts
 from .dates import read_date
 from .expressions import MAX_LENGTH
-from .final import all_boxes, final_part
+from .final import all_boxes, final_part, own_answer
 from .forms import final_number, numbers_in, pure_number
 from .normalise import fold, joined_digits, undressed
 from .parts import numbered_parts
@@ -258,7 +258,7 @@ def answers_match(answer: str, reference: str) -> bool | None:
         `True` or `False`, or `None` when it cannot be decided (free text, an empty side, or an answer
         from which no single result can be read).
     """
-    answer, reference = map(_entered, (answer, reference))
+    answer, reference = _entered(own_answer(answer)), _entered(reference)
     if not answer or not reference:
         return None
     if answer == reference or same_words(answer, reference):
