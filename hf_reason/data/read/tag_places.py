@@ -17,6 +17,13 @@ _QUOTES = dict(zip("\"'“‘「『《(（`*[【{", "\"'”’」』》)）`*]�
 # What stands between two tags that a sentence names together.
 _BETWEEN = re.compile(r"[ \t]*(?:和|与|與|及|或|至|到|、|,|，|/|&|and|or|to)[ \t]*[<\[◁【]")
 _LONGEST_MENTION = 40
+_PLACEHOLDER = re.compile(
+    r"\s*[\[({（【]?\s*(?:\.{2,}|…+"
+    r"|(?:你的|这里写|此处写|在此写)?(?:推理|思考|思维|分析|最终)?(?:过程|内容|答案|回答|推理|思考)"
+    r"|(?:your |the |my )?(?:final )?(?:reasoning|thoughts?|thinking|answer|response)(?: process)?(?: goes)?(?: here)?"
+    r")\s*(?:\.{2,}|…+)?\s*[\])}）】]?\s*",
+    re.IGNORECASE,
+)
 # As much of a line is looked at.
 _LINE = 200
 _SENTENCE_END = ".!?。！？…;；>"
@@ -88,11 +95,18 @@ def mentions(text: str, tags: Sequence[Tag]) -> set[Tag]:
         if tag.closes or not following.closes or found & {tag, following}:
             continue
         between = text[tag.end : following.start]
+        if is_placeholder(between) and text[: tag.start].strip():
+            found |= {tag, following}
         if "\n" in between or len(between) > _LONGEST_MENTION:
             continue
         if names_pair(text, tag) or not starts_thought(text, tag):
             found |= {tag, following}
     return found
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text only says what belongs in its place, as in a template: `...`, 推理过程, "your answer here"."""
+    return len(text) < _LONGEST_MENTION and _PLACEHOLDER.fullmatch(text) is not None
 
 
 def names_pair(text: str, tag: Tag) -> bool:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from .answer_tags import begins_with_answer, enclosed, marked_answer, visible
 from .channels import split_channels, unescaped
-from .tag_families import ANSWERS, KNOWN, WHOLE, Tag, TagFamilies
+from .tag_families import KNOWN, Tag, TagFamilies
 from .tag_places import (
     END,
     MENTION,
     hidden_ends,
     inside_line,
     mentions,
-    names_pair,
     place_of_end,
     quoted,
     starts_thought,
@@ -161,50 +161,6 @@ def _inner(thought: str) -> str:
     return "\n\n".join(part.strip() for part in [*parts, thought[position:]] if part.strip())
 
 
-def _answer_tags(text: str) -> list[tuple[re.Match[str], Tag]]:
-    """The answer tags that do not stand in code or between quotation marks, with what they enclose."""
-    found = list(ANSWERS.finditer(text))
-    tags = [Tag(match.start(), text.index(">", match.start()) + 1, "answer", False) for match in found]
-    outside = quoted(text, tags)
-    return [(match, tag) for match, tag in zip(found, tags, strict=True) if tag not in outside]
-
-
-def _marked_answer(text: str) -> re.Match[str] | None:
-    """The last answer tag that is structure."""
-    found = None
-    for match, tag in _answer_tags(text):
-        last = match.end() == len(text.rstrip()) and match.group().endswith(">") and not names_pair(text, tag)
-        if last or starts_thought(text, tag, colon=True):
-            found = match
-    return found
-
-
-def _inner_answer(marked: re.Match[str]) -> str:
-    return without_outer_space(next((part for part in marked.group("text", "text0", "text1") if part), ""))
-
-
-def _whole(text: str) -> str | None:
-    """What one pair of answer tags around a whole text encloses."""
-    found = WHOLE.fullmatch(text)
-    if found is None or re.search(rf"</?{re.escape(found['name'])}>", found["text"], re.IGNORECASE):
-        return None
-    return found["text"]
-
-
-def _enclosed(text: str) -> str:
-    """A text without the answer tags that enclose all of it."""
-    if (whole := _whole(text)) is not None:
-        return without_outer_space(whole)
-    marked = ANSWERS.match(stripped := text.strip())
-    return _inner_answer(marked) if marked and marked.end() == len(stripped) else without_outer_space(text)
-
-
-def _visible(text: str) -> str:
-    """What the answer tags of a text enclose, or all of the text."""
-    marked = _marked_answer(text)
-    return _enclosed(text) if marked is None or _whole(text) is not None else _inner_answer(marked)
-
-
 def split_thought(message: str) -> Thought:
     """Split a message into thought and answer; no tag of either is left in them, unless the text speaks of tags.
 
@@ -215,20 +171,20 @@ def split_thought(message: str) -> Thought:
     if (parts := split_channels(message)) is not None:
         return Thought(*parts)
     blocks = thought_blocks(message)
-    visible, thoughts, position = [], [], 0
+    said, thoughts, position = [], [], 0
     for block in blocks:
-        visible.append(message[position : block.outer])
+        said.append(message[position : block.outer])
         thoughts.append(message[block.start : block.end])
         position = block.rest
-    visible.append(message[position:])
-    answer = "\n\n".join(part.strip("\n") if blocks else part for part in visible if part.strip())
+    said.append(message[position:])
+    answer = "\n\n".join(part.strip("\n") if blocks else part for part in said if part.strip())
     closed = not blocks or blocks[-1].closed
-    if not closed and (tagged := _marked_answer(thoughts[-1])):
+    if not closed and (tagged := marked_answer(thoughts[-1])):
         # The closing tag is missing, but the answer is marked.
         answer, thoughts[-1] = thoughts[-1][tagged.start() :], thoughts[-1][: tagged.start()]
     thought = "\n\n".join(filter(None, map(_inner, thoughts)))
-    marked = blocks or (ANSWERS.match(answer.lstrip()) and _marked_answer(answer.lstrip()))
-    return Thought(thought, _visible(_without_last_tag(answer)) if marked else without_outer_space(answer), closed)
+    marked = blocks or begins_with_answer(answer)
+    return Thought(thought, visible(_without_last_tag(answer)) if marked else without_outer_space(answer), closed)
 
 
 def _without_last_tag(answer: str) -> str:
@@ -248,9 +204,9 @@ def _from_column(content: str, thought: str) -> str:
             break
         if not content[block.rest :].strip():
             # A stray tag at the end of an answer, or nothing but a thought.
-            return "" if tagged and own in thought else _visible(content[block.start : block.end])
+            return "" if tagged and own in thought else visible(content[block.start : block.end])
         position = block.rest
-    return _visible(content[position:]) if position else _enclosed(content)
+    return visible(content[position:]) if position else enclosed(content)
 
 
 def _ends_on_line(text: str, block: Block) -> bool:

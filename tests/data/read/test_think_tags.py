@@ -34,6 +34,8 @@ SPOKEN = [
     "Sure. <think> is a tag.",
     "用 <answer> 和 </answer> 包住答案",
     "return '<answer>'",
+    "Use this template:\n\n<think>\n...\n</think>\n<answer>...</answer>",
+    "模板如下：\n\n    <think>推理过程</think>\n    <answer>你的答案</answer>",
     "> <think>\n> 推理\n> </think>\n> 答案",
 ]
 
@@ -85,6 +87,8 @@ def test_a_thought_that_mentions_tags_ends_at_its_own(text):
         ("<think>t</think>\n<p>&lt;think&gt;</p>", "t", "<p>&lt;think&gt;</p>"),
         ("<think>t</think>\n<answer>a</answer>\n<answer>b</answer>", "t", "b"),
         ("助手：<think>t</think>a", "t", "助手：\n\na"),
+        ("<think>t</think>放在<answer>标签中：<answer>7</answer>", "t", "7"),
+        ("<think>t</think>The <answer> tag holds it.\n<answer>7</answer>", "t", "7"),
         ("<think>t</think>See <response>x</response> here.", "t", "See <response>x</response> here."),
     ],
 )
