@@ -16,10 +16,10 @@ _MIXED_RATIO = 0.3
 # Whole runs, so that a long text costs few matches.
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 _ANY_LATIN = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]{2}")
-# AB and ABC are points of a figure or units.
+# AB and ABC are points of a figure or units; total=sum(list) is code.
 _LATIN_WORD = re.compile(
     "(?<![\\\\A-Za-z\u00c0-\u024f])(?!(?:[A-Z]{2,4}|sin|cos|tan|cot|log|lim|max|min|mod|gcd|lcm|[ckm]m|[km]g|ml)"
-    "(?![A-Za-z]))[A-Za-z\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]{2,}"
+    "(?![A-Za-z]))[A-Za-z\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]{2,}+(?![=(_\\[])"
 )
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _CODE_SPAN = re.compile(r"`[^`\n]+`")
