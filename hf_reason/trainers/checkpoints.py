@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
+from hf_reason._private import public
 from hf_reason.models.adapter_files import check_bases, restore_adapters, restore_trained, save_adapter_files
 from hf_reason.text.instructions import save_instructions
 
@@ -45,6 +46,15 @@ class CheckpointTrainer(SFTTrainer):
         save_public_arguments(folder, self.args)
         if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
             save_data_facts(folder, self.train_dataset, self.args)
+
+    def save_state(self) -> None:
+        best = self.state.best_model_checkpoint
+        # This file is pushed; a resume reads that of a checkpoint.
+        self.state.best_model_checkpoint = public(best)
+        try:
+            super().save_state()
+        finally:
+            self.state.best_model_checkpoint = best
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         args = self.args
