@@ -30,10 +30,13 @@ def drifts(record: Record, least: float) -> bool:
     if not count_words(problem).chinese or detect_language(problem) != "zh":
         return False
     thought = without_code("\n".join(record["steps"]))
-    if cjk_ratio(thought) < least:
+    words = count_words(thought)
+    if words.total and words.chinese < least * words.total:
         return True
     third = len(thought) // 3
-    parts = [thought[:third], thought[third : 2 * third], thought[2 * third :]] if third >= _MIN_PART else []
+    parts: tuple[str, ...] = ()
+    if third >= _MIN_PART and words.chinese < words.total:
+        parts = thought[:third], thought[third : 2 * third], thought[2 * third :]
     if not any(cjk_ratio(part) < least for part in parts) and not is_foreign_prose(record["answer"], least):
         return False
     return not _ASKS_FOR_ANOTHER.search(simplified(problem))
