@@ -31,6 +31,7 @@ _LOOP_TIMES = 5
 # A paragraph need not come as often.
 _PARAGRAPH, _PARAGRAPH_TIMES = 100, 3
 _LONGEST_PERIOD = 1500
+_SAMPLE = 8
 _EQUAL_LINES = 50
 
 
@@ -104,7 +105,10 @@ def _many_equal_lines(text: str) -> bool:
 
 def _loops_at_the_end(text: str) -> bool:
     """Whether `text` ends in the same characters over and over (the last time perhaps not whole)."""
+    ending = text[-_SAMPLE:]
     for period in range(1, min(_LONGEST_PERIOD, len(text) // _PARAGRAPH_TIMES) + 1):
+        if text[-_SAMPLE - period : -period] != ending:  # nearly always, and cheaper than the comparison below
+            continue
         times = _LOOP_TIMES if period < _PARAGRAPH else _PARAGRAPH_TIMES
         least = max(_LOOP_CHARS, times * period)
         if len(text) >= least and text[-least:-period] == text[-least + period :]:
