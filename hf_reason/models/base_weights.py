@@ -45,7 +45,7 @@ def base_fingerprint(model: Any) -> dict[str, Any]:
         local: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
         if name.endswith("weight"):
             kinds.add("4 bit" if hasattr(value, "quant_state") else str(local.dtype).removeprefix("torch."))
-        local = local.detach().cpu()
+        local = local.detach()
         _add(digest, name, local)
         for dtype in list(narrow):
             same = local.to(dtype) if local.dtype == torch.float32 else local
@@ -67,7 +67,7 @@ def base_fingerprint(model: Any) -> dict[str, Any]:
 
 def _add(digest: Any, name: str, value: torch.Tensor) -> None:
     digest.update(f"{name} {tuple(value.shape)}".encode())
-    digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
+    digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
 def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -69,7 +69,22 @@ class RankAllocation(TrainerCallback):
         model.base_model.update_and_allocate(state.global_step)
 
 
-def adapter_callbacks(model: Any) -> list[TrainerCallback]:
-    """What must happen during the training of a model's adapters."""
+def begin_adapters(model: Any) -> list[TrainerCallback]:
+    """Refuse an adapter that the loss would leave out, and return what must happen during the training of others.
+
+    Args:
+        model: The model with its adapters, unwrapped.
+
+    Raises:
+        ValueError: if tokens of the LM head are trained. TRL refuses every other adapter of the head.
+    """
+    from peft.utils.other import TrainableTokensWrapper
+
+    if hasattr(model, "get_base_model") and isinstance(model.get_output_embeddings(), TrainableTokensWrapper):
+        raise ValueError(
+            "trainable_token_indices puts an adapter on the LM head (which is the embeddings, too, if they are tied), "
+            "and the loss reads the head's weight directly, so it would never be trained. Train them whole: "
+            "modules_to_save=['embed_tokens'], with ensure_weight_tying=True if they are tied."
+        )
     tuner = getattr(model, "base_model", None)
     return [RankAllocation()] if hasattr(tuner, "update_and_allocate") else []

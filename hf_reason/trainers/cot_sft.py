@@ -18,7 +18,7 @@ from hf_reason.trainers.loss_terms.terms import LossTerms
 from hf_reason.trainers.optim.muon import muon_of
 from hf_reason.trainers.sampling.choice import TrainOrder
 
-from .adapters import adapter_callbacks, check_adapters, load_model
+from .adapters import begin_adapters, check_adapters, load_model
 from .arguments import check_collator, check_data, check_positions, check_rows, named_arguments, own_arguments
 from .checkpoints import CheckpointTrainer
 from .cot_data import AddedColumns, RecordPreparation, format_of, is_record_dataset, refuse_for_records
@@ -140,7 +140,7 @@ class CoTSFTTrainer(CheckpointTrainer):
         is_zero3 = self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
         self.loss_terms.check(unwrapped, is_zero3=is_zero3)
         self.routing.attach(self)
-        for callback in adapter_callbacks(unwrapped):
+        for callback in begin_adapters(unwrapped):
             self.add_callback(callback)
         self._packing = None
         if self.padding_free:

@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny import save_model, tiny_qwen2, tiny_trainer
+from tiny import evaluation_loss, first_batch, save_model, tiny_qwen2, tiny_trainer
 from transformers import AutoModelForCausalLM
 
 from hf_reason.cli.arguments import InferenceArguments, ScratchArguments
@@ -16,6 +16,7 @@ from hf_reason.generation import generate_cot
 from hf_reason.models.adapter_files import restore_adapters
 from hf_reason.models.base_weights import base_fingerprint
 from hf_reason.models.peft_adapters import AdapterError
+from hf_reason.text.spans import THOUGHT
 from hf_reason.trainers import (
     CoTSFTConfig,
     CoTSFTTrainer,
@@ -264,6 +265,45 @@ def test_a_teacher_that_is_the_base_starts_at_no_divergence(config, base, tmp_pa
     )
     trainer.train()
     assert next(row["kl"] for row in trainer.state.log_history if "kl" in row) == pytest.approx(0, abs=1e-5)
+
+
+def test_tokens_of_a_tied_head_are_refused(tmp_path, tokenizer, records):
+    config = LoraConfig(**_LORA, trainable_token_indices=[30, 31])
+    with pytest.raises(ValueError, match="trainable_token_indices puts an adapter on the LM head"):
+        _trainer(tmp_path, tiny_qwen2(tokenizer, tie_word_embeddings=True), tokenizer, records, config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("weights", [{}, {"thought_weight": 0.5}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(**_LORA, modules_to_save=["lm_head"]),
+        LoraConfig(**_LORA, modules_to_save=["embed_tokens"], ensure_weight_tying=True),
+        LoraConfig(**{**_LORA, "target_modules": ["embed_tokens"]}),
+        LoraConfig(**_LORA, bias="all"),
+        peft.LNTuningConfig(task_type="CAUSAL_LM", target_modules=["norm", "input_layernorm"]),
+        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    ],
+)
+def test_the_loss_is_that_of_the_adapted_model(config, weights, tied, tmp_path, tokenizer, records):
+    model = tiny_qwen2(tokenizer, tie_word_embeddings=tied)
+    trainer = _trainer(tmp_path, model, tokenizer, records, config, **weights)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.3 * torch.randn_like(parameter)
+    batch = first_batch(trainer)
+    labels = batch["labels"][:, 1:].flatten()
+    with torch.no_grad():
+        logits = trainer.model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = logits[:, -batch["labels"].shape[1] : -1].flatten(0, 1)
+        nll = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    weight = (labels != -100).float()
+    if weights:
+        weight = torch.where(batch["segment_ids"][:, 1:].flatten() == THOUGHT, 0.5 * weight, weight)
+    assert evaluation_loss(trainer, batch) == pytest.approx(float((nll * weight).sum() / weight.sum()), abs=1e-4)
 
 
 def _with_other_stacks(tokenizer):
