@@ -161,8 +161,8 @@ def check_rows(rows: Any, name: str, args: Any) -> None:
     """
     if _is_empty(rows):
         raise ValueError(
-            f"{name} data set: no example is left after max_length={args.max_length}. Raise max_length, or check the "
-            "data."
+            f"{name} data set: no example is left after max_length={args.max_length}, or none has a label. Raise "
+            "max_length, or check the data."
         )
     if not isinstance(rows, Dataset) or "labels" not in rows.column_names or weighs_something(rows, args):
         return
