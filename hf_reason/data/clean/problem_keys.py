@@ -11,6 +11,7 @@ _SHORT_GRAM = 3
 _WITHOUT_NUMBERS = 0.8
 _WITH_NUMBERS = 0.6
 _SHORT_GRAMS = 0.55
+_LEAST_GRAMS = 12
 _OPTIONS = 0.6
 _OF_A_LINE = 0.5
 # A text is "not much longer" than a problem up to this factor and these characters.
@@ -92,7 +93,8 @@ class ProblemKeys:
         held = len(self.grams & text.grams) / len(self.grams) if self.grams else 0.0
         if held == 1 and self.text in text.text:
             return True
-        if held >= (_WITH_NUMBERS if self.numbers else _WITHOUT_NUMBERS):
+        enough = _WITH_NUMBERS if self.numbers and len(self.grams) >= _LEAST_GRAMS else _WITHOUT_NUMBERS
+        if held >= enough:
             return self._same_calculation(text) and self._has_lines(text)
         if sum(self.numbers.values()) < 2 or not self._as_long_as(text) or not self.numbers <= text.numbers:
             return False

@@ -38,7 +38,7 @@ _PUNCTUATION = re.compile(_NOISE.pattern[:-2] + r",:!()\[\]{}|_*\\]+")
 # Each alternative begins with its sign, which lets `re` skip to the next one.
 _PROSE = re.compile(
     r"[.,:](?:(?!\d)|(?<!\d.))|__+|_(?:(?!\w)|(?<!\w_))|!(?<![\dn)]!)|-(?![\d(√π]|[a-z](?![a-z]))"
-    r"|\*(?:(?![\d(a-z√π])|(?<![\d)a-zπ]\*))|\|(?![\da-z(-])|[\[\]]|\(([^()\da-z+\-*/^=<>≤≥√π]*)\)"
+    r"|\*(?:(?![\d(a-z√π])|(?<![\d)a-zπ]\*))|\|(?![\da-z(-])|[(\[]([^()\[\]\da-z+\-*/^=<>≤≥√π]*)[)\]]"
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|[零二两三四五六七八九十百千万亿][零一二两三四五六七八九十百千万亿]*")
 
