@@ -17,6 +17,7 @@ _SAME = {
     "system": ("system_prompt", "system_message", "system_instruction", "meta_instruction"),
     "tools": ("functions", "tool_definitions", "available_tools"),
     "conversations": ("conversation", "dialogue", "dialog", "chat", "turns"),
+    "steps": ("solution_steps", "step_list", "proof_steps"),
     "context": ("passage", "background", "article", "paragraph", "material"),
 }
 # Name -> other names that mean the same where no layout knows the row as it is.

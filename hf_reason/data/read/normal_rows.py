@@ -9,6 +9,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
+from hf_reason.answers.forms import boxed
+
 from .chinese_columns import english_columns
 from .column_names import renamed, respelled
 from .completions import unpacked
@@ -38,6 +40,9 @@ _LISTS = frozenset(
 _DIALOGUES = ("messages", "conversations", "history", "prompt", "completion")
 _QUESTIONS = ("question", "problem", "query", "instruction")
 _ANSWERS = ("answer", "response", "output", "completion", "content", "solution", "target", "ground_truth")
+_SAID = ("answer", "response", "output", "completion", "content", "final_answer", "model_answer", "reference_answer")
+# A shorter text under `steps` is no chain.
+_SHORTEST = 20
 # What stands for a missing value where text is expected; an answer may say "None".
 _MISSING = frozenset(("nan", "NaN", "<NA>", "NaT", "None", "null", "NULL"))
 _MISSING_ANSWERS = frozenset(("nan", "<NA>", "NaT"))
@@ -53,12 +58,36 @@ def normal_row(values: dict[str, Any]) -> dict[str, Any]:
     switches = [name for name in reasoning_names(tuple(row)) if is_switch(name, row[name])]
     for name in switches:
         del row[name]
+    row = _with_chain(row)
     row = _with_names(row, _renamed(tuple(row)))
     return _one_dialogue(unpacked({name: _cell(name, value) for name, value in row.items()}))
 
 
 def _with_names(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in row.items()}
+
+
+def _with_chain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose chain is a text under `steps`, or a solution that ends in a box, in columns that layouts read."""
+    steps, solution, columns = row.get("steps"), row.get("solution"), tuple(row)
+    if _has_chain(columns):
+        return row
+    if isinstance(steps, str) and len(steps) >= _SHORTEST and steps.lstrip()[:1] != "[":
+        return {**{name: value for name, value in row.items() if name != "steps"}, "reasoning": steps}
+    alone = isinstance(solution, str) and not _fits(columns) and not any(row.get(name) for name in _SAID)
+    return {**row, "answer": answer} if alone and (answer := boxed(solution)) else row  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=512)
+def _has_chain(columns: tuple[str, ...]) -> bool:
+    return bool(reasoning_names(columns))
+
+
+@lru_cache(maxsize=512)
+def _fits(columns: tuple[str, ...]) -> bool:
+    """Whether a layout has columns of these names."""
+    row = dict.fromkeys(columns)
+    return any(not adapter.missing(row, types=False) for adapter in ADAPTERS.values())
 
 
 @lru_cache(maxsize=512)
@@ -68,9 +97,7 @@ def _respelled(columns: tuple[str, ...]) -> dict[str, str]:
 
 @lru_cache(maxsize=512)
 def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
-    row = dict.fromkeys(columns)
-    fits = any(not adapter.missing(row, types=False) for adapter in ADAPTERS.values())
-    return renamed(columns, fits, THOUGHT.split("|"))
+    return renamed(columns, _fits(columns), THOUGHT.split("|"))
 
 
 def _cell(name: str, value: Any) -> Any:

@@ -50,6 +50,8 @@ _SWITCHES = frozenset(
         *("是", "否", "无", "有", "开", "关", "高", "中", "低"),
     )
 )
+# A shorter text that is alone in a list is no chain.
+_SHORTEST = 20
 # Objects beside a text that may hold its reasoning (LangChain, LiteLLM, AM-DeepSeek-R1-Distilled, ...).
 _HOLDERS = (
     *("info", "additional_kwargs", "provider_specific_fields", "metadata", "meta", "extra", "extra_info"),
@@ -102,7 +104,7 @@ def is_switch(name: str, value: object) -> bool:
 
 
 def reasoning_text(value: object, where: str) -> str | list[str]:
-    """The text of a reasoning column: a text, typed parts as APIs have them, or a list of at least two steps.
+    """The text of a reasoning column: a text (also alone in a list), typed parts of APIs, or a list of steps.
 
     Raises:
         SourceError: for another type; `where` names the field.
@@ -116,8 +118,11 @@ def reasoning_text(value: object, where: str) -> str | list[str]:
     if isinstance(value, Sequence) and value:
         if all(isinstance(item, Mapping) for item in value):
             return storable(_joined_parts(value))
-        if len(value) > 1 and all(isinstance(item, str) for item in value):
-            return [storable(step) for step in value]
+        if all(isinstance(item, str) for item in value):
+            if len(value) > 1:
+                return [storable(step) for step in value]
+            if len(value[0]) >= _SHORTEST:
+                return storable(value[0])
     if isinstance(value, Sequence) and not value:
         return ""
     raise SourceError(f"field {where!r} must be text, not {type(value).__name__}.")

@@ -108,6 +108,22 @@ def test_a_list_of_texts_is_a_list_of_steps(tmp_path, name):
     assert one(tmp_path, {"question": Q, name: ["甲", "乙"], "answer": A}).steps == ["甲", "乙"]
 
 
+def test_a_chain_under_the_name_of_steps(tmp_path):
+    assert one(tmp_path, {"question": Q, "solution_steps": ["甲", "乙"], "answer": A}).steps == ["甲", "乙"]
+    assert one(tmp_path, {"question": Q, "steps": T, "answer": A}).thought == T
+    for count in (3, "3"):
+        assert one(tmp_path, {"question": Q, "steps": count, "answer": A}).thought == ""
+
+
+def test_a_solution_that_ends_in_a_box_is_a_chain(tmp_path):
+    trace = one(tmp_path, {"problem": Q, "solution": "共有3个。\n再买4个。\n所以\\boxed{7}。", "level": 1})
+    assert (trace.steps, trace.answer, trace.reference) == (["共有3个。", "再买4个。", "所以\\boxed{7}。"], "7", "7")
+
+
+def test_a_text_alone_in_a_list(tmp_path):
+    assert one(tmp_path, {"question": Q, "thinking_trajectories": [T], "answer": A}).thought == T
+
+
 def test_the_answer_beside_a_reasoning_column_is_taken_as_it_is(tmp_path):
     answer = "    def f():\n\n        return '<answer>'"
     for row in ({"question": Q, "cot": T, "answer": answer}, {"instruction": Q, "cot": T, "output": answer}):
