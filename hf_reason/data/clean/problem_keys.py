@@ -79,8 +79,8 @@ class ProblemKeys:
         return Counter(_SIGN.findall(self.text))
 
     @cached_property
-    def relations(self) -> frozenset[str | None]:
-        return frozenset(match.lastgroup for match in _RELATIONS.finditer(self._words))
+    def relations(self) -> Counter[str | None]:
+        return Counter(match.lastgroup for match in _RELATIONS.finditer(self._words))
 
     @cached_property
     def short_grams(self) -> set[int]:
