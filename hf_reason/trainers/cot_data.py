@@ -188,12 +188,12 @@ def refuse_for_records(args: "CoTSFTConfig") -> None:
     Raises:
         ValueError: naming those that are set.
     """
-    prepared = (args.dataset_kwargs or {}).get("skip_prepare_dataset")
+    options: Any = args.dataset_kwargs or {}
     names = {
         "completion_only_loss=False": args.completion_only_loss is False,
         "assistant_only_loss=True": args.assistant_only_loss,
         f"truncation_mode={args.truncation_mode!r}": args.truncation_mode != "keep_start",
-        "dataset_kwargs={'skip_prepare_dataset': True}": prepared,
+        "dataset_kwargs={'skip_prepare_dataset': True}": options.get("skip_prepare_dataset", False),
     }
     found = [name for name, is_set in names.items() if is_set]
     if found:

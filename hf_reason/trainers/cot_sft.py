@@ -104,6 +104,7 @@ class CoTSFTTrainer(CheckpointTrainer):
         images = has_images(columns, processing_class, own, teacher=self._has_teacher)
         if isinstance(model, str):
             model = load_model(model, own, kwargs)
+        assert not isinstance(model, str)
         self._positions = positions_of(model)
         own.max_length = self._positions.cap(own.max_length)
         self.base = check_adapters(model, kwargs.get("peft_config"), own, prompts=not self._has_teacher)
