@@ -238,10 +238,7 @@ def test_an_adapter_is_no_model_to_fine_tune(base, tmp_path, tokenizer):
         (LoraConfig(**_LORA, init_lora_weights="olora"), "leave init_lora_weights='olora' out"),
         (LoraConfig(**_LORA, modules_to_save=["lm_head"]), r"leave modules_to_save=\['lm_head'\] out"),
         (LoraConfig(**_LORA, trainable_token_indices=[3]), r"leave trainable_token_indices=\[3\] out"),
-        (
-            peft.PromptEncoderConfig(**_P_TUNING),
-            "P_TUNING puts virtual tokens before each row, where a teacher has none",
-        ),
+        (peft.PromptEncoderConfig(**_P_TUNING), "Prompt-learning adapters shift the positions"),
     ],
 )
 def test_a_teacher_that_would_not_be_the_base_is_refused(config, message, base, tmp_path, tokenizer, records):
