@@ -120,9 +120,9 @@ def _settled(runs: list[Run]) -> list[Run]:
 def outline(labels: list[Label]) -> list[Run]:
     """The outermost runs of a chain, in order; time is linear in the number of labels.
 
-    A run begins with 0 or 1 (with any number where it names its step, or a part) and counts up; named steps may
-    skip up to two numbers, numbers at the start of lines one. A number that goes back belongs to the step that it
-    stands in, unless the numbering restarts: then a new run stands beside the old one.
+    A run begins with 0 or 1 (with any number where it names its step or a part, or stands below the name of a part)
+    and counts up; named steps may skip up to two numbers, numbers at the start of lines one. A number that goes back
+    belongs to the step that it stands in, unless the numbering restarts: then a new run stands beside the old one.
     """
     top: list[Run] = []
     stack: list[Run] = []
@@ -133,7 +133,7 @@ def outline(labels: list[Label]) -> list[Run]:
             del stack[level + 1 :]
             stack[level].labels.append(label)
             continue
-        if not _opens(label):
+        if not _opens(label) and not (stack and stack[-1].first.part and label.place == "line"):
             continue
         del stack[_DEEPEST - 1 :]
         run = Run([label])
