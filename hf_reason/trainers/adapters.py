@@ -47,10 +47,10 @@ def check_adapters(model: Any, config: Any, args: Any) -> dict[str, Any] | None:
         ValueError: if an adapter is refused, or the model's adapters cannot be saved.
     """
     carried = getattr(model, "peft_config", None) or {}
-    if carried and not hasattr(model, "get_base_model"):
+    if carried and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
-            "The model carries an adapter that transformers has put into it, of which no weight is trainable. Load "
-            "it with peft.PeftModel.from_pretrained(base, folder, is_trainable=True), or merge it into the base."
+            "The model carries an adapter of which no weight is trainable, as it is loaded for inference. Load it "
+            "with peft.PeftModel.from_pretrained(base, folder, is_trainable=True), or merge it into the base."
         )
     for one in (*carried.values(), *([] if config is None else [config])):
         check_adapter(one, args)
