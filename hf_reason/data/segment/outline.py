@@ -42,13 +42,13 @@ class Run:
 
 def _continues(run: Run, label: Label) -> bool:
     last = run.last
-    if last.style != label.style:
-        return False
     ahead = label.value - last.value
-    if ahead == 1 or (label.part and ahead > 0):
+    if ahead < 1 or last.style != label.style:
+        return False
+    if ahead == 1 or label.part:
         return True
     if label.worded:
-        return 0 < ahead <= _WORDED_GAP
+        return ahead <= _WORDED_GAP
     same_line_up = label.place == "line" == last.place and label.indent == last.indent
     return same_line_up and len(run.labels) > 1 and ahead == _BARE_GAP
 
