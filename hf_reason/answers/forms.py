@@ -41,6 +41,8 @@ _PURE = re.compile(
     r"^(?P<number>[-+\d(.][-+\d\s.,()/%万亿*×÷^]*?)"
     rf"(?:\s*\(\s*(?P<note>{_UNIT})\s*\)|\s*(?P<unit>{_UNIT}))?\s*$"
 )
+# (2)(3) names two statements, and is not 6.
+MARKED = re.compile(r"\s*(?:\(\s*\d{1,2}\s*\)\s*){2,}$")
 # "325 000": groups of three digits set apart by spaces.
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![.,]?\d)")
 _UNIT_AFTER = re.compile(rf"\s*\(?\s*({_UNIT})")
@@ -154,7 +156,7 @@ def pure_number(text: str) -> Stated | None:
             sign = -1 if plain.startswith("-") else 1
             smallest = None if stated.smallest is None else sign * stated.smallest
             return Stated(sign * stated.value, plain, stated.unit, smallest)
-        match = _PURE.match(plain)
+        match = None if MARKED.match(plain) else _PURE.match(plain)
         if match is None or (whole and len(re.findall(r"\d", plain)) > 1 and not match):
             continue
         number = match["number"].strip()

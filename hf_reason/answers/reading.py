@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from .clock import read_ratio, read_time
 from .dates import read_date
-from .forms import pure_number
+from .forms import MARKED, pure_number
 from .normalise import undressed
 from .parts import numbered_parts, rate, without_leads
 from .regions import read_region, read_spread
@@ -196,7 +196,7 @@ def read(text: str, nested: bool = False) -> Value:
     bare = undressed(text) if len(text) <= 1000 else ""
     plain = rate(formulas(without_leads(bare)))
     text = text if plain == bare else plain
-    if not plain or len(plain) > 500:
+    if not plain or len(plain) > 500 or MARKED.match(plain):
         return Words(text)
     time = read_time(plain)
     if time is not None:
