@@ -42,6 +42,8 @@ def quantize_gptq(
 ) -> Any:
     """Quantise the linear modules of a model's layers, in place; embeddings, norms, biases and the head stay whole.
 
+    What stays whole is bfloat16 afterwards where it was float32: the kernels work in half precision.
+
     Args:
         model: A causal language model with plain weights: decoder-only or StepReasoner.
         examples: Encoded texts (`input_ids`) to calibrate on.
@@ -84,6 +86,9 @@ def quantize_gptq(
                 results |= _solved(layer, {name: inside[name] for name in names}, config)
         for name, result in results.items():
             _put(model, name, _packed(chosen[name], result, config))
+    for parameter in model.parameters():  # not the buffers: rotary frequencies stay as they are
+        if parameter.dtype == torch.float32:
+            parameter.data = parameter.data.to(torch.bfloat16)
     model.config.quantization_config = _public_config(config, list(chosen), len(chosen) < len(found))
     return model
 
@@ -163,6 +168,7 @@ def _config(bits: int, group_size: int, desc_act: bool, sym: bool, true_sequenti
         desc_act=desc_act,
         sym=sym,
         true_sequential=true_sequential,
+        act_group_aware=group_size > 0 and not desc_act,
         offload_to_disk=False,
     )
 
