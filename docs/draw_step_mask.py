@@ -12,14 +12,8 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Patch, Rectangle
 
-from hf_reason.models.step_reasoner.layout_step_reasoner import (
-    Layout,
-    Stream,
-    decoder_rule,
-    encoder_rule,
-    lay_out,
-    reasoner_rule,
-)
+from hf_reason.models.step_reasoner.layout_step_reasoner import Layout, Stream, lay_out
+from hf_reason.models.step_reasoner.masks_step_reasoner import decoder_rule, encoder_rule, reasoner_rule
 
 TOKENS = ["3", "apples", "+4", "?", "<think>", "add", "↵", "3+4", "=", "7", "↵", "so", "7"]
 PROMPT, CHAIN, SLOT, OWN = "#4C78A8", "#F58518", "#54A24B", "#7E57A8"

@@ -74,7 +74,7 @@ _TINY_FIELDS: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 32},
     "gptj": {"rotary_dim": 4},
     "granite": {"logits_scaling": 4.0, "embedding_multiplier": 2.0, "attention_multiplier": 0.5},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2},
     "mamba": {"state_size": 4, "time_step_rank": 2, "conv_kernel": 4},
     "mamba2": {"state_size": 4, "num_heads": 4, "head_dim": 8, "n_groups": 1, "chunk_size": 16},
     "mistral": {"sliding_window": 32},

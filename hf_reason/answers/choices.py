@@ -1,4 +1,4 @@
-"""Which options an answer chooses: letters, circled numbers, 对 and 错."""
+"""Which options an answer chooses: letters, circled numbers, 甲乙丙丁."""
 
 import re
 
@@ -6,12 +6,18 @@ from .final import all_boxes, final_part
 from .normalise import fold, undressed
 
 _JOIN = r" ?(?:(?:[,，、;；和与及&/]|以及|\band\b) ?)?"
-_ONE = r"[(（\[]? ?(?:[A-Z](?![a-z])|[①-⑳])(?: ?[)）\]])?"
+_STEM = "甲乙丙丁戊"
+# 甲醇, 丁基: names of substances
+_STEM_ALONE = rf"[{_STEM}](?![\u4e00-\u9fff]*[醇烷酸酯基苯型级等方班校地车队船])"
+_ONE = rf"[(（\[]? ?(?:[A-Z](?![a-z])|[①-⑳]|{_STEM_ALONE})(?: ?[)）\]])?"
 _LETTERS = rf"{_ONE}(?:{_JOIN}{_ONE}){{0,9}}+"
-_MARK = re.compile(r"[A-Z]|[①-⑳]")
+_MARK = re.compile(rf"[A-Z]|[①-⑳]|[{_STEM}]")
+# (1)(3) is ①③; a single (3) may be a number in brackets.
+_NUMBERED = re.compile(r"[(（](\d|1\d|20)[)）]")
+_ALL_NUMBERED = re.compile(rf"^(?:选项?\s*)?(?:{_NUMBERED.pattern}{_JOIN}){{2,10}}(?:项|正确)?[.。]?$")
 # Words between letters that are no letters: "A and C" must not give a, n, d.
 _ALONE = re.compile(rf"^(?:选项?\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$")
-_OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].、:：]+\s*(\S.*)$", re.DOTALL)
+_OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].．、:：]+\s*(\S.*)$", re.DOTALL)
 _WRONG = r"(?!\s*(?:选?项|option)?\s*(?:(?:是|is|are|都)\s*)?(?:错|不|有误|wrong|incorrect|not|false|排除))"
 _STATED = (
     re.compile(
@@ -27,75 +33,18 @@ _STATED = (
         rf"\s*[:：]?[*$\s]*({_LETTERS})(?![A-Za-z'])"
         rf"(?!\s+(?!and\b|because|since|as\b|is\b|are\b|which|for\b)[a-z]){_WRONG}"
     ),
+    re.compile(
+        r"(?:所以|因此|故|于是|(?i:\b(?:so|therefore|thus|hence)\b))[,，:：]?\s*"
+        r"(?:应?该?(?:是|选|为)|(?i:it'?s|it is))?\s*"
+        rf"({_LETTERS})\s*(?=[.。!！]|$)"
+    ),
     re.compile(rf"(?i:\b(?:choose|pick|select|go with)(?: options?| choices?)?)\s*({_LETTERS})(?![A-Za-z']){_WRONG}"),
     re.compile(rf"(?<![A-Za-z'])({_LETTERS})(?![A-Za-z'])\s+(?i:(?:is|are)(?: the)?(?: correct| right| true))"),
 )
 _SMALL = re.compile(r"^(?:[Oo]ption|[Cc]hoice|选项?|答案[是为:]?)?\s*[(（]?([a-j])[)）]?[.。]?$")
 _BLANKS = re.compile(r"\s+")
 _MAX_CHOICE = 200
-_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.、:：])(?!\w*\d*[=+])")
-YES = frozenset(
-    [
-        "是",
-        "对",
-        "正确",
-        "对的",
-        "是的",
-        "可以",
-        "能",
-        "真",
-        "√",
-        "✓",
-        "成立",
-        "会",
-        "有",
-        "yes",
-        "true",
-        "correct",
-        "right",
-    ]
-)
-NO = frozenset(
-    [
-        "否",
-        "不是",
-        "错",
-        "错误",
-        "错的",
-        "不对",
-        "不正确",
-        "不可以",
-        "不能",
-        "假",
-        "×",
-        "✗",
-        "不成立",
-        "不会",
-        "没有",
-        "no",
-        "false",
-        "incorrect",
-        "wrong",
-    ]
-)
-_NONE = frozenset(
-    [
-        "无解",
-        "方程无解",
-        "无实数解",
-        "无实数根",
-        "没有解",
-        "没有实数解",
-        "不存在",
-        "空集",
-        "∅",
-        "\\emptyset",
-        "\\varnothing",
-        "nosolution",
-        "nosolutions",
-    ]
-)
-_BARE = re.compile(r"[\s，。、；：！？,.;:!?'\"“”‘’`*$（）()【】\[\]{}]+")
+_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.．、:：])(?!\w*\d*[=+])")
 
 
 def _marks(text: str) -> str:
@@ -108,7 +57,12 @@ def is_choice(text: str) -> str | None:
 
     Several letters in a row are options only where each comes once and none is beyond J.
     """
-    match = _ALONE.match(_BLANKS.sub(" ", undressed(text))) if len(text) <= _MAX_CHOICE else None
+    if len(text) > _MAX_CHOICE:
+        return None
+    plain = _BLANKS.sub(" ", undressed(text))
+    if _ALL_NUMBERED.match(plain):
+        plain = _NUMBERED.sub(lambda match: chr(ord("①") + int(match[1]) - 1), plain)
+    match = _ALONE.match(plain)
     if match is None:
         return None
     marks = _MARK.findall(re.sub(r"\band\b", ",", match[1]))
@@ -141,22 +95,3 @@ def chosen(text: str) -> str | None:
         return _marks(max(stated, key=lambda match: match.end())[1])
     match = _LEADS.match(undressed(part) if marked else text.strip()) or _SMALL.match(undressed(part))
     return match[1].upper() if match else None
-
-
-def bare(text: str) -> str:
-    """A text without white space, punctuation and letter case."""
-    return _BARE.sub("", undressed(text)).casefold()
-
-
-def polarity(text: str) -> bool | None:
-    """Whether a text says yes or no, and nothing else."""
-    word = bare(final_part(text)[0])
-    return True if word in YES else False if word in NO else None
-
-
-def says_none(text: str) -> bool:
-    """Whether a text says that there is no solution."""
-    word = "".join(undressed(text).casefold().split())
-    return word in _NONE or bool(
-        re.fullmatch(r"(?:此|该|原|这个)?(?:方程|不等式|方程组|不等式组)?无(?:实数)?[解根]", word)
-    )

@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from .equation_commas import equation_end
+from .equation_text import equation_text
 from .equation_tokens import TOKENS
 from .expressions import evaluate_expression
-from .latex_plain import clean_markup
 from .numerals import join_scales
 
 _PIECE = re.compile(r"[\n。；;！？]")
@@ -25,6 +26,8 @@ class Segment:
 
     Attributes:
         parts: The tokens that count.
+        named: The unit after a number, by the place of the number in `parts`.
+        numbers: How many numbers the side has.
         units: The words after its numbers.
         operations: How many operations the side has.
         bad: The side cannot be checked (an unknown, a function, a word in place of a number).
@@ -33,6 +36,8 @@ class Segment:
     """
 
     parts: list[str] = field(default_factory=list)
+    named: dict[int, str] = field(default_factory=dict)
+    numbers: int = 0
     units: set[str] = field(default_factory=set)
     operations: int = 0
     bad: bool = False
@@ -88,28 +93,21 @@ class _Scanner:
             tainted = self.previous == "symbol" and self.current.operations > 0
             self.flush()
             self.current.bad = tainted
+        self.current.numbers += 1
         self.current.parts.append(_JOINED.sub(lambda match: join_scales(match[0]), text.replace(" ", "")))
         self.previous = "number"
 
     def comma_between(self, text: str, following: str, grouped: bool) -> int:
-        """Where a comma of `120,120` ends the equation before it (`360÷3=120,120+30=150`); 0: it groups thousands.
-
-        It ends the equation if what precedes it is the value of the other side; or if neither reading holds, an
-        operation follows and nothing else of the sentence is `grouped` by commas.
-        """
-        if self.previous != "sign" or self.segments[-2].bad:
-            return 0
-        try:
-            value = evaluate_expression(self.segments[-2].text)
-        except ValueError:
-            return 0
-        commas = [at for at, char in enumerate(text) if char == ","]
-        for at in commas:
-            if evaluate_expression(text[:at]) == value:
-                return at
-        if grouped or following not in tuple("+-×÷*/") or self.segments[-2].operations == 0:
-            return 0
-        return commas[0] if len(commas) == 1 else 0
+        """Where a comma of `120,120` ends the equation before it (`360÷3=120,120+30=150`); 0: it groups thousands."""
+        wanted, operated = None, False
+        if self.previous == "sign" and not self.segments[-2].bad:
+            other = self.segments[-2]
+            operated = other.operations > 0
+            try:
+                wanted = evaluate_expression(other.text)
+            except ValueError:
+                wanted = None
+        return equation_end(text, wanted, following, grouped, operated)
 
     def cut_number(self, text: str, gap: str) -> None:
         """`66.666...%`"""
@@ -166,7 +164,7 @@ class _Scanner:
         if self.open_at:
             # "2×(3+5=8)": only what is inside the bracket is part of it.
             parts = current.parts[self.open_at[-1] + 1 :]
-            inner = Segment(parts, current.units, 0, current.bad, current.soft, current.cut)
+            inner = Segment(parts, units=current.units, bad=current.bad, soft=current.soft, cut=current.cut)
             inner.operations = sum(part in ("+", "-", "×", "÷", "*", "**", "/", "^", "·") for part in parts)
             previous, doubtful = self.previous, self.doubtful
             self.reset(previous)
@@ -216,6 +214,8 @@ class _Scanner:
             self.current.soft |= self.words > 2
             self.doubtful |= chinese and bool(_LEADS_ON.search(text))
             current.units.add(text.lower())
+            if self.previous == "number":
+                current.named[len(current.parts) - 1] = text
             self.previous = "unit"
         elif self.previous in ("op", "open") or self.signs:
             current.bad = True
@@ -243,7 +243,7 @@ def scan_chains(text: str) -> Iterator[tuple[list[Segment], list[str]]]:
 
     A side that holds an unknown, a function or a word is marked `bad`; the sides next to it stay usable.
     """
-    for piece in _PIECE.split(clean_markup(text)):
+    for piece in _PIECE.split(equation_text(text)):
         if "=" in piece or "≈" in piece:
             yield from _scan_piece(piece)
 
@@ -262,14 +262,15 @@ def _scan_piece(text: str) -> list[tuple[list[Segment], list[str]]]:
         if handle is None:
             scanner.flush()
         else:
-            comma = scanner.comma_between(match[0], text[match.end() :][:1], grouped) if "," in match[0] else 0
-            if comma:
-                scanner.number(match[0][:comma], gap)
+            token = match[0]
+            while kind == "number" and "," in token:
+                comma = scanner.comma_between(token, text[match.end() : match.end() + 1], grouped)
+                if not comma:
+                    break
+                scanner.number(token[:comma], gap)
                 scanner.flush()
-                gap, token = " ", match[0][comma + 1 :]
-                handle(scanner, token, gap)
-            else:
-                handle(scanner, match[0], gap)
+                gap, token = " ", token[comma + 1 :]
+            handle(scanner, token, gap)
         end = match.end()
     scanner.flush()
     return scanner.chains

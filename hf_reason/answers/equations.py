@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .equation_scan import Segment, scan_chains
+from .equation_units import convert
 from .expressions import (
     Node,
     Number,
@@ -26,20 +27,6 @@ _SYMBOL = re.compile(r"^\s*[A-Za-z\u03b1-\u03c9\u4e00-\u9fff]\w{0,20}\s*$")
 _WRITTEN = re.compile(r"-?(?:\d+(?:\.\d+)?%?|\d+/\d+|\d+\(\d+/\d+\))$")
 _SIGNS = {"*": "×", "/": "÷"}
 _SCALES = {"万": 10**4, "亿": 10**8}
-
-# Units that convert into each other; "300厘米÷2=1.5米" is a conversion, not a mistake.
-_DIMENSIONS = [
-    frozenset(words.split())
-    for words in (
-        "年 月 周 星期 天 日 小时 时 分钟 分 秒 秒钟 years year months weeks days day hours hour "
-        "minutes minute seconds",
-        "千米 公里 米 分米 厘米 毫米 里 km m dm cm mm meters kilometers centimeters feet inches yards miles",
-        "吨 千克 公斤 克 斤 两 kg g mg t grams kilograms pounds ounces",
-        "元 角 分 万元 亿元 dollars dollar cents",
-        "平方米 平方厘米 平方分米 平方千米 公顷 亩",
-        "立方米 立方厘米 立方分米 升 毫升 l ml liters milliliters gallons quarts pints cups",
-    )
-]
 
 
 @dataclass(frozen=True)
@@ -105,10 +92,6 @@ def _remainder_holds(expression: str, result: str) -> bool:
     return dividend == quotient * divisor + rest and 0 <= rest < abs(divisor)
 
 
-def _same_dimension(units: set[str]) -> bool:
-    return any(len(units & dimension) > 1 for dimension in _DIMENSIONS)
-
-
 def _judge(left: Segment, right: Segment, approximate: bool) -> Equation | None:
     """The equation `left = right`, or `None` if it states nothing that can be checked."""
     if left.bad or right.bad or "…" in left.text:
@@ -130,13 +113,16 @@ def _judge(left: Segment, right: Segment, approximate: bool) -> Equation | None:
     targets = _readings(result.text)
     if not targets:
         return None
+    converted = convert(expression, result)
+    if converted is not None and (converted.holds or (converted.sure and converted.sums)):
+        return Equation(expression.text, result.text, converted.value, converted.holds)
     for value in values:
         if value in targets or (not result.operations and _rounds_to(value, expression, result, approximate)):
             return Equation(expression.text, result.text, value, True)
     # "in all 4 subjects = 186+62": the number on the left may be no more than the end of a phrase. And
     # "0.5千克=0.5×1000=500克" converts the unit of a number; it does not claim 0.5 = 500.
     phrase = result is left and bool(left.units)
-    if phrase or left.soft or right.soft or _same_dimension(left.units | right.units):
+    if phrase or left.soft or right.soft or (converted is not None and not converted.sure):
         return None
     return Equation(expression.text, result.text, values[0], False)
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd
+from math import gcd, isqrt
 
 # Bounds that no honest school problem reaches; they make a hostile text fail at once.
 MAX_LENGTH = 2000
@@ -67,6 +67,13 @@ def _bounded(value: Fraction) -> Fraction:
     return value
 
 
+def _square_root(value: Fraction) -> Fraction:
+    upper, lower = (isqrt(max(part, 0)) for part in (value.numerator, value.denominator))
+    if Fraction(upper, lower) ** 2 != value:
+        raise ValueError(f"The square root of {value} is no fraction.")
+    return Fraction(upper, lower)
+
+
 def compute(op: str, left: Fraction, right: Fraction) -> Fraction:
     """One operation, exactly.
 
@@ -83,6 +90,8 @@ def compute(op: str, left: Fraction, right: Fraction) -> Fraction:
         if right == 0:
             raise ValueError("Division by zero.")
         return _bounded(left / right)
+    if right == Fraction(1, 2):
+        return _square_root(left)
     if right.denominator != 1 or abs(right) > _MAX_EXPONENT:
         raise ValueError(f"Exponent {right} is not an integer within ±{_MAX_EXPONENT}.")
     if left == 0 and right < 0:

@@ -2,8 +2,9 @@
 
 import re
 
+from .revisions import SENTENCE_END, VALUE, revised, without_denials
+
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
-_SENTENCE_END = re.compile(r"[。！？?\n]|!(?=\s*$|\s+[A-Z\u4e00-\u9fff])|\.(?=\s|$)")
 _STATED = re.compile(
     r"(?:【答案】|答案(?:应该|应当|就|应|最终)?(?:是|为|為|选|選|[:：])+|[答解][:：]|故选|应选|正确(?:的)?选项(?:是|为|[:：])+"
     r"|(?:结果|結果|得数)(?:是|为|為|[:：])+|####"
@@ -11,6 +12,9 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _DISPLAY = re.compile(r"\\\[(.{1,500}?)\\\]|\$\$(.{1,500}?)\$\$", re.DOTALL)
+# Models run on after their answer, with a question of their own.
+_ENDS = re.compile(r"####|\\boxed|answer\s*(?:is|:)|答案(?:是|为|[:：])|答[:：]", re.IGNORECASE)
+_NEXT_QUESTION = re.compile(r"\n\s*(?:\*\*)?(?:Question|Q|User|Human|Problem|问题|题目|问|用户)(?:\*\*)?\s*[:：]")
 _LINKED = re.compile(r"[,，、;；和与及或]|\b(?:and|or)\b")
 _NAME = re.compile(r"((?:[A-Za-z](?:_\{?\w{1,3}\}?|\d)?|[\u4e00-\u9fff]{1,4})\s*(?:=|为|是|[:：]))\s*\$?\s*$")
 _MAX_GAP = 60
@@ -65,25 +69,52 @@ def boxed(text: str) -> str | None:
     return " ; ".join(dict.fromkeys(named))
 
 
+def _stated(text: str) -> tuple[str, int] | None:
+    """What the last phrase such as 答案是 introduces, and where it ends."""
+    found = list(_STATED.finditer(text))
+    if not found:
+        return None
+    start = found[-1].end()
+    tail = text[start:].strip(" \t\n*")
+    display = _DISPLAY.match(tail)
+    first = (display[1] or display[2]) if display else SENTENCE_END.split(tail, maxsplit=1)[0] if tail else ""
+    return (first.strip(), start + len(first)) if first.strip() else None
+
+
+def own_answer(text: str) -> str:
+    """A text up to the next question that a model asks itself after it has answered."""
+    ends = _ENDS.search(text)
+    following = _NEXT_QUESTION.search(text, ends.end()) if ends else None
+    return text[: following.start()] if following else text
+
+
 def final_part(text: str) -> tuple[str, bool]:
     """The part of an answer that states the result, and whether the text marks it as such.
 
     Marked are `\\boxed{...}`, `<answer>`, 答案是..., 答：..., "the answer is ..." and "#### ..."; otherwise the
-    part is the last sentence.
+    part is the last sentence. A result that the text takes back later ("wait, no, ...") is none, and values that the
+    part denies ("3, not 4") are left out.
     """
-    found = boxed(text)
+    text = own_answer(text)
+    found, end = boxed(text), 0
+    tagged = found is None and "</answer>" in text and "<answer>" in text
     if found is not None:
-        return found, True
-    tagged = "</answer>" in text and "<answer>" in text
-    if tagged:
+        end = all_boxes(text)[-1][1]
+        # An intermediate result in a box, and "the final answer is ..." after it.
+        later = _stated(text[end:])
+        if later and re.match(VALUE, later[0]):
+            found, end = later[0], end + later[1]
+    elif tagged:
         # from the end, so that many tags without a partner cost linear time
         text = text[: text.rfind("</answer>")].rpartition("<answer>")[2].strip()
-    stated = list(_STATED.finditer(text))
-    if stated:
-        tail = text[stated[-1].end() :].strip(" \t\n*")
-        display = _DISPLAY.match(tail)
-        first = (display[1] or display[2]) if display else _SENTENCE_END.split(tail, maxsplit=1)[0] if tail else ""
-        if first.strip():
-            return first.strip(), True
-    sentences = [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
-    return (sentences[-1] if sentences else ""), bool(tagged)
+    if found is None and (stated := _stated(text)):
+        found, end = stated
+    if found is not None:
+        again = revised(text[end:])
+        # A box stands until something legible takes its place; a phrase may be taken back by a calculation alone.
+        if again is None or (not again and "boxed" in text):
+            return without_denials(found), True
+        if again:
+            return without_denials(again), True
+    sentences = [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
+    return (without_denials(sentences[-1]) if sentences else ""), bool(tagged)

@@ -4,31 +4,36 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, factorial
 
+from .closed import closed_values
+from .currency import amounts
 from .expressions import MAX_LENGTH, evaluate_expression
 from .final import boxed, final_part
 from .latex_plain import clean_markup
 from .normalise import fold, joined_digits
-from .numerals import chinese_number, fractions_in_digits, in_digits
-from .units import COMPOUND, UNITS, compound, known_unit
+from .numerals import chinese_number, fractions_in_digits, in_digits, written
+from .spoken import english_in_digits, scaled
+from .units import COMPOUND, LATIN_UNITS, compound, known_unit
 
-__all__ = ["UNITS", "Stated", "boxed", "chinese_number", "final_number", "final_part", "numbers_in", "pure_number"]
+__all__ = ["Stated", "boxed", "chinese_number", "final_number", "final_part", "numbers_in", "pure_number"]
 
 _CJK = r"\u4e00-\u9fff"
-_NAME = r"(?:\\?[A-Za-z](?:\w{0,3}|_\{?\w{1,3}\}?)(?:\([A-Za-z]\))?|\|[A-Z]{2}\||[A-Z]:[A-Z]|[\u4e00-\u9fff]{1,10})"
+_NAME = r"(?:∠?\\?[A-Za-z](?:\w{0,3}|_\{?\w{1,3}\}?)(?:\([A-Za-z]\))?|\|[A-Z]{2}\||[A-Z]:[A-Z]|[\u4e00-\u9fff]{1,10})"
 _ASSIGNED = re.compile(rf"^\s*{_NAME}\s*[=＝]\s*")
 _LEADS = re.compile(r"^(?:大约|大概|约为|约|一共|总共|共有|共|仅|为|是|≈|about|approximately|around)\s*(?=[-\d(.￥¥])")
-_MARKS = re.compile(r"\*\*|__|\\[()\[\]]|\$|￥|¥|€|£|°|\\circ|\^\{?\\circ\}?|\\(?:text|mathrm|mbox)\s*(?=\{)")
+_MARKS = re.compile(r"\*\*|__|\\[()\[\]]|\$|￥|¥|€|£|\\(?:text|mathrm|mbox)\s*(?=\{)")
 _VALUE = re.compile(
     r"(?<![A-Za-z\d.])(?:(?<![\d)])-)?"
     r"(?:\d+\s*\(\d+/\d+\)|\(\d+/\d+\)|\d+/\d+|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
     r"(?:×10\^-?\d{1,2}(?!\d))?(?:\s*%|\s*[万亿])?"
 )
-_WORD = r"[A-Za-z]{3,12}|[mgshlLt]|[cdkm]m|[km]g|m[lL]|ft|in|lb|oz|pm|am|mi|yd|hr"
+_WORD = (
+    rf"(?:(?:square|cubic|sq\.?|cu\.?) ?)?(?:(?:{LATIN_UNITS})|[A-Za-z]{{3,12}}|pm|am)(?![A-Za-z])"
+    r"(?:\^?\{?-?[23²³]\}?)?"
+)
 _UNIT = (
     rf"(?:(?![万亿])[{_CJK}]{{1,6}}(?:/[{_CJK}]{{1,4}})?"
-    rf"|(?:square |cubic )?(?:{_WORD})(?:\s?(?:/|per)\s?[A-Za-z]{{1,8}})?(?:\^?\{{?[23²³]\}}?)?)(?![A-Za-z])"
+    rf"|(?i:{_WORD})(?:\s?(?:/|per|·)\s?(?i:{_WORD}))?)"
 )
 _PURE = re.compile(
     r"^(?P<number>[-+\d(.][-+\d\s.,()/%万亿*×÷^]*?)"
@@ -37,26 +42,21 @@ _PURE = re.compile(
 # "325 000": groups of three digits set apart by spaces.
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![.,]?\d)")
 _UNIT_AFTER = re.compile(rf"\s*\(?\s*({_UNIT})")
-_CELSIUS = re.compile(r"°C|℃|摄氏度|\^\{?\\circ\}?\s*\\?(?:mathrm|text)?\{?C\}?")
+_DEGREE = r"(?:°|\^?\s*\{?\\(?:circ|degree)\}?)"
+_CELSIUS = re.compile(rf"{_DEGREE}\s*(?:\\(?:mathrm|text))?\s*\{{?([CF])(?![A-Za-z])\}}?|(℃|℉)")
+_ANGLE = re.compile(rf"(\d+)\s*{_DEGREE}\s*(\d+(?:\.\d+)?)\s*['′](?:\s*(\d+(?:\.\d+)?)\s*(?:''|[\"″]))?")
+_DEGREES = re.compile(_DEGREE)
 # 八折 is 80% of a price, 八五折 85%, 三成 30%.
-_TENTHS = re.compile(r"^(\d(?:\.\d)?)(?:折|成)$|^([1-9])([1-9])折$|^([一二三四五六七八九])([一二三四五六七八九])折$")
+_TENTHS = re.compile(
+    r"^(\d(?:\.\d)?)(?:折|成)$|^([1-9])([1-9])折$|^([1-9])成([1-9])$|^([一二三四五六七八九])([一二三四五六七八九])折$"
+)
 _NESTED = re.compile(r"\(\s*(-?\d+)\s*\)\s*/\s*\(\s*(\d+)\s*\)")
-_FACTORIAL = re.compile(r"(?<![\w.!^)])(\d{1,3})!(?![!\d=])")
-_MAX_FACTORIAL = 170
-_BINOMIAL = re.compile(
-    r"\\[dt]?binom\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
-    r"|\\?\b(?:mathrm)?\{?C\}?_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)|\bC\((\d{1,3}),\s*(\d{1,3})\)"
-)
-_REPEATING = re.compile(
-    r"(?<![\d.])(\d+)\.(\d*)(?:\\(?:overline|bar)\s*\{?\s*(\d+)\s*\}?|\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?"
-    r"|\((\d+)\)(?![/\d])|(?<=\d)(\u0307)(?:(\d*)(\d)\u0307)?|(\d*)循环)"
-)
-_SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,2})(?![\w.])")
 _HALF = re.compile(
-    r"(\d+)\s*个半(?=小时|月|星期|钟头)|(?<![\u4e00-\u9fff\d])(一半)$|(?<![\u4e00-\u9fff\d])半(?=小时|天|年|米|斤|公斤|千克|吨|个)"
+    r"(?P<whole>\d+)\s*(?P<of>个|天|年|斤|块|米|元|吨|公斤|升|里|周|小时|公里|千克|亩|倍)半(?=[小月星钟]|\D?$)"
+    r"|(?<![\u4e00-\u9fff\d])(?P<half>一半|半)$|(?<![\u4e00-\u9fff\d])半(?=小时|天|年|米|斤|公斤|千克|吨|个)"
 )
-_POWER_OF_TEN = re.compile(r"\s*(?:×|\*|\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*\(?([+-]?\d{1,2})\)?\s*\}?(?!\d)")
-_PERCENT_WORD = re.compile(r"(?<=[\d)])(\s*)(?:percent(?:age)?|pct)\b", re.IGNORECASE)
+_SPELLED = re.compile(r"[A-Za-z]{3}")
+_PERCENT_WORD = re.compile(r"(?<=[\d)])(\s*)(?:percent(?:age)?|per\s?cent|pct)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Stated:
     Attributes:
         value: Exactly what is written; 15% is 3/20, 3元5角 is 7/2.
         written: The number as text.
-        unit: The word after it, lower case; may be empty.
+        unit: The word after it; may be empty.
         smallest: Of a quantity in several units, its value in the last of them (1小时30分钟: 90).
     """
 
@@ -86,37 +86,16 @@ class Stated:
         return len(digits) if point and digits.isdigit() else None
 
 
-def _repeating(match: re.Match[str]) -> str:
-    """0.1\\dot{6}, 0.(3), 0.\\overline{142857}: the fraction that is meant."""
-    whole, fixed = match[1], match[2]
-    if match[8]:
-        # the first dot stands on the last digit so far
-        fixed, start = fixed[:-1], fixed[-1]
-        cycle = start + (match[9] or "") + (match[10] or "")
-    else:
-        cycle = match[3] or match[7] or match[11] or (match[4] or "") + (match[5] or "") + (match[6] or "")
-        if match[0].endswith("循环"):
-            fixed, cycle = "", fixed + (match[11] or "")
-    if not cycle or len(cycle) + len(fixed) > 30:
-        return match[0]
-    value = Fraction(int(fixed or 0), 10 ** len(fixed)) + Fraction(
-        int(cycle), (10 ** len(cycle) - 1) * 10 ** len(fixed)
-    )
-    value += int(whole)
-    return f"({value.numerator}/{value.denominator})"
-
-
-def _binomial(match: re.Match[str]) -> str:
-    upper, lower = (int(group) for group in match.groups() if group is not None)
-    return str(comb(upper, lower)) if upper <= 1000 else match[0]
-
-
-def _factorial(match: re.Match[str]) -> str:
-    return str(factorial(int(match[1]))) if int(match[1]) <= _MAX_FACTORIAL else match[0]
+def _angle(match: re.Match[str]) -> str:
+    """60°30' in degrees."""
+    minutes = Fraction(match[2]) + Fraction(match[3] or 0) / 60
+    return f"{written(int(match[1]) + minutes / 60)}度"
 
 
 def _half(match: re.Match[str]) -> str:
-    return f"{match[1]}.5个" if match[1] else "(1/2)" if match[2] else "0.5"
+    if match["whole"]:
+        return f"{match['whole']}.5{match['of']}"
+    return "(1/2)" if match["half"] else "0.5"
 
 
 def _tenths(match: re.Match[str]) -> str:
@@ -126,26 +105,19 @@ def _tenths(match: re.Match[str]) -> str:
     return f"{float(digits[0]) * 10:g}%"
 
 
-def closed_values(text: str) -> str:
-    """Factorials, binomials, repeating decimals and scientific notation as numbers."""
-    if "C" in text or "binom" in text:
-        text = _BINOMIAL.sub(_binomial, text)
-    if "!" in text:
-        text = _FACTORIAL.sub(_factorial, text)
-    if "." in text:
-        text = _REPEATING.sub(_repeating, text)
-    return _POWER_OF_TEN.sub(r"×10^\1", _SCIENTIFIC.sub(r"\1×10^\2", text))
-
-
 def plain_numbers(text: str) -> str:
     """Chinese fractions and percentages in digits (二分之一 -> (1/2)), LaTeX and full-width forms in plain signs."""
-    text = closed_values(joined_digits(fold(text)).replace("\\!", ""))
-    text = _CELSIUS.sub("度", text)
+    text = closed_values(amounts(joined_digits(fold(text))).replace("\\!", ""))
+    if "°" in text or "℃" in text or "\\" in text:
+        text = _CELSIUS.sub(
+            lambda match: "华氏度" if "F" in (match[1] or match[2]) or match[2] == "℉" else "摄氏度", text
+        )
+        text = _DEGREES.sub("度", _ANGLE.sub(_angle, text))
     text = clean_markup(_MARKS.sub(" ", text)) if "\\" not in text else _MARKS.sub(" ", clean_markup(text))
     text = _PERCENT_WORD.sub("%", fractions_in_digits(text))
     if "‰" in text:
         text = re.sub(r"(\d+(?:\.\d+)?)\s*‰", r"(\1/1000)", text)
-    text = _SPACED.sub(lambda match: match[0].replace(" ", ""), text)
+    text = scaled(_SPACED.sub(lambda match: match[0].replace(" ", ""), text))
     return re.sub(r"\(\((-?\d+/\d+)\)\)", r"(\1)", _NESTED.sub(r"\1/\2", text))
 
 
@@ -163,7 +135,14 @@ def pure_number(text: str) -> Stated | None:
     tenths = _TENTHS.match(in_digits(text))
     if tenths:
         text = _tenths(tenths)
-    for plain in dict.fromkeys((text, _HALF.sub(_half, in_digits(text)))):
+    spelled = _SPELLED.search(text)
+    for plain in dict.fromkeys(
+        (
+            _HALF.sub(_half, in_digits(text)) if "半" in text else text,
+            in_digits(text),
+            scaled(_PERCENT_WORD.sub("%", english_in_digits(text))) if spelled else text,
+        )
+    ):
         whole = COMPOUND.fullmatch(plain.lstrip("-"))
         stated = _compound(whole)
         if stated is not None:
@@ -174,9 +153,8 @@ def pure_number(text: str) -> Stated | None:
         if match is None or (whole and len(re.findall(r"\d", plain)) > 1 and not match):
             continue
         number = match["number"].strip()
-        unit = (match["unit"] or match["note"] or "").lower().replace("^", "").replace("per", "/")
         try:
-            return Stated(evaluate_expression(number), number, unit)
+            return Stated(evaluate_expression(number), number, match["unit"] or match["note"] or "")
         except ValueError:
             continue
     return None
@@ -187,6 +165,7 @@ def numbers_in(part: str) -> list[Stated]:
     part = plain_numbers(part[:MAX_LENGTH])
     if not re.search(r"\d", part):
         part = in_digits(part)
+        part = part if re.search(r"\d", part) else english_in_digits(part)
     tail = re.split(r"[=≈]", part)[-1]
     for text in (tail, part):
         found: list[Stated] = []
@@ -205,7 +184,10 @@ def numbers_in(part: str) -> list[Stated]:
                 value = evaluate_expression(match[0])
             except ValueError:
                 continue
-            found.append(Stated(value, match[0].strip(), known_unit(unit[1]) if unit else ""))
+            name = known_unit(unit[1]) if unit else ""
+            found.append(Stated(value, match[0].strip(), name))
+            # the 2 of m^2 is no number
+            end = unit.end(1) if unit and name and name[0].isascii() else end
         if found:
             return found
     return []

@@ -18,7 +18,7 @@ PLAIN_NUMERAL = re.compile(
     r"(?![共样起定般直下旦些致切边起来半多余几维阶]|元[一二三]?次|次[方函幂]|[角边][形度函]|面体)"
 )
 _PERCENT = re.compile(rf"(负)?百分之({NUMERAL}+?{_POINT}?|\d+(?:\.\d+)?)(?!{NUMERAL}|点|\d)")
-_PERMILLE = re.compile(rf"(负)?千分之({NUMERAL}+{_POINT}?|\d+(?:\.\d+)?)")
+_PERMILLE = re.compile(rf"(负)?([千万])分之({NUMERAL}+{_POINT}?|\d+(?:\.\d+)?)")
 _LARGE = (("亿", 10**8), ("万", 10**4))
 _FRACTION = re.compile(rf"(?:({NUMERAL}+|\d+)又)?({NUMERAL}+|\d+)分之({NUMERAL}+{_POINT}?|\d+)")
 # No quantity is written longer, in numerals or in digits.
@@ -30,6 +30,7 @@ _MIXED_SCALES = re.compile(
     r"(?<![\d.,])((?:\d+(?:\.\d+)?\s?[亿万千百](?![克米瓦升卡分兆赫帕])\s?){2,}(?:零?\d{1,4})?|\d+\s?[亿万]\s?零?\d{1,4})(?![\d.,])"
 )
 _SCALE_PART = re.compile(r"(\d+(?:\.\d+)?)\s?([亿万千百])")
+_TWO_SCALES = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?)\s?万亿")
 _ONE_SCALE = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?)\s?([千百])(?![克米瓦升卡分兆赫帕\d])")
 
 
@@ -133,7 +134,7 @@ def _percent(match: re.Match[str]) -> str:
 
 def _permille(match: re.Match[str]) -> str:
     try:
-        return f"{'-' if match[1] else ''}({written(chinese_number(match[2]))}/1000)"
+        return f"{'-' if match[1] else ''}({written(chinese_number(match[3]))}/{1000 if match[2] == '千' else 10000})"
     except ValueError:
         return match[0]
 
@@ -172,6 +173,7 @@ def join_scales(text: str) -> str:
     """Numbers written in parts (1亿2000万, 3万5千, 2千) as one number each; 3万 alone stays."""
     if not any(char in text for char in "亿万千百"):
         return text
+    text = _TWO_SCALES.sub(lambda match: written(Fraction(match[1]) * 10**12), text)
     text = _MIXED_SCALES.sub(_scaled, text)
     return _ONE_SCALE.sub(lambda match: written(Fraction(match[1]) * _SCALES[match[2]]), text)
 

@@ -4,9 +4,13 @@ import re
 from dataclasses import replace
 
 from .clock import read_ratio, read_time
+from .dates import read_date
 from .forms import pure_number
 from .normalise import undressed
-from .regions import read_region
+from .parts import numbered_parts, rate, without_leads
+from .regions import read_region, read_spread
+from .remainders import read_remainder
+from .spoken import formulas
 from .symbolic import numeric
 from .values import Group, Named, Number, Real, Region, Symbol, Value, Words
 
@@ -25,12 +29,14 @@ _CASES = re.compile(r"[;；]|或者?|\s+or\s+")
 _LEFT_SIDE = re.compile(
     r"^(?:[A-Za-z\\_{}\d:|△∠°\s()']*[A-Za-z][A-Za-z\\_{}\d:|△∠°\s()']*|[^A-Za-z]+|[^A-Za-z]*\\frac[^A-Za-z]*)$"
 )
-_LEADS = re.compile(r"^(?:(?:所以|因此|解|故|则|即)?(?:解?得|可得|求得)|∴|所以|因此|故|即|则)\s*[:：]?\s*")
+# A(1,2): a named point.
+_NAMED_POINT = re.compile(r"^([A-Z]['′]?\d?)\s*(\([^()]*,[^()]*\))$")
 _ROOT_NAME = re.compile(r"^([A-Za-z]+?)\d*$")
 _MATHEMATICAL = re.compile(r"[\\^_=<>√π∞∪∩{}]|[+*/-].*[A-Za-z]|[A-Za-z].*[+*/-]|^[a-z]$|^[\[(].*,.*[\])]$|\d[a-z]")
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d)}π\s])\s*((?:[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]+)?|\s[A-Za-z]{3,12}|(?<![a-z\\])[cdkm]?m)(?:\^\{?[23]\}?)?)$"
 )
+_ROWS = re.compile(r"^\[\s*(?:\[[^\[\]]*\]\s*,?\s*){1,20}\]$")
 _MATRIX = re.compile(r"^\(?\s*\\begin\{([pbvBV]?matrix|array)\}(.*?)\\end\{\1\}\s*\)?$", re.DOTALL)
 _MAX_ITEMS = 20
 
@@ -77,7 +83,7 @@ def _as_named(parts: list[str]) -> Named | Group | None:
     """Unknowns with values; roots of one unknown (x_1=3, x_2=5) are a list without order."""
     found: list[tuple[str, Value]] = []
     for part in parts:
-        match = _NAMED.match(part) or _COUNTED.match(part)
+        match = _NAMED_POINT.match(part) or _NAMED.match(part) or _COUNTED.match(part)
         if match is None:
             return None
         value = read(match[2], nested=True)
@@ -92,10 +98,13 @@ def _as_named(parts: list[str]) -> Named | Group | None:
 
 def _read_matrix(text: str) -> Group | None:
     match = _MATRIX.match(text)
-    if match is None:
+    if match is None and not _ROWS.match(text):
         return None
-    body = re.sub(r"^\{[clr|]+\}", "", match[2].strip())
-    rows = [row.split("&") for row in re.split(r"\\\\", body) if row.strip()]
+    if match is None:
+        rows = [row.split(",") for row in re.findall(r"\[([^\[\]]+)\]", text[1:-1])]
+    else:
+        body = re.sub(r"^\{[clr|]+\}", "", match[2].strip())
+        rows = [row.split("&") for row in re.split(r"\\\\", body) if row.strip()]
     values = [read(cell, nested=True) for row in rows for cell in row]
     if len({len(row) for row in rows}) != 1 or any(isinstance(value, Words) for value in values):
         return None
@@ -130,6 +139,12 @@ def _read_group(text: str) -> Value | None:
                 if any(isinstance(value, Words) for value in values)
                 else Group(kind, tuple(values) if kind == "tuple" else _flat(values))
             )
+    numbered = numbered_parts(text)
+    if numbered:
+        values = [read(part, nested=True) for part in numbered]
+        if any(isinstance(value, Words) for value in values):
+            return None
+        return Named(tuple((str(number), value) for number, value in enumerate(values, 1)))
     cases = split_top(text, cases=True)
     parts = cases if len(cases) > 1 and "," in text else split_top(text)
     if parts == cases and all(_as_named(split_top(part)) is None for part in parts):
@@ -151,8 +166,8 @@ def _plus_minus(text: str) -> Group | None:
     plain = text.replace("\\pm", "±")
     if plain.count("±") != 1:
         return None
-    values = [read(plain.replace("±", sign), nested=True) for sign in ("+", "-")]
-    return Group("list", tuple(values)) if all(isinstance(value, Number | Real) for value in values) else None
+    values = [read(re.sub(r"(?<=[(,\[])\s*\+", "", plain.replace("±", sign)), nested=True) for sign in ("+", "-")]
+    return Group("list", tuple(values)) if all(isinstance(value, Number | Real | Group) for value in values) else None
 
 
 def _read_real(text: str) -> Real | None:
@@ -168,12 +183,18 @@ def _read_real(text: str) -> Real | None:
 
 def read(text: str, nested: bool = False) -> Value:
     """The value of a text that is nothing but an answer; `Words` for prose."""
-    plain = _LEADS.sub("", undressed(text)) if len(text) <= 1000 else ""
+    plain = rate(formulas(without_leads(undressed(text)))) if len(text) <= 1000 else ""
     if not plain or len(plain) > 500:
         return Words(text)
     time = read_time(plain)
     if time is not None:
         return time
+    other = read_date(plain) or read_remainder(plain)
+    if other is not None:
+        return other
+    spread = read_spread(plain)
+    if spread is not None:
+        return Region(*spread, text)
     stated = pure_number(plain)
     if stated is not None:
         return _with_name(plain, Number(stated))
@@ -193,6 +214,8 @@ def read(text: str, nested: bool = False) -> Value:
     if isinstance(group, Group | Named):
         return replace(group, text=text)
     sides = re.split(r"=", plain)
+    if len(sides) > 2 and any(len(split_top(side)) > 1 for side in sides[1:-1]):
+        return Words(text)
     if len(sides) > 2 or (len(sides) == 2 and _LEFT_SIDE.match(sides[0])):
         last = read(sides[-1], nested=True)
         if not isinstance(last, Words | Symbol):
@@ -207,7 +230,7 @@ def _is_prose(text: str) -> bool:
     bare = re.sub(
         r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+(?:\s*\{[a-z]*matrix\})?|\$[^$]*\$|\\\(.*?\\\)", " ", text, flags=re.DOTALL
     )
-    return len(re.findall(r"[A-Za-z]{3,}", bare)) >= 2
+    return len(re.findall(r"[A-Za-z]{3,}|[A-Za-z]{2,}'[a-z]", bare)) >= 2
 
 
 def _with_name(text: str, value: "Number | Real") -> Value:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from .forms import pure_number
@@ -31,6 +31,12 @@ _RELATION = re.compile(r"([<>≤≥≠])")
 _VARIABLE = re.compile(r"^[A-Za-z](?:_\{?\w{1,2}\}?)?$|^[a-z]\([a-z]\)$|^[\u4e00-\u9fff]{1,4}$")
 _MEMBER = re.compile(r"^([A-Za-z](?:_\{?\w{1,2}\}?)?|[A-Z])\s*(?:∈|=(?=\s*[\[({]))\s*(.+)$")
 _BUILDER = re.compile(r"^\{\s*([a-z])\s*[|:]\s*(.+?)\s*\}$")
+_ALL_REALS = re.compile(
+    r"^(?:[a-z]\s*∈\s*)?(?:R|ℝ|\\math(?:bb|bf)\s*\{?R\}?|(?:全体|一切|任意|所有)实数|实数集R?|all real numbers)$"
+)
+_RANGE = re.compile(r"^(.{0,12}?\d.{0,8}?)\s*(?:至|到|\bto\b)\s*(-?\.?\d.{0,12})$")
+_BOUND = r"(\d[\d.]*\s*(?:%|[\u4e00-\u9fff]{1,3}|[a-zA-Z]{1,8})?)"
+_DASHED = re.compile(rf"^{_BOUND}\s*-\s*{_BOUND}$")
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
 
 
@@ -66,6 +72,9 @@ def _half_line(sign: str, value: Bound) -> list[Interval]:
 def _inequality(text: str) -> tuple[str, list[Interval]] | None:
     """x≥3, 3<x, 1<x≤2."""
     parts = [part.strip() for part in _RELATION.split(text)]
+    if len(parts) == 3 and not parts[0]:
+        # 大于3
+        parts[0] = "x"
     if len(parts) == 3:
         left, sign, right = parts
         if not _VARIABLE.match(left.lstrip("- ")):
@@ -120,15 +129,33 @@ def _piece(text: str) -> tuple[str, list[Interval]] | None:
     return _inequality(text)
 
 
+def read_spread(text: str) -> tuple[str, tuple[Interval, ...]] | None:
+    """10~20 (or 10%-20%, 3到5天) as a closed interval, named by its unit."""
+    match = _RANGE.match(text) or _DASHED.match(text)
+    if match is None:
+        return None
+    low, high = pure_number(match[1]), pure_number(match[2])
+    if low is None or high is None or not low.value < high.value:
+        return None
+    if low.unit and high.unit and low.unit != high.unit:
+        return None
+    if high.percent and not low.percent and not low.unit:
+        low = replace(low, value=low.value / 100)
+    return high.unit or low.unit, (Interval(low.value, True, high.value, True),)
+
+
 def read_region(text: str) -> tuple[str, tuple[Interval, ...]] | None:
     """The name (may be empty) and the intervals of a text that is an inequality, an interval or a union of them.
 
     A pair in round brackets, (1,2), is no region: it may be a point.
     """
-    if not re.search(r"[<>≤≥≠⩽⩾∞∪∈\[\]于]|!=|\\(?:le|ge|ne|lt|gt|in|cup)|oo", text):
+    text = text.strip()
+    if not re.search(r"[<>≤≥≠⩽⩾∞∪∈\[\]于]|!=|\\(?:le|ge|ne|lt|gt|in|cup|mathb)|oo|^R$|ℝ|实数|real", text):
         return None
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
+    if _ALL_REALS.match(text):
+        return "", (Interval(-math.inf, False, math.inf, False),)
     name = ""
     member = _MEMBER.match(text.strip())
     if member:

@@ -8,8 +8,9 @@ import signal
 import threading
 from fractions import Fraction
 
-from .forms import closed_values
+from .closed import closed_values
 from .normalise import undressed
+from .spoken import formulas
 
 # What makes a computer algebra system run for ever: towers, long exponents, big factorials.
 _HOSTILE = re.compile(
@@ -20,21 +21,25 @@ MAX_SYMBOLIC = 500
 _TIMEOUT_SECONDS = 3
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zπ]))")
 _SHORT_FRACTION = re.compile(r"\\[cdt]?frac\s*(\d)\s*(\d)")
+# math-verify reads 2ab as 2.
+_COEFFICIENT = re.compile(r"(?<![\\A-Za-z\d.^_{])(\d+)(?=[a-z]{2}(?![a-z]))")
 _FUNCTIONS = {"\\sin": math.sin, "\\cos": math.cos, "\\tan": math.tan, "\\ln": math.log, "\\lg": math.log10}
-_WORDS = re.compile(r"(?<![\\A-Za-z])(sqrt|pi|sin|cos|tan|cot|log|ln|infty)(?![A-Za-z])")
+_WORDS = re.compile(r"(?<![\\A-Za-z])(sqrt|pi|sin|cos|tan|cot|log|ln|lg|infty)(?![A-Za-z])")
 _SQRT_CALL = re.compile(r"\\sqrt\s*\(([^()]*)\)")
 _CONSTANTS = {"\\pi": math.pi, "π": math.pi, "e": math.e}
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree)")
 _ANGLE = re.compile(r"\\(?:sin|cos|tan|cot)")
 _TIMES = {"*", "×", "·", "\\times", "\\cdot"}
 _FORMULA_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+(?:\.\d+)?|\.\d+))|(?P<name>\\[A-Za-z]+|[A-Za-zπ])|(?P<op>\*\*|[-+*/^(){}\[\]×÷·!%]))"
+    r"\s*(?:(?P<number>(?:\d+(?:\.\d+)?|\.\d+))|(?P<name>\\[A-Za-z]+|[A-Za-zπ])|(?P<op>\*\*|[-+*/^(){}\[\]×÷·!%|]))"
 )
 
 
 def as_latex(text: str) -> str:
     """A formula as LaTeX: 2√3 -> 2\\sqrt{3}, 3pi -> 3\\pi, sin30° -> \\sin(30\\pi/180), +∞ -> \\infty."""
-    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", closed_values(undressed(text))).replace("×10^", r"\times 10^")
+    text = closed_values(formulas(undressed(text))).replace("×10^", r"\times 10^")
+    text = _COEFFICIENT.sub(r"\1*", _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text))
+    text = re.sub(r"\\[lr]vert(?![a-z])", "|", text)
     text = re.sub(r"10\^(-?\d{2,}|-\d)", r"10^{\1}", text)
     text = _ROOT.sub(lambda match: rf"\sqrt{{{match[1] or match[2]}}}", text)
     text = _SQRT_CALL.sub(r"\\sqrt{\1}", _WORDS.sub(r"\\\1", text))
@@ -137,6 +142,11 @@ class _Formula:
             if self.take() != {"(": ")", "{": "}", "[": "]"}[token]:
                 raise ValueError
             return value
+        if token == "|":
+            value = abs(self.total())
+            if self.take() != "|":
+                raise ValueError
+            return value
         if token == "\\sqrt":
             degree = 2.0
             if self.peek() == "[":
@@ -159,7 +169,7 @@ def numeric(text: str) -> float | None:
     """The value of a formula without unknowns (2\\sqrt{3}, \\frac{\\pi}{2}, \\sin 30^\\circ), or `None`."""
     if len(text) > MAX_SYMBOLIC or "_" in text:
         return None
-    latex = as_latex(text)
+    latex = as_latex(text).strip()
     try:
         formula = _Formula(latex)
         value = formula.total()

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from .forms import Stated
 from .regions import Interval
+from .unit_table import Measure
 from .units import measures
 
 
@@ -29,6 +30,24 @@ class Time:
 
     minutes: int
     sure: bool
+
+
+@dataclass(frozen=True)
+class Date:
+    """A date, or what is known of it; a year before Christ is negative, `weekday` 1 is Monday."""
+
+    year: int | None
+    month: int | None
+    day: int | None
+    weekday: int | None = None
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """`5……2`."""
+
+    quotient: Fraction
+    rest: Fraction
 
 
 @dataclass(frozen=True)
@@ -77,10 +96,10 @@ class Words:
     text: str
 
 
-Value = Number | Real | Time | Ratio | Group | Named | Region | Symbol | Words
+Value = Number | Real | Time | Date | Remainder | Ratio | Group | Named | Region | Symbol | Words
 
 
-def unit_sizes(value: Number | Real) -> list[tuple[str, Fraction]]:
+def unit_sizes(value: Number | Real) -> tuple[Measure, ...]:
     return measures(value.stated.unit if isinstance(value, Number) else value.unit)
 
 

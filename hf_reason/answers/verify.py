@@ -6,16 +6,24 @@ Only formulas that need algebra go to math-verify; free text is never judged wro
 import re
 from itertools import pairwise
 
-from .choices import bare, chosen, is_choice, option, polarity, says_none
+from .choices import chosen, is_choice, option
 from .clock import read_time
 from .compare import same, same_number
+from .compare_kinds import KINDS
+from .currency import amounts
+from .dates import read_date
 from .expressions import MAX_LENGTH
-from .final import all_boxes, final_part
+from .final import all_boxes, final_part, own_answer
 from .forms import final_number, numbers_in, pure_number
-from .normalise import fold, simplified, undressed
+from .normalise import fold, joined_digits, undressed
+from .parts import numbered_parts
 from .reading import read, split_top
+from .remainders import read_remainder
+from .revisions import without_denials
 from .symbolic import MAX_SYMBOLIC, hostile, verify_symbolic
-from .values import Group, Named, Number, Real, Region, Symbol, Time, Value, Words
+from .traditional import simplified
+from .values import Date, Group, Named, Number, Real, Region, Remainder, Symbol, Time, Value, Words
+from .words import opposite_words, polarity, same_words, says_all, says_none
 
 __all__ = ["answers_match", "final_number"]
 
@@ -36,18 +44,6 @@ _TURN = re.compile(
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _MAX_WORDS = 8
 _MAX_TEXT = 60
-
-
-def _equal_text(answer: str, reference: str) -> bool:
-    """The same text up to white space, width and, in words, letter case and punctuation."""
-    if len(answer) > 4 * len(reference) + 200:
-        return False
-    left, right = ("".join(fold(text).split()).strip("。.$") for text in (answer, reference))
-    if left == right != "":
-        return True
-    if re.search(r"[\d\\{}<>=()\[\]^_+*/-]", undressed(answer) + undressed(reference)):
-        return False
-    return bare(answer) == bare(reference) != ""
 
 
 def _segments(part: str) -> list[str]:
@@ -72,6 +68,7 @@ def _approximations(text: str) -> list[str]:
 def _readings(part: str, whole: str, marked: bool) -> list[tuple[Value, bool]]:
     """What the final part may state, the surest first, each with whether it proves an answer wrong."""
     found: list[tuple[Value, bool]] = []
+    whole = without_denials(whole) if len(whole) <= MAX_SYMBOLIC else whole
     for text in dict.fromkeys((part,) if marked else (whole, part) if len(whole) <= MAX_SYMBOLIC else (part,)):
         for side in _approximations(text):
             value = read(side)
@@ -124,7 +121,7 @@ def _match_number(answer: str, part: str, marked: bool, reference: Number) -> bo
     if _COMPARES.search(part):
         return None
     wanted = reference.stated
-    formula = _FORMULA.search(re.split(r"[=≈]", part)[-1].strip(" .。"))
+    formula = _FORMULA.search(re.split(r"[=≈]", part)[-1].strip(" .。")[-MAX_SYMBOLIC:])
     found = numbers_in(part) or ([] if marked and formula else numbers_in(answer[-1000:]))
     if not found or formula:
         return None
@@ -166,6 +163,18 @@ def _match_named(answer: str, reference: Named) -> bool | None:
     return False if False in verdicts else None if None in verdicts else True
 
 
+def _match_kind(part: str, reference: KINDS) -> bool | None:
+    """A time, a date or a remainder somewhere in a sentence."""
+    found: Value | None = None
+    if isinstance(reference, Time):
+        found = read_time(part, anywhere=True)
+    elif isinstance(reference, Date):
+        found = read_date(part, anywhere=True)
+    elif isinstance(reference, Remainder):
+        found = read_remainder(part, anywhere=True)
+    return None if found is None else same(found, reference)
+
+
 def _match_formula(answer: str, part: str, marked: bool, reference: Symbol) -> bool | None:
     """What math-verify picks from unmarked prose need not be the result, so it proves nothing against it."""
     text = part if marked or "$" not in answer or len(answer) > MAX_SYMBOLIC else answer
@@ -176,7 +185,9 @@ def _match_formula(answer: str, part: str, marked: bool, reference: Symbol) -> b
 
 
 def _match_value(answer: str, reference: Value) -> bool | None:
-    part, marked = final_part(answer)
+    part, marked = (answer, True) if len(answer) <= MAX_SYMBOLIC and numbered_parts(answer) else final_part(answer)
+    if says_none(part) and not isinstance(reference, Words | Symbol):
+        return False
     if isinstance(reference, Number) and reference.stated.decimals and _DECIMAL_COMMA.fullmatch(undressed(part)):
         part = answer = undressed(part).replace(",", ".")
     readings = _readings(part, answer, marked)
@@ -195,9 +206,8 @@ def _match_value(answer: str, reference: Value) -> bool | None:
         if len(reference.items) == 1 and isinstance(reference.items[0][1], Number):
             return _match_number(answer, part, marked, reference.items[0][1])
         return _match_named(answer, reference)
-    if isinstance(reference, Time):
-        time = read_time(fold(part), anywhere=True)
-        return None if time is None else same(time, reference)
+    if isinstance(reference, KINDS):
+        return _match_kind(fold(part), reference)
     if isinstance(reference, Symbol):
         return _match_formula(answer, part, marked, reference)
     return None
@@ -215,14 +225,19 @@ def _match_words(answer: str, target: str) -> bool | None:
         said = polarity(answer)
         return None if said is None else said == wanted
     part, marked = final_part(answer)
-    if says_none(target):
-        if says_none(part) or _NONE_SAID.search(part):
-            return True
+    if says_none(target) or says_all(target):
+        if says_none(part) or says_all(part) or _NONE_SAID.search(part):
+            return says_all(part) == says_all(target)
         value = read(part)
         return False if isinstance(value, Number | Real | Region | Group | Named) else None
-    if len(target) <= _MAX_TEXT and _equal_text(part, target):
-        return True
-    return None
+    if len(target) > _MAX_TEXT:
+        return None
+    return True if same_words(part, target) else False if opposite_words(part, target) else None
+
+
+def _entered(text: str) -> str:
+    """A text as every rule reads it: simplified characters, units behind their amounts, no next turn of a chat."""
+    return amounts(joined_digits(_TURN.split(simplified(text.strip()))[0].strip()))
 
 
 def answers_match(answer: str, reference: str) -> bool | None:
@@ -243,13 +258,13 @@ def answers_match(answer: str, reference: str) -> bool | None:
         `True` or `False`, or `None` when it cannot be decided (free text, an empty side, or an answer
         from which no single result can be read).
     """
-    answer, reference = (_TURN.split(simplified(text.strip()))[0].strip() for text in (answer, reference))
+    answer, reference = _entered(own_answer(answer)), _entered(reference)
     if not answer or not reference:
         return None
-    if answer == reference or _equal_text(answer, reference):
+    if answer == reference or same_words(answer, reference):
         return True
     part, marked = final_part(reference)
-    target = part if marked else reference
+    target = part if marked else without_denials(reference)
     if polarity(target) is None and is_choice(target):
         return _match_options(answer, target)
     labelled = option(target)
@@ -258,6 +273,8 @@ def answers_match(answer: str, reference: str) -> bool | None:
         return said == labelled[0] if said else answers_match(answer, labelled[1])
     if len(target) > MAX_LENGTH:
         return None
+    if polarity(target) is not None or says_none(target) or says_all(target):
+        return _match_words(answer, target)
     value = read(target)
     if isinstance(value, Words) and "$" in target and len(target) > _MAX_TEXT:
         segments = _segments(target)

@@ -36,9 +36,13 @@ class SourceArguments:
         None, "Layout of raw files. Default: told by their columns.", choices=LAYOUTS, card=False
     )
     skip_broken: bool = option(False, "Count rows of raw files that cannot be read, and continue.", card=False)
+    thought_tags: list[str] | None = option(
+        None, "More tags that enclose a thought in raw files: x for <x>...</x>, or OPEN,CLOSE.", card=False
+    )
 
     def __post_init__(self) -> None:
         self.dataset_name = as_list(self.dataset_name) or None
+        self.thought_tags = as_list(self.thought_tags) or None
 
 
 @renamed(dataset="dataset_name")
@@ -131,6 +135,7 @@ class EvaluationArguments(GenerationArguments):
             "max_thought_tokens": self.max_thought_tokens,
             "batch_size": self.eval_generation_batch_size,
             "thinking": thinking,
+            "tagged": True,  # a model in training has to learn the tags: without any it closes 0% of its thoughts
         }
 
     def sampling(self) -> dict[str, Any]:

@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_world_size(args.expected_world_size)
     served = args.teacher_model_name_or_path.startswith(("http://", "https://"))
     teacher_tokenizer, tokenizer, tokenizer_name = _tokenizers(args, served)
-    ensure_pad_token(tokenizer)
     check_round_trip(tokenizer)
     size = shared_vocabulary(tokenizer, teacher_tokenizer)
+    ensure_pad_token(tokenizer, size)  # the teacher has no row for a new one
     with state.main_process_first():
         splits = encoded_splits(args, tokenizer, speaks=state.is_main_process)
 

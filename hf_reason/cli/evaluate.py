@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
     from accelerate import PartialState
 
-    from hf_reason.cli.inputs.datasets import load_evaluation_records
+    from hf_reason.cli.inputs.datasets import load_evaluation_records, reading_of
     from hf_reason.cli.inputs.inference import check_for_inference, load_for_inference, sampling
     from hf_reason.evaluation import evaluate_model, format_table, save_report
     from hf_reason.text import load_instructions, saved_instructions
@@ -72,12 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_for_inference(name, args)
     with state.main_process_first():
         records: Any = load_evaluation_records(
-            args.dataset_name,
-            args.split,
-            args.domain,
-            schema=args.schema,
-            skip_broken=args.skip_broken,
-            max_records=args.max_records,
+            args.dataset_name, args.split, args.domain, **reading_of(args), max_records=args.max_records
         )
     results: dict[str, Any] = {}
     for name in args.model_name_or_path:

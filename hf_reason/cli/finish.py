@@ -87,7 +87,8 @@ def finish(
         written = save_report(results, output / "evaluation") if results else {}
         plots = [path.relative_to(output).as_posix() for path in written.values() if path.suffix == ".png"]
         name = args.hub_model_id or output.name
-        trainer.model_card = _card(name, base_model, names, data.report, settings, results, plots)
+        adapter = hasattr(model, "peft_config")
+        trainer.model_card = _card(name, base_model, names, data.report, settings, results, plots, adapter)
         (output / "README.md").write_text(trainer.model_card, encoding="utf-8")
         if results:
             print(format_table({name: results}))
@@ -108,6 +109,7 @@ def _card(
     settings: Mapping[str, Any],
     results: "EvaluationResult | None",
     plots: Sequence[str],
+    adapter: bool,
 ) -> str:
     return build_model_card(
         model_name=name,
@@ -117,6 +119,7 @@ def _card(
         settings=settings,
         results=results,
         plots=plots,
+        adapter=adapter,
     )
 
 

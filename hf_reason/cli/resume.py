@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 FINISHED = "finished_at_step"
+# What a record is trained on.
+_COMPARED = ("context", "task", "steps", "answer", "domain")
+_CHUNK = 1000  # records that are read together
 
 # Fields of TRL and transformers that may change when a run is resumed: how long it trains, what is logged, saved,
 # evaluated and pushed, and where it runs. The project's own fields say it themselves (`option(resumable=True)`).
@@ -145,34 +148,52 @@ def same_settings_or_refuse(args: Any, *groups: Any) -> None:
             write_json_atomically(path, {"settings": now})
 
 
-def same_records_or_refuse(args: Any, records: Any) -> None:
+def same_records_or_refuse(args: Any, records: Any, templates: Mapping[str, str] | None = None) -> None:
     """Refuse to resume a run on other records than it began with, and say if the number of processes is another one.
 
     Args:
         args: The training arguments.
-        records: The training records; their ids are compared.
+        records: The training records; their texts and domains are compared, in their order.
+        templates: Template of each domain, which are part of the texts.
 
     Raises:
         ValueError: if the output folder holds a checkpoint of a run on other records.
     """
-    output, now = str(args.output_dir), {"records": digest(*records["id"]), "world_size": args.world_size}
+    output, fields = str(args.output_dir), [name for name in _COMPARED if name in records.column_names]
+    now = {
+        # version 0.2.0 compared these alone
+        "records": digest(*records["id"]),
+        "content": digest(
+            *(_text([rows[name] for name in fields]) for rows in records.iter(_CHUNK)), _text(dict(templates or {}))
+        ),
+        "world_size": args.world_size,
+    }
     with args.main_process_first(desc="comparing the records"):
         before = _read(output)
         if last_checkpoint(output) is None:
             if args.process_index == 0:
                 mark(output, **now)
             return
-        if before.get("records", now["records"]) != now["records"]:
-            raise ValueError(
-                f"{output} holds a run that began with other training records: the data was made anew. Choose another "
-                "output_dir, or remove this one to start anew."
-            )
+        what = {
+            "records": "the data was made anew",
+            "content": "the ids are the same, but the steps, domains or instruction templates are others",
+        }
+        for name, cause in what.items():
+            if before.get(name, now[name]) != now[name]:
+                raise ValueError(
+                    f"{output} holds a run that began with other training records: {cause}. Choose another "
+                    "output_dir, or remove this one to start anew."
+                )
         if args.process_index == 0 and before.get("world_size", args.world_size) != args.world_size:
             print(
                 f"Note: the run began with {before['world_size']} processes and is resumed with {args.world_size}: it "
                 "reads the records in another order from here.",
                 file=sys.stderr,
             )
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def is_finished(output_dir: str) -> bool:

@@ -177,5 +177,5 @@ def begin(
         return None
     templates = load_instructions(data.instructions) if data.instructions else dict(instructions or {})
     splits = load(data, evaluation, args)
-    same_records_or_refuse(args, splits.train)
+    same_records_or_refuse(args, splits.train, templates)
     return TrainingRun(groups, splits, templates)

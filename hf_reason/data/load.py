@@ -118,6 +118,7 @@ def read_evaluation_records(
     domain_rules: str | Path | None = None,
     skip_broken: bool = False,
     on_broken: "OnBroken | None" = None,
+    thought_tags: Sequence[str] = (),
 ) -> list[Record]:
     """Read raw files as records for `evaluate_model`, in every layout, with or without chains.
 
@@ -132,6 +133,7 @@ def read_evaluation_records(
         domain_rules: YAML file with keyword rules that replace the built-in ones.
         skip_broken: Skip rows that cannot be read or have no answer, instead of stopping at the first one.
         on_broken: Called with each `BrokenRow` that is skipped; by default it is logged as a warning.
+        thought_tags: Tags that enclose a thought, besides the known ones (see `read_traces`).
 
     Raises:
         DataError: an unknown domain, a source that cannot be read, a row without a problem or an answer, or no row.
@@ -148,7 +150,7 @@ def read_evaluation_records(
     records: list[Record] = []
     for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
         before = len(records)
-        for trace in read_evaluation_traces(source, schema, history, broken):
+        for trace in read_evaluation_traces(source, schema, history, broken, thought_tags):
             record = trace_to_record(trace)
             problem = f"{record['context']}\n{record['task']}".strip()
             chain = "\n".join([*record["steps"], record["answer"]])

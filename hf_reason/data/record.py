@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, TypedDict
 
 from hf_reason._files import digest
 
+from .languages import LANGUAGES, detect_language
+
 if TYPE_CHECKING:
     import datasets
 
 DOMAINS = ("finance", "medical", "legal", "science", "math", "code", "humanities", "general")
-LANGUAGES = ("zh", "en", "mixed")
 
-# A text is of one language when the other makes up at most this fraction of its words.
-_MIXED_RATIO = 0.3
-# Whole runs, so that a long text costs few matches.
-_CHINESE = re.compile(r"[\u4e00-\u9fff\u3400-\u4dbf]+")
-_LATIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+# The indent of a first line that does not begin with a Chinese character.
+_INDENT = re.compile(r"(?:[ \t]*\n)*(?P<indent>(?:  |\t)[ \t]*)(?=[!-~])")
 
 
 class DataError(ValueError):
@@ -81,29 +79,22 @@ class RawTrace:
     truncated: bool = False
 
 
-def cjk_ratio(text: str) -> float:
-    """Fraction of Chinese among the words of `text`, in [0, 1].
+def clean_text(text: str, keep_indent: bool = False) -> str:
+    """Normalise line ends and Unicode composition and strip the outer white space.
 
-    A Chinese character counts as one word and so does a run of Latin letters, so that a few English
-    terms inside Chinese prose do not outweigh it. Formulas (LaTeX commands and single letters) are not
-    words. A text with neither (only numbers, say) scores 1, since nothing in it is foreign.
+    Args:
+        text: Any text.
+        keep_indent: Leave the indent of the first line where it is that of code: a tab, four spaces, or two where
+            another line has more. The indent of a paragraph in Chinese goes.
     """
-    chinese = sum(map(len, _CHINESE.findall(text)))
-    latin = len(_LATIN_WORD.findall(text))
-    return chinese / (chinese + latin) if chinese + latin else 1.0
-
-
-def detect_language(text: str) -> str:
-    """`"zh"`, `"en"` or `"mixed"`, by `cjk_ratio`."""
-    ratio = cjk_ratio(text)
-    if ratio >= 1 - _MIXED_RATIO:
-        return "zh"
-    return "en" if ratio <= _MIXED_RATIO else "mixed"
-
-
-def clean_text(text: str) -> str:
-    """Normalise line ends and Unicode composition and strip the outer white space."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    found = _INDENT.match(text) if keep_indent else None
+    text = text.strip()
+    if found is None:
+        return text
+    indent = found["indent"]
+    deep = "\t" in indent or len(indent) >= 4 or f"\n{indent} " in text
+    return indent + text if deep else text
 
 
 def record_id(context: str, task: str, answer: str) -> str:
@@ -126,9 +117,9 @@ def make_record(
     Raises:
         DataError: if `domain` or `language` is not one the project knows.
     """
-    context, task, answer = clean_text(context), clean_text(task), clean_text(answer)
+    context, task, answer = (clean_text(text, keep_indent=True) for text in (context, task, answer))
     steps = [step for step in map(clean_text, steps) if step]
-    language = language or detect_language("".join(steps) + answer if steps else context + answer)
+    language = language or detect_language("\n".join((*steps, answer)), f"{context}\n{task}")
     for name, value, known in (("domain", domain, DOMAINS), ("language", language, LANGUAGES)):
         if value not in known:
             raise DataError(f"{source or 'record'}: {name} {value!r} is not one of {', '.join(known)}.")

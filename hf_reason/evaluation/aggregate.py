@@ -28,7 +28,7 @@ class ScoredOutput:
         domain: Of the record.
         reference_steps: Number of steps of the reference.
         thought_tokens: Tokens until the answer.
-        closed: Whether the model wrote `</think>`.
+        closed: Whether the model wrote `</think>`, or no tags are expected.
         chinese: Fraction of Chinese characters in the output; `None` unless the record is Chinese and the output not
             empty.
         scores: The output's score in each metric of `SCORED`.

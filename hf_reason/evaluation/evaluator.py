@@ -14,16 +14,19 @@ from transformers import PreTrainedTokenizerBase
 from hf_reason._renamed import renamed
 from hf_reason.data.record import DataError
 from hf_reason.data.synthetic.distractors import insert_distractor
-from hf_reason.generation.batching import check_counts, decode_ids, generate_ids, generation_config, model_device
+from hf_reason.generation.batching import check_counts, decode_ids, generate_ids, model_device
 from hf_reason.generation.budgets import thought_budgets
 from hf_reason.generation.distributed import once
+from hf_reason.generation.limits import check_prompts
+from hf_reason.generation.settings import generation_config
 from hf_reason.generation.voting import check_voting
 from hf_reason.text.render import build_prompt, template_hash
 from hf_reason.text.spans import prompt_token_ids
 
 from .aggregate import Summary
-from .judging import Output, answer_inputs, predictions, read_outputs, scored_outputs
+from .judging import Output, answer_inputs, predictions, read_as_prose, read_outputs, scored_outputs
 from .metric_loading import load_metrics
+from .prose import is_prose
 from .result import EvaluationResult
 
 
@@ -39,6 +42,7 @@ class _Run:
     seed: int
     instructions: Mapping[str, str] | None
     thinking: bool
+    tagged: bool
     progress: bool
     max_thought_tokens: int | None
 
@@ -68,7 +72,13 @@ class _Run:
             pairs = [[(ids, False) for ids in samples] for samples in written]
         else:
             pairs = [[(sample.ids, sample.closed_by != "model") for sample in samples] for samples in written]
-        return read_outputs(prompts, pairs, lambda ids: decode_ids(self.tokenizer, ids))
+
+        def decode(ids: Sequence[int]) -> str:
+            return decode_ids(self.tokenizer, ids)
+
+        outputs = read_outputs(prompts, pairs, decode)
+        prose = self.thinking and not self.tagged and is_prose(output.whole for output in outputs)
+        return read_as_prose(outputs, pairs, decode) if prose else outputs
 
 
 def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -94,9 +104,8 @@ def _checked(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _settings(run: _Run) -> dict[str, Any]:
-    """The settings that are in force: the run's, and below them the model's own."""
-    own = getattr(run.model, "generation_config", None)
-    settings = {**(own.to_diff_dict() if own is not None else {}), **run.config.to_diff_dict()}
+    """The settings that are in force."""
+    settings = run.config.to_diff_dict()
     for name in ("transformers_version", "_from_model_config"):
         settings.pop(name, None)
     budget = {} if run.max_thought_tokens is None else {"max_thought_tokens": run.max_thought_tokens}
@@ -119,6 +128,7 @@ def evaluate_model(
     distractors: bool = False,
     instructions: Mapping[str, str] | None = None,
     thinking: bool = True,
+    tagged: bool = False,
     generation_kwargs: Mapping[str, Any] | None = None,
     return_predictions: bool = False,
     progress: bool = True,
@@ -142,12 +152,15 @@ def evaluate_model(
         num_samples: Outputs for each record. More than one are sampled.
         vote: Score the most frequent answer of a record's samples instead of each answer (self-consistency). All other
             figures still count every output.
-        temperature: Samples with it; `None` decodes greedily, or with the model's own temperature when
-            `num_samples` > 1.
+        temperature: Samples with it, from the whole distribution; `None` decodes greedily or, when `num_samples` > 1,
+            as the model's own `temperature`, `top_p` and `top_k` say. Nothing else of its generation config holds.
         seed: Of the sampling and of the distractors.
         distractors: Also generate with an irrelevant sentence in each problem (`insert_distractor`); doubles the time.
         instructions: Instruction of each domain, as in training.
         thinking: `False` asks a hybrid model for the answer without a thought.
+        tagged: Thoughts are expected in tags, as of a model that is trained to write them. By default they are if
+            any output of the run has one; else the model writes prose, whose steps and length are taken as they are,
+            and there is no close-rate.
         generation_kwargs: More settings of transformers' `GenerationConfig`, for example `top_p`.
         return_predictions: Also return `predictions`: a dict for each output, in the order of records and samples.
         progress: Show bars.
@@ -178,13 +191,29 @@ def evaluate_model(
         generation_kwargs=generation_kwargs,
     )
     run = _Run(
-        model, tokenizer, config, batch_size, num_samples, seed, instructions, thinking, progress, max_thought_tokens
+        model=model,
+        tokenizer=tokenizer,
+        config=config,
+        batch_size=batch_size,
+        num_samples=num_samples,
+        seed=seed,
+        instructions=instructions,
+        thinking=thinking,
+        tagged=tagged,
+        progress=progress,
+        max_thought_tokens=max_thought_tokens,
     )
     device = model_device(model)
     # Before hours of generation: a cache that cannot be written shows at once.
     once(lambda: bool(load_metrics()), device)
+    noisy_rows = [insert_distractor(row, seed) for row in rows] if distractors else []
+    check_prompts(
+        model,
+        [prompt_token_ids(prompt, tokenizer) for prompt in run.prompts([*rows, *noisy_rows])],
+        max_completion_length,
+    )
     outputs = run.outputs(rows)
-    noisy = run.outputs([insert_distractor(row, seed) for row in rows]) if distractors else []
+    noisy = run.outputs(noisy_rows) if distractors else []
 
     def work() -> EvaluationResult:
         metrics = load_metrics()

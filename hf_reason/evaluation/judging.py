@@ -1,15 +1,16 @@
 """What a model wrote: read, and scored by the loaded metrics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.data.record import cjk_ratio
+from hf_reason.data.languages import cjk_ratio, detect_language
 from hf_reason.generation.voting import elect
-from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, Parsed, opened_by_prompt, parse
+from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, Parsed, opened_by_prompt, parse, split_completion
 
 from . import scoring
 from .aggregate import ScoredOutput
+from .prose import read_prose
 
 if TYPE_CHECKING:
     from .metric_base import ReasoningMetric
@@ -30,6 +31,7 @@ class Output:
         num_tokens: Its length.
         thought_tokens: Tokens up to and including the one that completes `</think>`.
         forced: Whether a budget closed the thought.
+        prose: Whether the model writes no thought in tags (`read_as_prose`).
     """
 
     record: int
@@ -41,6 +43,7 @@ class Output:
     num_tokens: int
     thought_tokens: int
     forced: bool
+    prose: bool = False
 
 
 def read_outputs(
@@ -69,16 +72,42 @@ def _read(
 
 
 def _thought_tokens(decode: Decode, ids: Sequence[int], text: str, whole: str) -> int:
-    if CLOSE_TAG not in text:
+    head, tag, _ = split_completion(whole)
+    written = len(head) + len(CLOSE_TAG) - (len(whole) - len(text))
+    if not tag or written <= 0:
         return 0 if parse(whole).closed else len(ids)
-    low, high = 1, len(ids)
+    return _tokens_until(decode, ids, written)
+
+
+def _tokens_until(decode: Decode, ids: Sequence[int], characters: int) -> int:
+    """The fewest tokens that hold so many characters."""
+    low, high = min(characters, 1), len(ids)
     while low < high:
         middle = (low + high) // 2
-        if CLOSE_TAG in decode(ids[:middle]):
+        if len(decode(ids[:middle])) >= characters:
             high = middle
         else:
             low = middle + 1
     return low
+
+
+def read_as_prose(
+    outputs: Sequence[Output], written: Sequence[Sequence[tuple[list[int], bool]]], decode: Decode
+) -> list[Output]:
+    """The outputs of a model that writes no tags: the steps of their prose, and the tokens until their answers begin.
+
+    Args:
+        outputs: Of `read_outputs`, and so are the others.
+        written: Tokens, one list for each output of each record.
+        decode: Tokens to text.
+    """
+    found = []
+    for output in outputs:
+        steps, start = read_prose(output.text)
+        tokens = _tokens_until(decode, written[output.record][output.sample][0], start)
+        parsed = Parsed(steps, output.parsed.answer, True)
+        found.append(replace(output, parsed=parsed, thought_tokens=tokens, prose=True))
+    return found
 
 
 def elected(outputs: Sequence[Output]) -> list[Output]:
@@ -108,17 +137,18 @@ def scored_outputs(
         vote: Whether the answer of an output is the one that its record's outputs voted for.
         thinking: Whether a thought was asked for.
     """
-    texts = [output.whole for output in outputs]
+    texts, prose = [output.whole for output in outputs], any(output.prose for output in outputs)
     steps = [list(records[output.record]["steps"]) for output in outputs]
     inputs: dict[str, dict[str, Any]] = {
         "answer_accuracy": answer_inputs(records, outputs, vote),
-        "step_accuracy": {"predictions": texts, "references": steps},
-        "key_node_coverage": {"predictions": texts, "references": steps},
+        "step_accuracy": {"predictions": texts, "references": steps, "prose": prose},
+        "key_node_coverage": {"predictions": texts, "references": steps, "prose": prose},
         "reasoning_length": {
             "predictions": texts,
             "thought_tokens": [output.thought_tokens for output in outputs],
             "forced": [output.forced for output in outputs],
             "thinking": thinking,
+            "prose": prose,
         },
     }
     scores = {
@@ -130,7 +160,7 @@ def scored_outputs(
             domain=records[output.record].get("domain") or "general",
             reference_steps=len(records[output.record]["steps"]),
             thought_tokens=output.thought_tokens,
-            closed=_closed(output),
+            closed=_closed(output) is not False,
             chinese=_chinese(records[output.record], output),
             scores={name: scores[name][number] for name in scores},
         )
@@ -147,12 +177,12 @@ def answer_inputs(records: Sequence[Mapping[str, Any]], outputs: Sequence[Output
     }
 
 
-def _closed(output: Output) -> bool:
-    return scoring.is_closed(output.whole) and not output.forced
+def _closed(output: Output) -> bool | None:
+    return None if output.prose else scoring.is_closed(output.whole) and not output.forced
 
 
 def _chinese(record: Mapping[str, Any], output: Output) -> float | None:
-    language = record.get("language") or ("zh" if cjk_ratio(record["context"]) >= 0.5 else "en")
+    language = record.get("language") or detect_language(record["context"])
     plain = output.text.replace(OPEN_TAG, "").replace(CLOSE_TAG, "").strip()
     return cjk_ratio(plain) if plain and language == "zh" else None
 

@@ -81,6 +81,7 @@ class ReasoningLength(Figures):
 
     Attributes:
         mean_tokens, median_tokens, p95_tokens: In tokens, up to and including `</think>`; `None` if no output has it.
+            Of a model that writes no tags: until the prose comes to its answer.
         mean_steps: In steps; likewise.
         histogram: In tokens; only over all outputs, not in the groups.
     """
@@ -109,7 +110,7 @@ class GroupResult(Figures):
         checkable_share: Steps that can be checked / steps.
         key_node_coverage: Key results of the references that occur in the outputs / key results.
         reasoning_length: Tokens and steps until the answer.
-        close_rate: Fraction of the outputs that wrote `</think>` themselves.
+        close_rate: Fraction of the outputs that wrote `</think>` themselves; `None` if no output has tags.
         repeat_rate: Fraction of the outputs that loop.
         language_ratio: Mean fraction of Chinese characters in the outputs to Chinese problems.
         num_records: Number of records.
@@ -206,6 +207,7 @@ class EvaluationResult(GroupResult):
             "equations_hold": "no step of the outputs states an equation",
             "checkable_share": "the outputs have no steps",
             "key_node_coverage": "no step of the references states an equation",
+            "close_rate": "no output has a thought in tags, so the steps are those of the prose",
             "distractor_resistance": None
             if self.distracted_accuracy is None
             else "the accuracy without a distractor is 0",

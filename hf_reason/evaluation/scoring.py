@@ -16,7 +16,7 @@ from hf_reason.answers.equations import Equation, evaluate_expression, find_equa
 from hf_reason.answers.final import final_part
 from hf_reason.answers.verify import answers_match
 from hf_reason.data.clean.filters import FilterConfig, repeated_steps, repetition
-from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, parse
+from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, parse, split_completion
 
 # Two-sided 95% of the normal distribution.
 Z_95 = 1.959963984540054
@@ -60,7 +60,7 @@ class LengthScore(NamedTuple):
         tokens: Tokens until the answer; `None` where nobody counted them, or nothing was written.
         characters: Characters until the answer.
         steps: Steps of the thought; `None` where nothing was written.
-        closed: Whether the model wrote `</think>`.
+        closed: Whether the model wrote `</think>`; `None` where no tags are expected.
         loops: Whether the output repeats itself without end.
         ended: Whether the thought ended, by the model or by force, or none was asked for.
     """
@@ -68,7 +68,7 @@ class LengthScore(NamedTuple):
     tokens: int | None
     characters: int
     steps: int | None
-    closed: bool
+    closed: bool | None
     loops: bool
     ended: bool = True
 
@@ -152,7 +152,7 @@ def answer_verdicts(outputs: Iterable[str], references: Iterable[str]) -> list[b
 
 def is_closed(output: str) -> bool:
     """Whether `</think>` was written. An answer without any thought has closed none."""
-    return CLOSE_TAG in output
+    return bool(split_completion(output)[1])
 
 
 def thought_part(output: str) -> str:
@@ -160,7 +160,7 @@ def thought_part(output: str) -> str:
 
     Empty for an output that answers without a thought.
     """
-    head, tag, _ = output.partition(CLOSE_TAG)
+    head, tag, _ = split_completion(output)
     if tag or not parse(output).closed:
         return head + tag
     return ""

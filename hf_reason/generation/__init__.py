@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Vote": ".voting",
         "generate_cot": ".cot",
         "generate_ids": ".batching",
-        "generation_config": ".batching",
+        "generation_config": ".settings",
     },
 )

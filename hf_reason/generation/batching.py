@@ -1,19 +1,17 @@
 """Batched generation from token ids: left-padded here, sorted by length, sharded over the processes of a launch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from hf_reason.models.lm_head import causal_model
-from hf_reason.text.tokens import end_token_id
 
 from .distributed import gather, process_index_and_count
-
-# Sampling settings that do nothing; they silence the ones a model brings along when it decodes greedily.
-_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+from .limits import check_prompts, warn_beyond_context
+from .settings import only_asked_for
 
 
 def check_counts(**counts: int) -> None:
@@ -25,65 +23,6 @@ def check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
-
-
-def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every id that ends an output: the model's own, the tokenizer's EOS and the end of the assistant's turn."""
-    config = getattr(model, "generation_config", None)
-    own = getattr(config, "eos_token_id", None)
-    ids = list(own) if isinstance(own, list | tuple) else [own]
-    ids.append(tokenizer.eos_token_id)
-    with suppress(ValueError):  # no EOS at all: outputs end at max_new_tokens
-        ids.append(end_token_id(tokenizer))
-    return list(dict.fromkeys(int(token) for token in ids if token is not None))
-
-
-def _pad_id(model: Any, tokenizer: PreTrainedTokenizerBase, stops: Sequence[int]) -> int:
-    """Any id will do, for padding is masked; without a pad token a stop id (or 0) stands in."""
-    own = getattr(getattr(model, "generation_config", None), "pad_token_id", None)
-    return int(next(token for token in (tokenizer.pad_token_id, own, *stops, 0) if token is not None))
-
-
-def generation_config(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_new_tokens: int,
-    num_samples: int = 1,
-    temperature: float | None = None,
-    generation_kwargs: Mapping[str, Any] | None = None,
-) -> GenerationConfig:
-    """The settings of a run. What is not set here stays as the model's own generation config says.
-
-    Greedy, unless several samples or a temperature are asked for (then the model's own `top_p` and the like hold).
-    `generation_kwargs` come last and may override everything.
-
-    Raises:
-        ValueError: if a temperature of 0 is combined with several samples, or a setting is unknown.
-    """
-    if num_samples > 1 and temperature == 0:
-        raise ValueError(f"temperature=0 makes all num_samples={num_samples} samples equal. Use num_samples=1.")
-    stops = stop_ids(model, tokenizer)
-    settings: dict[str, Any] = dict(_GREEDY)
-    if num_samples > 1 or temperature:
-        # A NaN in the probabilities is an error on the CPU and kills the process on a GPU.
-        settings = {"do_sample": True, "temperature": temperature, "remove_invalid_values": True}
-    settings |= {
-        "max_new_tokens": max_new_tokens,
-        "use_cache": True,
-        "eos_token_id": stops or None,
-        "pad_token_id": _pad_id(model, tokenizer, stops),
-        **(generation_kwargs or {}),
-    }
-    config = GenerationConfig()
-    own = getattr(model, "generation_config", None)
-    unknown = [name for name in settings if not hasattr(config, name) and not hasattr(own, name)]
-    if unknown:
-        raise ValueError(f"generation_kwargs: GenerationConfig has no setting {', '.join(unknown)}.")
-    if settings.get("num_return_sequences") not in (None, 1):
-        raise ValueError("generation_kwargs: num_return_sequences is not accepted here. Use num_samples.")
-    config.update(**settings)
-    return config
 
 
 @contextmanager
@@ -185,7 +124,8 @@ def generate_ids(
     Args:
         model: Anything with transformers' `generate`. Wrappers without one (DDP) are removed.
         prompts: Token ids, one list a prompt; none may be empty.
-        config: From `generation_config`; its `pad_token_id` and `eos_token_id` must be set.
+        config: From `generation_config`; its `pad_token_id` and `eos_token_id` must be set. The model's own generation
+            config adds nothing to it.
         batch_size: Sequences a batch.
         num_samples: Continuations a prompt.
         seed: Of the sampling; the process's own random state is left as it was.
@@ -196,11 +136,16 @@ def generate_ids(
     Returns:
         Token ids [prompt][sample][token], in the order of the prompts, without stop ids and padding; with `steer`,
         what its `result` gives in place of the ids.
+
+    Raises:
+        ValueError: for a prompt that is empty, has an id that the model does not know, or leaves no room for
+            `config.max_new_tokens` in a context that ends.
     """
     from tqdm.auto import tqdm
 
     if not hasattr(model, "generate") and hasattr(model, "module"):
         model = model.module
+    check_prompts(model, prompts, config.max_new_tokens or 1)
     jobs = [(row, sample) for row in range(len(prompts)) for sample in range(num_samples)]
     # Longest first: if memory does not suffice, it shows at once.
     jobs.sort(key=lambda job: (-len(prompts[job[0]]), job))
@@ -209,8 +154,8 @@ def generate_ids(
     # Under ZeRO-3 and FSDP every forward is collective: all processes must run as many batches.
     turns = -(-len(batches) // world)
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    device, outputs = model_device(model), {}
-    with evaluation_mode(model):
+    device, outputs, lengths = model_device(model), {}, []
+    with evaluation_mode(model), only_asked_for(model):
         for turn in tqdm(range(turns), desc="generate", disable=not progress or rank > 0):
             number = min(turn * world + rank, len(batches) - 1)
             batch = batches[number]
@@ -226,8 +171,9 @@ def generate_ids(
                 )
             written = getattr(written, "sequences", written)
             for place, (job, row) in enumerate(zip(batch, written[:, ids.shape[1] :].tolist(), strict=True)):
-                outputs[job] = (
-                    steering.result(place, row) if steering else trim_output(row, stops, config.pad_token_id)
-                )
+                own = trim_output(row, stops, config.pad_token_id)
+                lengths.append(len(prompts[job[0]]) + len(own))
+                outputs[job] = steering.result(place, row) if steering else own
+    warn_beyond_context(model, lengths)
     everything = dict(gather(list(outputs.items())))
     return [[everything[row, sample] for sample in range(num_samples)] for row in range(len(prompts))]

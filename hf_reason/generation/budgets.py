@@ -165,6 +165,7 @@ class ThoughtBudget:
         self.tokenizer = tokenizer
         self.max_thought_tokens, self.max_answer_tokens = max_thought_tokens, max_answer_tokens
         self.rows = [_Row(frame, list(frame.opening), len(frame.opening)) for frame in frames]
+        self.largest = max((max((*f.opening, *f.closing, *f.breaking)) for f in frames), default=0)
 
     def generate_kwargs(self) -> dict[str, Any]:
         return {
@@ -177,7 +178,16 @@ class ThoughtBudget:
         return Written(ids[: state.thought + state.answer], state.thought, state.closed_by, state.ended)
 
     def force(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [rows, vocabulary] of the next token, with what is ruled out at -inf."""
+        """Scores [rows, vocabulary] of the next token, with what is ruled out at -inf.
+
+        Raises:
+            ValueError: if the tags have ids that the model does not score.
+        """
+        if self.largest >= scores.shape[-1]:
+            raise ValueError(
+                f"The tokenizer writes the tags of the thought with the id {self.largest}, but the model has a "
+                f"vocabulary of {scores.shape[-1]}. Call model.resize_token_embeddings(len(tokenizer)) and train them."
+            )
         if not any(row.thinks and not row.done for row in self.rows):
             return scores
         likeliest, scores = scores.argmax(dim=-1).tolist(), scores.clone()

@@ -11,11 +11,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from hf_reason._renamed import renamed
-from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, parse
+from hf_reason.text.render import OPEN_TAG, build_prompt, opened_by_prompt, parse, split_completion
 from hf_reason.text.spans import prompt_token_ids
 
-from .batching import check_counts, decode_ids, generate_ids, generation_config
+from .batching import check_counts, decode_ids, generate_ids
 from .budgets import Written, thought_budgets
+from .settings import generation_config
 from .voting import Vote, check_voting, count_votes, elect
 
 
@@ -90,11 +91,13 @@ def generate_cot(
         num_samples: Chains sampled for each prompt; all of them are in the output's `chains`.
         vote: Whether the most frequent answer wins, of equally frequent ones the one that was given first: the output
             is the first chain that gave it, and `votes` has the counts. Else the output is the first chain.
-        temperature: Samples with it. `None` is greedy or, with several samples, the model's own temperature.
+        temperature: Samples with it, from the whole distribution. `None` is greedy or, with several samples, as the
+            model's own `temperature`, `top_p` and `top_k` say. Nothing else of its generation config holds.
         seed: Of the sampling.
         batch_size: Sequences generated at once.
         instructions: Instruction of each domain, as in training.
-        generation_kwargs: More settings of transformers' `GenerationConfig`, for example `top_p`.
+        generation_kwargs: More settings of transformers' `GenerationConfig`, for example `top_p` or
+            `repetition_penalty`. What cannot work within the budgets is refused (docs/ask.md).
         progress: Show a bar.
 
     Returns:
@@ -102,8 +105,9 @@ def generate_cot(
 
     Raises:
         ValueError: for an empty question, a budget that leaves no room, several samples without sampling, a vote of
-            one sample, beam search, a chat template that closes the thought in its generation prompt, or a vocabulary
-            without the tags.
+            one sample, settings that budgets cannot steer (beam search, for one), a chat template that closes the
+            thought in its generation prompt, a vocabulary without the tags, an encoder-decoder model, or prompts that
+            the model cannot read (`hf_reason.generation.limits.check_prompts`).
     """
     rows = _rows(prompts)
     check_counts(max_answer_tokens=max_answer_tokens, num_samples=num_samples, batch_size=batch_size)
@@ -156,7 +160,7 @@ def _output(tokenizer: PreTrainedTokenizerBase, prompt: str, written: Written) -
     parsed = parse(text)
     return CoTOutput(
         prompt=prompt,
-        thought=text.partition(CLOSE_TAG)[0].lstrip().removeprefix(OPEN_TAG).strip(),
+        thought=split_completion(text)[0].lstrip().removeprefix(OPEN_TAG).strip(),
         steps=parsed.steps,
         answer=parsed.answer,
         closed_by=written.closed_by,

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "StepReasonerModel": ".step_reasoner",
         "student_from_teacher": ".student",
         "adapter_of": ".peft_adapters",
+        "merge_adapter": ".adapter_merging",
         "load_adapters": ".peft_adapters",
         "LoAR": ".loar",
         "LoARConfig": ".loar",

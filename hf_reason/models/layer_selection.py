@@ -30,14 +30,25 @@ class LayerStack:
         """Full names of the layers, such as `model.layers.0`."""
         return [f"{self.name}.{number}" for number in range(len(self.layers))]
 
+    @property
+    def elsewhere(self) -> str:
+        """The pattern of all modules outside the stack, for PEFT's `exclude_modules`.
+
+        Other stacks of the model (a vision tower, draft layers) have layers of the same numbers, and modules of the
+        same names in them.
+        """
+        return rf"(?!{re.escape(self.name)}\.).*"
+
     def linear_names(self) -> list[str]:
         """Names of the linear modules inside a layer, as PEFT's `target_modules` wants them."""
+        from transformers.pytorch_utils import Conv1D  # GPT-2's
+
         return sorted(
             {
                 name.rsplit(".", 1)[-1]
                 for layer in self.layers
                 for name, module in layer.named_modules()
-                if isinstance(module, nn.Linear)
+                if isinstance(module, nn.Linear | Conv1D)
             }
         )
 
@@ -56,6 +67,8 @@ def reasoning_stack(model: Any) -> LayerStack:
         wanted, length = "reasoner", config.num_reasoner_layers
     else:
         wanted, length = "", getattr(config, "num_hidden_layers", 0)
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    text = next((f"{name}." for name, module in model.named_modules() if name and module is decoder), "")
     found = [
         LayerStack(name, list(module))
         for name, module in model.named_modules()
@@ -64,7 +77,8 @@ def reasoning_stack(model: Any) -> LayerStack:
     if not found or length == 0:
         what = "has no reasoner layers" if wanted else f"has no list of {length} layers"
         raise ValueError(f"{type(model).__name__} {what}, so there is nothing to choose from.")
-    return min(found, key=lambda stack: stack.name.count("."))  # lists of experts are deeper in the model
+    # a vision tower may have as many layers; lists of experts are deeper in the model
+    return min(found, key=lambda stack: (not stack.name.startswith(text), stack.name.count(".")))
 
 
 def parse_layers(

@@ -2,61 +2,54 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
+from weakref import WeakKeyDictionary
 
 from hf_reason._files import is_first_process, write_json_atomically
+
+from .base_weights import base_fingerprint, same_base
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 BASE_FILE = "base_model.json"
-_WRAPPERS = re.compile(r"^base_model\.model\.|\.(base_layer|original_module)(?=\.)")
-_ADDED = re.compile(r"(^|\.)loar\.|\.(lora_\w+|modules_to_save|token_adapter|trainable_tokens_\w+)\.")
+
+# These starts of a LoRA put a part of the base's weights into the adapter when it is made.
+_SPLIT_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# The base's fingerprint of models whose adapters (PiSSA, OLoRA) have changed it, taken before.
+_known_bases: "WeakKeyDictionary[Any, dict[str, Any]]" = WeakKeyDictionary()
 
 
 class AdapterError(ValueError):
     """An adapter that cannot be used. The message says why, and what to do."""
 
 
-def base_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of each weight of the base model, under the names that it has without adapters.
-
-    Read from the state dict: bitsandbytes rearranges 4-bit weights for some CPUs in a forward pass, and puts them back
-    there; it also holds their scales.
-    """
-    for name, value in model.state_dict(keep_vars=True).items():
-        if not _ADDED.search(name):
-            yield _WRAPPERS.sub("", name), getattr(value, "ds_tensor", value)
+def splits_base(config: Any) -> str | None:
+    """The setting of a `PeftConfig` that changes the base as soon as the adapter is on it; `None` if there is none."""
+    if getattr(config, "layer_replication", None):
+        return f"layer_replication={config.layer_replication}"
+    start = getattr(config, "init_lora_weights", None)
+    splits = isinstance(start, str) and start.lower().startswith(_SPLIT_THE_BASE)
+    return f"init_lora_weights={start!r}" if splits else None
 
 
-def base_fingerprint(model: Any) -> dict[str, Any]:
-    """What identifies a base model: `hash` of all weights, their `kind`, `model_type` and `name_or_path`.
+def changes_base(config: Any) -> str | None:
+    """The setting by which the base is another one while an adapter is loaded, switched off or not."""
+    bias = getattr(config, "bias", "none")
+    return splits_base(config) or (f"bias={bias!r}" if isinstance(bias, str) and bias != "none" else None)
 
-    It is the same with and without adapters. Under ZeRO-3 and FSDP the hash is that of this process's part.
-    """
-    import xxhash
 
-    digest, kinds = xxhash.xxh3_128(), set()
-    for name, value in sorted(base_weights(model), key=lambda item: item[0]):
-        local: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
-        if name.endswith("weight"):
-            kinds.add("4 bit" if hasattr(value, "quant_state") else str(local.dtype).removeprefix("torch."))
-        digest.update(f"{name} {tuple(local.shape)}".encode())
-        values: Any = local.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(values)
-    config = model.config.get_text_config()
-    return {
-        "hash": digest.hexdigest(),
-        "kind": ", ".join(sorted(kinds)),
-        "model_type": config.model_type,
-        "name_or_path": str(config._name_or_path),
-    }
+def remember_base(model: Any, fingerprint: Mapping[str, Any]) -> None:
+    """Note which base the adapters of a model belong to, for adapters that change it when they are loaded."""
+    _known_bases[model] = dict(fingerprint)
+
+
+def known_base(model: Any) -> dict[str, Any] | None:
+    """What `remember_base` has noted of this model."""
+    return _known_bases.get(model)
 
 
 def write_base(folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -> None:
@@ -71,37 +64,60 @@ def write_base(folder: str | os.PathLike[str], fingerprint: Mapping[str, Any]) -
     write_json_atomically(Path(folder, BASE_FILE), public)
 
 
-def check_base(folder: str | os.PathLike[str], model: Any, fingerprint: Mapping[str, Any] | None = None) -> None:
+def check_base(
+    folder: str | os.PathLike[str],
+    model: Any,
+    fingerprint: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+) -> None:
     """Refuse an adapter that was trained on other weights than the model has.
 
     An adapter without a fingerprint (made by another tool) is left to PEFT's own check of the shapes. The hashes are
-    compared when both models hold the same kind of weights; between kinds (4 bit and bfloat16) only the model type is.
+    compared where both models hold the same kind of weights, or one the other's in more bits; else (4 bit and
+    bfloat16) only the model type is.
 
     Args:
-        folder: The adapter's.
+        folder: The adapter's, or its name on the Hub.
         model: The model it is meant for.
         fingerprint: Of that model, if it is known.
+        revision: Of the adapter on the Hub.
 
     Raises:
         AdapterError: if the base is another one.
     """
-    path = Path(folder, BASE_FILE)
-    if not path.is_file():
+    path = _base_file(folder, revision)
+    if path is None:
         return
+    here = fingerprint or base_fingerprint(model)
     try:
         trained = json.loads(path.read_text(encoding="utf-8"))
-        kind, digest, name = trained["kind"], trained["hash"], trained["name_or_path"]
+        same, digest, name = same_base(trained, here), trained["hash"], trained["name_or_path"]
     except (ValueError, KeyError) as error:
         raise AdapterError(
             f"{path} cannot be read ({error}). Restore it, or remove it to load the adapter unchecked."
         ) from error
-    here = fingerprint or base_fingerprint(model)
-    if trained["model_type"] != here["model_type"] or (kind == here["kind"] and digest != here["hash"]):
+    if not same:
         raise AdapterError(
             f"The adapter {folder} belongs to another base model: {name!r} ({trained['model_type']}, {digest}); "
             f"this is {here['name_or_path']!r} ({here['model_type']}, {here['hash']}). Load that base, or train "
             "an adapter on this one."
         )
+
+
+def _base_file(folder: str | os.PathLike[str], revision: str | None) -> Path | None:
+    path = Path(folder, BASE_FILE)
+    if path.is_file():
+        return path
+    name = os.fspath(folder)
+    if os.path.isdir(name) or name.startswith((".", "/", "~")):
+        return None
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(name, BASE_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # PEFT says what is wrong with the name
+        return None
+    return Path(found) if found else None
 
 
 def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) -> "PeftModel":
@@ -118,7 +134,7 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
 
     if not adapters:
         raise AdapterError("There is no adapter to load. Give name -> folder.")
-    fingerprint = base_fingerprint(model)
+    fingerprint = known_base(model) or base_fingerprint(model)
     for name, folder in adapters.items():
         place = os.fspath(folder)
         if place.startswith((".", "/", "~")) and not Path(place, "adapter_config.json").is_file():
@@ -131,11 +147,25 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
                 model.load_adapter(place, adapter_name=name)
             else:
                 model = PeftModel.from_pretrained(model, place, adapter_name=name)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, KeyError) as error:
             what = " ".join(str(error).split())[:300]
-            raise AdapterError(f"The adapter {name!r} ({place}) does not fit this model: {what}") from error
+            beside = [other for other in getattr(model, "peft_config", {}) if other != name]
+            where = f" beside {', '.join(map(repr, beside))}" if beside else ""
+            raise AdapterError(f"The adapter {name!r} ({place}) does not fit this model{where}: {what}") from error
+        _check_alone(model)
+    remember_base(model, fingerprint)
     model.set_adapter(next(iter(adapters)))
-    return model
+    return model  # type: ignore[no-any-return]
+
+
+def _check_alone(model: Any) -> None:
+    for config in model.peft_config.values():
+        setting = changes_base(config)
+        if setting and len(model.peft_config) > 1:
+            raise AdapterError(
+                f"An adapter with {setting} changes weights of the base itself, so it must be the only adapter of a "
+                "model: the others would be on another base. Load it on a copy of the base, or merge it."
+            )
 
 
 @contextmanager
@@ -144,5 +174,7 @@ def adapter_of(model: "PeftModel", domain: str) -> Iterator[str | None]:
     from trl.trainer.utils import use_adapter
 
     name = domain if domain in model.peft_config else None
+    if name is None and (setting := next(filter(None, map(changes_base, model.peft_config.values())), None)):
+        raise AdapterError(f"Without its adapter ({setting}) the model is not the base any more. Load the base alone.")
     with use_adapter(model, name):
         yield name

@@ -1,10 +1,10 @@
 """Files of weights that cannot be read: which one it is, in place of the error of the library that reads them."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from .adapter_loading import adapter_place, base_place
 
 
 class DamagedWeightsError(ValueError):
@@ -34,13 +34,12 @@ def readable_weights(name: str) -> Iterator[None]:
 
 
 def base_of_adapter(name: str) -> str | None:
-    """What an adapter's folder names as its base model; `None` if the folder holds no adapter, or names none."""
+    """Where the base of an adapter's folder is; `None` if the folder holds no adapter, or names no base."""
     try:
-        content: Any = json.loads(Path(name, "adapter_config.json").read_text(encoding="utf-8"))
+        place = adapter_place(name) if Path(name).is_dir() else None
+        return None if place is None else base_place(place)
     except (OSError, ValueError):
         return None
-    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
-    return str(base) if base else None
 
 
 def _damaged_file(name: str) -> tuple[Path | None, str]:

@@ -21,6 +21,7 @@ _MODEL_INPUTS = (
     "cu_seq_lens_k",
     "max_length_q",
     "max_length_k",
+    "seq_idx",
 )
 
 

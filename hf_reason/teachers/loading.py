@@ -30,6 +30,9 @@ def load_teacher_model(
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     from hf_reason.models import with_saved_loar
+    from hf_reason.models.adapter_loading import adapter_place, load_adapted
+    from hf_reason.models.adapter_merging import merge_adapter
+    from hf_reason.models.peft_adapters import AdapterError
     from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
 
     options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": trust_remote_code}
@@ -44,11 +47,21 @@ def load_teacher_model(
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=four, load_in_8bit=eight, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
         )
+
+    def load(place: str) -> Any:
+        model = AutoModelForCausalLM.from_pretrained(place, **options)
+        return with_saved_loar(model, name, revision)
+
+    revision = options.get("revision")
     try:
         with readable_weights(name):
-            model = AutoModelForCausalLM.from_pretrained(name, **options)
-            return with_saved_loar(model, name, options.get("revision"))  # type: ignore[no-any-return]
-    except (OSError, DamagedWeightsError) as error:
+            adapter = adapter_place(name, revision)
+            if adapter is None:
+                return load(name)  # type: ignore[no-any-return]
+            model = load_adapted(adapter, load, revision=options.pop("revision", None))
+            # quantised weights would be rounded again
+            return model if four or eight else merge_adapter(model)  # type: ignore[no-any-return]
+    except (OSError, AdapterError, DamagedWeightsError) as error:
         raise TeacherError(f"The teacher {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
 
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_reason._files import digest
+from hf_reason.data.read.tag_families import TagFamilies
+from hf_reason.data.read.think_tags import thought_blocks
+
+from .chat import apply_chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,6 +26,9 @@ TASK_LABEL = "推理要求:"
 
 _STEP_LINE = re.compile(r"^( *)(步骤\d+[:：])", re.MULTILINE)
 _ESCAPED_STEP_LINE = re.compile(r"^ ( *步骤\d+[:：])", re.MULTILINE)
+# How a completion begins that has a thought, whether the prompt opened (or closed) it or not.
+_THOUGHT_START = re.compile(rf"\s*(?:{OPEN_TAG}|{CLOSE_TAG}|步骤1[:：])")
+_OWN_TAGS = TagFamilies("", [(OPEN_TAG, CLOSE_TAG)])
 _TAG = re.compile(r"<(\\*)(/?think>)")
 _ESCAPED_TAG = re.compile(r"<\\(\\*)(/?think>)")
 
@@ -82,10 +89,7 @@ def user_text(record: Mapping[str, Any], instructions: Mapping[str, str] | None 
 def _apply_template(tokenizer: "PreTrainedTokenizerBase", text: str, thinking: bool) -> str:
     messages = [{"role": "user", "content": text}]
     # Templates that know a hybrid mode read `enable_thinking`; the others ignore it.
-    prompt = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
-    )
-    return str(prompt)
+    return apply_chat_template(tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking)
 
 
 def build_prompt(
@@ -157,6 +161,21 @@ def render(
     return {"prompt": prompt, "completion": "".join(text for text, _ in completion_pieces(record, prompt))}
 
 
+def split_completion(text: str) -> tuple[str, str, str]:
+    """A completion as the text up to the tag that closes its thought, that tag, and what follows it.
+
+    What `render` writes has exactly one closing tag. A model's own text may speak of tags, in the thought or in the
+    answer; which of them ends the thought is told as in `split_thought`. Without one, tag and rest are empty.
+    """
+    count = text.count(CLOSE_TAG)
+    if not count or (count == 1 and _THOUGHT_START.match(text)):
+        return text.partition(CLOSE_TAG)
+    for block in thought_blocks(text, _OWN_TAGS):
+        if block.closed:
+            return text[: block.end], text[block.end : block.rest], text[block.rest :]
+    return text, "", ""
+
+
 def parse(text: str) -> Parsed:
     """The steps and the answer of a completion; the inverse of `render`'s completion.
 
@@ -164,7 +183,7 @@ def parse(text: str) -> Parsed:
     completion that was cut before `</think>` (`closed=False`, no answer). Text with neither tag nor step label is
     an answer without a thought.
     """
-    head, tag, tail = text.partition(CLOSE_TAG)
+    head, tag, tail = split_completion(text)
     opened = head.lstrip().startswith(OPEN_TAG)
     if opened:
         head = head.lstrip()[len(OPEN_TAG) :]
@@ -197,7 +216,7 @@ def _label_spans(body: str) -> list[tuple[int, int]]:
 
 def closes(text: str) -> bool:
     """Whether a completion has an answer: its thought is closed, or it has none."""
-    return CLOSE_TAG in text or not (text.lstrip().startswith(OPEN_TAG) or re.match(r"\s*步骤1[:：]", text))
+    return bool(split_completion(text)[1]) or not _THOUGHT_START.match(text)
 
 
 def step_starts(text: str) -> list[tuple[int, int]]:
@@ -205,7 +224,7 @@ def step_starts(text: str) -> list[tuple[int, int]]:
 
     The numbers are those of `completion_pieces`: what stands before the first label belongs to step 1.
     """
-    head, tag, tail = text.partition(CLOSE_TAG)
+    head, tag, tail = split_completion(text)
     if not tag and closes(text):
         return [(0, 1)]
     # one line break in front, so that a label may open the text; the label itself begins after the break

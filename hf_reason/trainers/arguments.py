@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import inspect
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,9 @@ from transformers import TrainingArguments
 from trl import SFTTrainer
 
 from hf_reason.text.collator import CoTCollator
+from hf_reason.trainers.sampling.order import weighs_something
+
+logger = logging.getLogger(__name__)
 
 _Config = TypeVar("_Config", bound=TrainingArguments)
 # what SFTTrainer accepts by position after `processing_class`
@@ -21,18 +25,19 @@ def own_arguments(args: Any, config: type[_Config], model: Any, name: str) -> _C
     """A copy of `args` as `config`, so that nothing the trainer and TRL set in it reaches the caller's object.
 
     Args:
-        args: A `config`, which is copied; a configuration of TRL's or transformers' whose settings `config` can hold,
-            which is converted; or `None`: the defaults.
+        args: A `config`, which is copied; a `TrainingArguments`, `SFTConfig` or configuration of the project whose
+            settings `config` can hold, which is converted; or `None`: the defaults.
         config: The trainer's configuration class.
         model: The model or its name, for the default `output_dir`.
         name: The trainer's name, for the same.
 
     Raises:
-        TypeError: if `args` is something else, or has settings that `config` cannot hold.
+        TypeError: if `args` is something else, belongs to another trainer, or has settings that `config` cannot hold.
     """
     if args is None:
         model_name = model if isinstance(model, str) else model.config.name_or_path or "model"
         return config(f"{model_name.split('/')[-1]}-{name}")
+    _refuse_loss(args, config)
     if not isinstance(args, config):
         return _converted(args, config)
     own = copy.copy(args)
@@ -44,20 +49,33 @@ def own_arguments(args: Any, config: type[_Config], model: Any, name: str) -> _C
     return own
 
 
-def _converted(args: Any, config: type[_Config]) -> _Config:
+def _refuse_loss(args: Any, config: type[TrainingArguments]) -> None:
+    """Refuse a configuration of which something would be lost: options, or what another trainer is for.
+
+    A `DistillKLConfig` is a `CoTSFTConfig`, and would train without its teacher.
+    """
     if not isinstance(args, TrainingArguments):
         raise TypeError(f"args must be a {config.__name__}, got a {type(args).__name__}.")
+    # the user's own classes are what they derive from
+    kind = next(c for c in type(args).__mro__ if c.__module__.split(".")[0] in ("hf_reason", "trl", "transformers"))
+    foreign = not issubclass(config, kind) and not kind.__module__.startswith("transformers")
     known = {field.name for field in dataclasses.fields(config) if field.init}
     lost = [
         field.name
         for field in dataclasses.fields(args)
         if field.init and field.name not in known and getattr(args, field.name) != _default(field)
     ]
-    if lost:
-        raise TypeError(
-            f"args is a {type(args).__name__} that sets {', '.join(lost)}, which a {config.__name__} does not have. "
-            f"Pass a {config.__name__}."
-        )
+    if lost and (foreign or not isinstance(args, config)):
+        what = f"that sets {', '.join(lost)}, which a {config.__name__} does not have"
+    elif foreign:
+        what = f"for {kind.__name__.removesuffix('Config')}Trainer, which this trainer cannot replace"
+    else:
+        return
+    raise TypeError(f"args is a {type(args).__name__} {what}. Pass a {config.__name__}.")
+
+
+def _converted(args: TrainingArguments, config: type[_Config]) -> _Config:
+    known = {field.name for field in dataclasses.fields(config) if field.init}
     values = {name: value for name, value in args.to_dict().items() if name in known}
     # to_dict hides tokens
     values |= {name: getattr(args, name) for name in values if name.endswith("_token")}
@@ -115,10 +133,43 @@ def check_collator(data_collator: Any, columns: Iterable[str]) -> None:
 
 
 def check_data(dataset: Any, name: str) -> None:
-    """Refuse a data set without examples.
+    """Refuse a data set without examples, and a training set that is something else.
 
     Raises:
-        ValueError: if it has a length, which is 0.
+        TypeError: for a list, a dictionary of splits, ... in the place of the training set.
+        ValueError: if it has no first example.
     """
-    if isinstance(dataset, Dataset) and not len(dataset):
+    is_dataset = isinstance(dataset, Dataset | IterableDataset)
+    if name == "train" and dataset is not None and not is_dataset:
+        fix = "Dataset.from_list(rows)" if isinstance(dataset, list) else "one of its splits, such as data['train']"
+        raise TypeError(
+            f"train_dataset must be a Dataset or an IterableDataset, got a {type(dataset).__name__}. Pass {fix}."
+        )
+    if is_dataset and _is_empty(dataset):
         raise ValueError(f"The {name} data set is empty. Check the split and the filters that it was made with.")
+
+
+def _is_empty(dataset: "Dataset | IterableDataset") -> bool:
+    return not len(dataset) if isinstance(dataset, Dataset) else next(iter(dataset), None) is None
+
+
+def check_rows(rows: Any, name: str, args: Any) -> None:
+    """Refuse prepared data of which nothing is left, or nothing is learned from.
+
+    Raises:
+        ValueError: if there is no example, or (of a training set that is not streamed) no token that the loss counts.
+    """
+    if _is_empty(rows):
+        raise ValueError(
+            f"{name} data set: no example is left after max_length={args.max_length}, or none has a label. Raise "
+            "max_length, or check the data."
+        )
+    if not isinstance(rows, Dataset) or "labels" not in rows.column_names or weighs_something(rows, args):
+        return
+    message = (
+        f"{name} data set: no token counts in the loss. Either all labels are -100, or thought_weight and "
+        "answer_weight leave none of them: bare answers have no thought."
+    )
+    if name == "train":
+        raise ValueError(message)
+    logger.warning("%s Its loss is 0.", message)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_reason.data.record import RECORD_FIELDS
 from hf_reason.text import spans
 from hf_reason.text.spans import CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
 from hf_reason.trainers.loss_terms.tasks import TaskTable
@@ -54,17 +55,42 @@ class AddedColumns:
         return columns | (self.tasks.columns(record, encoded) if self.tasks is not None else {})
 
 
+def check_fields(record: Mapping[str, Any]) -> None:
+    """Refuse a record whose fields are not of their types, as rows that were not made by `prepare` may be.
+
+    Raises:
+        ValueError: naming the record, the field and its value.
+    """
+    steps = record["steps"]
+    if isinstance(steps, str):
+        what = f"steps is one text ({steps[:40]!r}...), not a list of steps"
+    elif not isinstance(steps, list | tuple):
+        what = f"steps is {_shown(steps)}, not a list of texts (an empty list is a record without a chain)"
+    elif (
+        wrong := next((n for n, s in enumerate(steps) if not isinstance(s, str) or not s.strip()), None)
+    ) is not None:
+        what = f"step {wrong + 1} of {len(steps)} is {_shown(steps[wrong])}, not a text"
+    elif wrong_field := next((name for name in ("context", "answer") if not isinstance(record[name], str)), None):
+        what = f"{wrong_field} is {_shown(record[wrong_field])}, not a text"
+    else:
+        return
+    raise ValueError(
+        f"Record {record.get('id', '?')}: {what}. Prepare the data with hf_reason.data.prepare, which finds the steps "
+        "of a chain and leaves broken rows out."
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.40} ({type(value).__name__})"
+
+
 def _encode(
     record: Mapping[str, Any],
     tokenizer: "PreTrainedTokenizerBase",
     instructions: Mapping[str, str] | None,
     added: AddedColumns | None,
 ) -> dict[str, list[int]]:
-    if isinstance(record["steps"], str):
-        raise ValueError(
-            f"Record {record.get('id', '?')}: steps is one text ({record['steps'][:40]!r}...), not a list of steps. "
-            "Prepare the data with hf_reason.data.prepare, which finds the steps of a chain."
-        )
+    check_fields(record)
     encoded = encode(record, tokenizer, instructions=instructions)
     return encoded | (added.of(record, encoded) if added is not None else {})
 
@@ -124,7 +150,8 @@ def format_of(columns: list[str], name: str, args: "CoTSFTConfig", formatting_fu
     """
     if "input_ids" in columns and set(SPAN_COLUMNS) <= set(columns):
         return "rows"
-    trl_columns = sorted({*_TRL_COLUMNS, args.dataset_text_field} & set(columns))
+    text_field = {args.dataset_text_field} - set(RECORD_FIELDS)
+    trl_columns = sorted((_TRL_COLUMNS | text_field) & set(columns))
     if formatting_func is None and is_record_dataset(columns):
         if trl_columns:
             logger.warning(
@@ -133,11 +160,7 @@ def format_of(columns: list[str], name: str, args: "CoTSFTConfig", formatting_fu
                 name,
                 ", ".join(trl_columns),
             )
-        if args.completion_only_loss is False or args.truncation_mode != "keep_start":
-            raise ValueError(
-                "Records have their loss on the chain and keep their beginning: leave completion_only_loss unset and "
-                "truncation_mode at 'keep_start', or pass a data set in one of TRL's formats."
-            )
+        refuse_for_records(args)
         return "records"
     if formatting_func is None and not trl_columns:
         raise ValueError(
@@ -145,12 +168,40 @@ def format_of(columns: list[str], name: str, args: "CoTSFTConfig", formatting_fu
             "formats. Convert it with hf_reason.data.prepare or `hf-reason prepare`."
         )
     logger.info("%s data set: not records, trained as trl.SFTTrainer does", name)
+    if args.overlong in ("split", "error"):
+        raise ValueError(
+            f"overlong={args.overlong!r} is for records, and the {name} data set is in one of TRL's formats, which "
+            "are cut at max_length as truncation_mode says. Leave overlong out, or convert the data with "
+            "hf_reason.data.prepare."
+        )
     if args.is_weighted:
         raise ValueError(
             f"The {name} data set has columns {columns}, not those of records, so there are no steps, tasks or "
             "domains to weight. Convert it with hf_reason.data.prepare, or leave the weights at 1."
         )
     return "trl"
+
+
+def refuse_for_records(args: "CoTSFTConfig") -> None:
+    """Refuse options of TRL's that have no meaning for records.
+
+    Raises:
+        ValueError: naming those that are set.
+    """
+    options: Any = args.dataset_kwargs or {}
+    names = {
+        "completion_only_loss=False": args.completion_only_loss is False,
+        "assistant_only_loss=True": args.assistant_only_loss,
+        f"truncation_mode={args.truncation_mode!r}": args.truncation_mode != "keep_start",
+        "dataset_kwargs={'skip_prepare_dataset': True}": options.get("skip_prepare_dataset", False),
+    }
+    found = [name for name, is_set in names.items() if is_set]
+    if found:
+        raise ValueError(
+            f"{', '.join(found)}: records are tokenised here, have their loss on the chain and keep their beginning. "
+            "Leave completion_only_loss unset, and assistant_only_loss, truncation_mode and dataset_kwargs at their "
+            "defaults; or pass a data set in one of TRL's formats."
+        )
 
 
 @dataclass

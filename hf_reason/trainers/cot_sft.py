@@ -7,31 +7,36 @@ import torch
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
+from hf_reason.models.savable_generation import make_generation_config_savable
 from hf_reason.text.collator import CoTCollator
-from hf_reason.text.instructions import check_instructions, save_instructions
+from hf_reason.text.instructions import check_instructions
 from hf_reason.text.spans import ADDED_COLUMNS, DOMAIN_IDS, SPAN_COLUMNS
-from hf_reason.text.tokens import align_generation_config, end_token_id, ensure_pad_token, fit_embeddings
+from hf_reason.text.tokens import align_generation_config, end_token_id, fit_tokens
 from hf_reason.trainers.loss_terms.base import Moment
 from hf_reason.trainers.loss_terms.tasks import TaskTable, parse_tasks
 from hf_reason.trainers.loss_terms.terms import LossTerms
 from hf_reason.trainers.optim.muon import muon_of
 from hf_reason.trainers.sampling.choice import TrainOrder
 
-from .arguments import check_collator, check_data, check_positions, named_arguments, own_arguments
-from .cot_data import AddedColumns, RecordPreparation, format_of
+from .adapters import begin_adapters, check_adapters, load_model
+from .arguments import check_collator, check_data, check_positions, check_rows, named_arguments, own_arguments
+from .checkpoints import CheckpointTrainer
+from .cot_data import AddedColumns, RecordPreparation, format_of, is_record_dataset, refuse_for_records
 from .cot_sft_config import CoTSFTConfig
 from .first_batch import check_ends
 from .fused_forward import FusedModel
 from .generated_figures import GeneratedFigures
+from .packing import PackingCheck
+from .positions import positions_of
 from .routed import Routing
-from .saved_files import save_base, save_public_arguments, write_card
+from .vision import has_images, tokenizer_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class CoTSFTTrainer(SFTTrainer):
+class CoTSFTTrainer(CheckpointTrainer):
     """`trl.SFTTrainer` for reasoning records.
 
     It accepts data sets of records (`context`, `task`, `steps`, `answer`, `domain`; see `hf_reason.data`), builds
@@ -45,7 +50,8 @@ class CoTSFTTrainer(SFTTrainer):
         data_collator: As in `SFTTrainer`; refused where the settings need columns that it would drop.
         train_dataset: Records, or any format of TRL's.
         eval_dataset: The same, or a dictionary of them.
-        processing_class: The tokenizer. A missing or unsafe pad token is replaced (see `ensure_pad_token`).
+        processing_class: The tokenizer, or the processor of a vision-language model. A missing or unsafe pad token is
+            replaced (see `ensure_pad_token`).
         *others: `SFTTrainer`'s further arguments by position: `compute_loss_func`, `compute_metrics`, `callbacks`, ...
         instructions: Template of each domain (`hf_reason.text.render`); saved beside the model.
         generation_eval: Called as `generation_eval(model)` at each evaluation; the numbers it returns are logged as
@@ -66,7 +72,7 @@ class CoTSFTTrainer(SFTTrainer):
     loss_is_scaled_for_ga: Any = True
     args: CoTSFTConfig  # type: ignore[assignment]
     _linked_columns: tuple[str, ...] = ()  # columns with one value a token that a subclass adds
-    base: dict[str, Any] | None = None  # of an adapter: which weights it belongs to
+    _has_teacher: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -91,11 +97,21 @@ class CoTSFTTrainer(SFTTrainer):
             # here and not in SFTTrainer, which would use the EOS for a missing pad token
             source = model if isinstance(model, str) else model.config.name_or_path
             processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=own.trust_remote_code)
-        ensure_pad_token(processing_class)
-        if not isinstance(model, str):
-            fit_embeddings(model, processing_class)
+        tokenizer = tokenizer_of(processing_class)
+        columns = [] if train_dataset is None else get_dataset_column_names(train_dataset)
+        if is_record_dataset(columns) and kwargs.get("formatting_func") is None:
+            refuse_for_records(own)
+        images = has_images(columns, processing_class, own, teacher=self._has_teacher)
+        if isinstance(model, str):
+            model = load_model(model, own, kwargs)
+        assert not isinstance(model, str)
+        self._positions = positions_of(model)
+        own.max_length = self._positions.cap(own.max_length)
+        self.base = check_adapters(model, kwargs.get("peft_config"), own, prompts=not self._has_teacher)
+        has_adapter = kwargs.get("peft_config") is not None or hasattr(model, "peft_config")
+        fit_tokens(model, tokenizer, adapter=has_adapter)
         self.instructions = check_instructions(instructions or {})
-        tasks = TaskTable(parse_tasks(own.tasks), processing_class, instructions) if own.tasks else None
+        tasks = TaskTable(parse_tasks(own.tasks), tokenizer, instructions) if own.tasks else None
         self.loss_terms = LossTerms(own, tasks)
         self.order = TrainOrder(own)
         self.routing = Routing(model)
@@ -105,19 +121,15 @@ class CoTSFTTrainer(SFTTrainer):
         self._check_given(own, data_collator, kwargs)
         wants_domains = DOMAIN_IDS in (*self.loss_terms.columns, *self.order.columns, *self.routing.columns)
         added = AddedColumns(wants_domains, tasks)
-        self._preparation = RecordPreparation(
-            processing_class, self.instructions, added, self._link, self._linked_columns
-        )
+        self._preparation = RecordPreparation(tokenizer, self.instructions, added, self._link, self._linked_columns)
         if kwargs.get("optimizer_cls_and_kwargs") is None:
             kwargs["optimizer_cls_and_kwargs"] = muon_of(own)
         # TRL would build the full logits for smoothing, and warns so; here it is a term of the fused loss.
         own.label_smoothing_factor = 0.0
         super().__init__(model, own, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.args.label_smoothing_factor = self.loss_terms.smoothing.factor
-        unwrapped = self.accelerator.unwrap_model(self.model)
-        if isinstance(model, str):
-            fit_embeddings(unwrapped, processing_class)
-        if data_collator is None:
+        unwrapped = self._unwrapped()
+        if data_collator is None and not images:
             self.data_collator = CoTCollator(
                 pad_token_id=self._tokenizer.pad_token_id,
                 padding_free=self.padding_free,
@@ -125,9 +137,17 @@ class CoTSFTTrainer(SFTTrainer):
                 pad_to_multiple_of=own.pad_to_multiple_of,
             )
         align_generation_config(unwrapped, self._tokenizer)
+        make_generation_config_savable(unwrapped)
         is_zero3 = self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3
         self.loss_terms.check(unwrapped, is_zero3=is_zero3)
         self.routing.attach(self)
+        for callback in begin_adapters(unwrapped):
+            self.add_callback(callback)
+        self._packing = None
+        if self.padding_free:
+            rows: Any = self.train_dataset
+            self._packing = PackingCheck(rows, self.data_collator, self.compute_loss_context_manager)
+            self._packing.try_now(unwrapped, self.accelerator.device)
 
     def _check_given(self, args: Any, data_collator: Any, given: Mapping[str, Any]) -> None:
         """Refuse arguments that exclude each other, before anything is loaded."""
@@ -153,12 +173,14 @@ class CoTSFTTrainer(SFTTrainer):
     ) -> Any:
         check_data(dataset, dataset_name)
         form = format_of(get_dataset_column_names(dataset), dataset_name, args, formatting_func)
-        if form == "rows":
-            return dataset
-        if form == "trl":
-            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
-        rows: Any = self._preparation(dataset, dataset_name, args, packing)
-        if self._preparation.added.domains and dataset_name == "train":
+        rows: Any = dataset
+        if form == "records":
+            rows = self._preparation(dataset, dataset_name, args, packing)
+        elif form == "trl":
+            rows = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
+        check_rows(rows, dataset_name, args)
+        self._positions.check(rows, dataset_name)
+        if form == "records" and self._preparation.added.domains and dataset_name == "train":
             self.loss_terms.importance.plan = self.order.prepare(rows)
         return rows
 
@@ -201,12 +223,13 @@ class CoTSFTTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
+        self._check_packing(model)
         self._check_first_batch(inputs)
         loss = self.loss_terms.prepare(inputs, self._moment, num_items_in_batch)
         inputs = {name: value for name, value in inputs.items() if name not in (*SPAN_COLUMNS, *ADDED_COLUMNS)}
         if loss.is_plain:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        fused = FusedModel(model, self.accelerator.unwrap_model(self.model), loss, self.loss_terms)
+        fused = FusedModel(model, self._unwrapped(), loss, self.loss_terms)
         result = super().compute_loss(fused, inputs, return_outputs, loss.divisor)
         if loss.chosen is not None:
             self._note_choices(loss.chosen)
@@ -219,6 +242,10 @@ class CoTSFTTrainer(SFTTrainer):
         if total:
             self._metrics["train" if self._moment.training else "eval"]["choice_accuracy"].append(right / total)
 
+    def _check_packing(self, model: Any) -> None:
+        if self._packing is not None and self._packing.is_due:
+            self._packing(model, self.accelerator.device)
+
     def _check_first_batch(self, inputs: Mapping[str, Any]) -> None:
         if not self._first_batch_checked:
             self._first_batch_checked = check_ends(inputs, end_token_id(self._tokenizer))
@@ -230,7 +257,7 @@ class CoTSFTTrainer(SFTTrainer):
         with self.generated.evaluation(metric_key_prefix, several) as after_all_sets:
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
             if after_all_sets:
-                figures = self.generated.make(self.accelerator.unwrap_model(self.model), metric_key_prefix)
+                figures = self.generated.make(self._unwrapped(), metric_key_prefix)
                 metrics.update(figures)
                 # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
                 super(SFTTrainer, self).log(figures)
@@ -239,28 +266,5 @@ class CoTSFTTrainer(SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.generated.are_due(logs):
-            logs.update(self.generated.make(self.accelerator.unwrap_model(self.model)))
+            logs.update(self.generated.make(self._unwrapped()))
         super().log(logs, start_time)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        folder = output_dir or str(self.args.output_dir)
-        self.routing.save(folder)
-        if self.instructions:
-            save_instructions(folder, self.instructions)
-        self.base = save_base(folder, self.accelerator.unwrap_model(self.model), self.base)
-        save_public_arguments(folder, self.args)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.routing.load(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        self.routing.load(str(self.state.best_model_checkpoint))
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        if self.model_card is None:
-            super().create_model_card(*args, **kwargs)
-        elif self.is_world_process_zero():
-            write_card(str(self.args.output_dir), self.model_card)

@@ -119,6 +119,11 @@ class CoTSFTConfig(SFTConfig):
             raise ValueError(
                 f"packing_strategy={self.packing_strategy!r} cuts chains in two. Use 'bfd': it packs whole examples."
             )
+        if self.eval_packing and not self.packing:
+            raise ValueError(
+                "eval_packing=True needs packing=True: the batches of a run are packed or padded, and packed rows in "
+                "padded batches would read each other. Leave eval_packing out."
+            )
         known = {item.name: item.metadata["choices"] for item in fields(self) if "choices" in item.metadata}
         for name in ("step_weighting", "overlong"):
             if getattr(self, name) not in known[name]:

@@ -1,6 +1,7 @@
 """The forward pass of a student that is compared with a teacher: the losses are made inside it, without logits."""
 
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from transformers.utils import ModelOutput
 from hf_reason.losses import chunked_divergence, path_consistency_loss, step_similarities, step_vectors
 from hf_reason.models.lm_head import lm_head
 from hf_reason.teachers.base import TeacherTargets, scored
+from hf_reason.text.spans import IGNORE_INDEX
 
 
 @dataclass
@@ -59,6 +61,8 @@ def add_distillation(model: Any) -> None:
     part; backbone and head are looked up at each call, since wrappers may replace them.
     """
     original: Callable[..., Any] = model.forward
+    # StepReasoner reads where the prompt ends from the labels, which its stacks do not get here
+    reads_completion = "completion_mask" in inspect.signature(type(model).forward).parameters
 
     # the signature stays: the Trainer reads it to choose columns, `generate` to check its arguments
     @functools.wraps(original)
@@ -66,6 +70,8 @@ def add_distillation(model: Any) -> None:
         if comparison is None:
             return original(*args, **kwargs)
         kwargs.pop("labels", None)
+        if reads_completion:
+            kwargs.setdefault("completion_mask", comparison.labels != IGNORE_INDEX)
         states = self.base_model(*args, **{**kwargs, "use_cache": False}).last_hidden_state
         return _compare(self, states, comparison)
 

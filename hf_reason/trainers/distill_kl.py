@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from trl.models.utils import unwrap_model_for_generation
 from hf_reason._renamed import renamed
 from hf_reason.models.lm_head import causal_model
 from hf_reason.teachers.base import CACHED_COLUMNS, CACHED_SIMILARITIES, TEACHER_COLUMNS, Teacher, scored
+from hf_reason.teachers.live import LiveTeacher
 from hf_reason.teachers.source import TeacherSource
 from hf_reason.text.spans import ADDED_COLUMNS, SPAN_COLUMNS
 from hf_reason.trainers.loss_terms.token_weights import fraction
@@ -20,6 +22,8 @@ from .cot_sft import CoTSFTTrainer
 from .distill_forward import Comparison, add_distillation, chains_with_pairs
 from .distill_kl_config import DistillKLConfig
 from .on_policy import ON_POLICY, own_completions
+from .packing import PackingCheck
+from .positions import positions_of
 from .teacher_setup import Student, cache_collator, link_cache, make_teacher, open_cache
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ class DistillKLTrainer(CoTSFTTrainer):
     _tag_names = ["trl", "sft", "hf_reason", "distillation"]
     _name = "Distill-KL"
     _config_class = DistillKLConfig
+    _has_teacher = True
     args: DistillKLConfig  # type: ignore[assignment]
 
     def __init__(
@@ -85,6 +90,7 @@ class DistillKLTrainer(CoTSFTTrainer):
         self.teacher: Teacher = (
             make_teacher(source, student, self.args, teacher_tokenizer) if self._cache is None else self._cache
         )
+        self._check_teacher()
         add_distillation(causal_model(base))
         self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
         self._pairs: torch.Tensor | None = None
@@ -104,6 +110,18 @@ class DistillKLTrainer(CoTSFTTrainer):
             raise ValueError("Prompt-learning adapters shift the positions that the teacher is compared at. Use LoRA.")
         if self.aux_loss_enabled:
             raise ValueError("output_router_logits (a mixture's balance loss) is not supported with a teacher.")
+
+    def _check_teacher(self) -> None:
+        """Refuse rows that the teacher cannot read as the student does: too long, or packed."""
+        rows: Any = self.train_dataset
+        if self.args.lmbda > 0:
+            self._positions.check_completions(rows, self.args.max_completion_length)
+        if not isinstance(self.teacher, LiveTeacher) or self.teacher.adapter_off:
+            return
+        model = causal_model(getattr(self.teacher.model, "module", self.teacher.model))
+        positions_of(model).check(rows, "train", "teacher")
+        if self.padding_free:
+            PackingCheck(rows, self.data_collator, nullcontext, "teacher").try_now(model, model.device)
 
     def _link(self, rows: Any, records: Any, dataset_name: str, args: Any, map_kwargs: dict[str, Any]) -> Any:
         if self._cache is None:
@@ -183,6 +201,7 @@ class DistillKLTrainer(CoTSFTTrainer):
         args, on_policy = self.args, bool(inputs.get(ON_POLICY, False))
         if "shift_labels" in inputs:
             raise ValueError("Context and sequence parallelism are not supported with a teacher.")
+        self._check_packing(model)
         if not on_policy:
             self._check_first_batch(inputs)
         path = args.path_weight > 0 and "step_ids" in inputs

@@ -24,7 +24,9 @@ def check_ends(batch: Mapping[str, Any], end: int) -> bool:
     """
     if SPAN_COLUMNS[0] not in batch:
         return True
-    labels, answer = batch["labels"], batch["segment_ids"] == ANSWER
+    labels = batch["labels"]
+    # a row without a target (masked by its maker) teaches nothing, nor anything wrong
+    answer = (batch["segment_ids"] == ANSWER) & (labels != IGNORE_INDEX).any(dim=1, keepdim=True)
     followed = torch.zeros_like(answer)
     followed[:, :-1] = answer[:, 1:]
     last = labels[answer & ~followed]

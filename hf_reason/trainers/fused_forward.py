@@ -31,7 +31,10 @@ class FusedModel:
         around = nullcontext() if loss.around is None else loss.around(self.causal)
         with around, _last_hidden_state(self.causal) as captured:
             outputs = self.model(**kwargs)
-        positions = Positions(self.causal, captured[-1][:, :-1], kwargs["labels"][:, 1:], outputs.label_mask)
+        # the virtual tokens of prompt tuning come first, where batches have no labels and no weights
+        virtual = outputs.log_probs.shape[1] - kwargs["labels"].shape[1] + 1
+        outputs.log_probs, outputs.label_mask = outputs.log_probs[:, virtual:], outputs.label_mask[:, virtual:]
+        positions = Positions(self.causal, captured[-1][:, virtual:-1], kwargs["labels"][:, 1:], outputs.label_mask)
         for term in self.terms:
             outputs.log_probs = term.score(outputs.log_probs, positions, loss)
         if loss.weights is not None:

@@ -77,6 +77,7 @@ def rank_layers(
         target_modules=peft_config.target_modules,
         layers_to_transform=list(range(len(stack.layers))),
         layers_pattern=stack.pattern,
+        exclude_modules=peft_config.exclude_modules,
         task_type="CAUSAL_LM",
     )
     needed = [parameter.requires_grad for parameter in model.parameters()]

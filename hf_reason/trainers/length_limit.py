@@ -1,5 +1,6 @@
 """What happens to examples over `max_length`: dropped, split at their steps, cut, or refused."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from hf_reason.text.spans import ANSWER, CHOICE_IDS, IGNORE_INDEX, SPAN_COLUMNS
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 TOKEN_COLUMNS = ("input_ids", "labels", *SPAN_COLUMNS)
 
@@ -54,7 +57,10 @@ def limit_length(
     overlap_steps: int = 1,
     added: Sequence[str] = (),
 ) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
-    """Apply `max_length` as `overlong` says; a streamed data set gets no report, since it is not read yet.
+    """Apply `max_length` as `overlong` says.
+
+    A streamed data set gets no report, since it is not read yet: it is said that nothing will be counted, and with
+    `overlong="error"` the error comes when the example does.
 
     `tokenizer`, `overlap_steps` and `added` are for `overlong="split"`, which keeps the four token columns and
     those of `added` (domains, tasks and choices).
@@ -80,6 +86,15 @@ def limit_length(
                 f"{name} data set: every example is longer than max_length={max_length} (shortest {min(lengths)} "
                 "tokens). Raise max_length."
             )
+    elif overlong != "error":
+        logger.warning(
+            "The %s data set is streamed: examples over max_length=%d are not counted, and %s as they come.",
+            name,
+            max_length,
+            {"drop": "dropped", "split": "split", "truncate": "cut at the end"}[overlong],
+        )
+    if overlong == "error":
+        return dataset.map(_refuse_overlong, fn_kwargs={"max_length": max_length, "name": name}, **map_kwargs), report
     if overlong == "split":
         if tokenizer is None:
             raise ValueError("overlong='split' needs the tokenizer that the examples were encoded with.")
@@ -140,6 +155,15 @@ def _of_piece(column: str, values: list[int], segments: list[int]) -> list[int]:
         return [values[0]] * len(segments)
     answer = segments.count(ANSWER)
     return [0] * (len(segments) - answer) + values[len(values) - answer :]
+
+
+def _refuse_overlong(row: dict[str, Any], max_length: int, name: str) -> dict[str, Any]:
+    if (length := len(row["input_ids"])) > max_length:
+        raise ValueError(
+            f"{name} data set: an example of {length} tokens is over max_length={max_length}. Raise max_length, or "
+            "set overlong='drop'."
+        )
+    return row
 
 
 def _has_target(row: dict[str, Any]) -> bool:

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_reason.generation.batching import pad_left
+from hf_reason.generation.limits import check_prompts
+from hf_reason.generation.settings import generation_config, only_asked_for
 from hf_reason.text.spans import IGNORE_INDEX, PROMPT, completion_spans
 
 if TYPE_CHECKING:
@@ -42,22 +45,20 @@ def own_completions(
         tokenizer: The model's.
         collate: Makes a batch of examples.
         max_new_tokens: Longest completion.
-        temperature: Of the sampling, from the whole distribution.
+        temperature: Of the sampling, from the whole distribution: the divergence is estimated under it, so nothing of
+            the model's own generation config holds but its stop tokens.
 
     Returns:
         A batch on the same device, marked `on_policy`; an unfinished completion has no end-of-turn token.
     """
     device = batch["input_ids"].device
     prompts = prompts_of(batch)
-    longest, pad = max(map(len, prompts)), tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-    # all of the distribution: the divergence is estimated under it
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    with torch.no_grad():
-        written = model.generate(ids, attention_mask=mask, max_new_tokens=max_new_tokens, pad_token_id=pad, **sampling)
-    ends = model.generation_config.eos_token_id
-    stops = set(ends if isinstance(ends, list) else [ends])
+    config = generation_config(model, tokenizer, max_new_tokens=max_new_tokens, temperature=temperature)
+    check_prompts(model, prompts, max_new_tokens)
+    ids, mask = pad_left(prompts, config.pad_token_id)
+    with torch.no_grad(), only_asked_for(model):
+        written = model.generate(ids.to(device), attention_mask=mask.to(device), generation_config=config)
+    stops, longest = set(config.eos_token_id or ()), ids.shape[1]
     examples = []
     for prompt, row in zip(prompts, written[:, longest:].tolist(), strict=True):
         stop = next((place for place, token in enumerate(row) if token in stops), len(row) - 1)

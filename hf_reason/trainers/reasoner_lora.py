@@ -2,14 +2,17 @@
 
 import copy
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig
 
+from hf_reason.models.base_weights import base_fingerprint, trained_base_weights
 from hf_reason.models.layer_selection import LayerStack, parse_layers, reasoning_stack
-from hf_reason.models.peft_adapters import base_fingerprint, check_base
+from hf_reason.models.peft_adapters import check_base
 from hf_reason.text.spans import encode
 
+from .adapters import load_model
 from .arguments import check_data, check_positions, named_arguments, own_arguments
 from .cot_data import is_record_dataset
 from .cot_sft import CoTSFTTrainer
@@ -70,8 +73,7 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         kwargs = named_arguments(others, kwargs)
         peft_config = kwargs.pop("peft_config", peft_config)
         if isinstance(model, str):
-            model = _load(model, own, kwargs.pop("quantization_config", None))
-            own.model_init_kwargs = None  # a copy: the model is there, and TRL would say that they are ignored
+            model = load_model(model, own, kwargs)
         if hasattr(model, "peft_config"):
             raise ValueError(
                 "The model carries an adapter already. Merge it first (merge_and_unload), or train it further with "
@@ -86,10 +88,27 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
         super().__init__(
             model, own, data_collator, train_dataset, eval_dataset, processing_class, peft_config=config, **kwargs
         )
-        unwrapped: Any = self.accelerator.unwrap_model(self.model)
-        self.base = base_fingerprint(unwrapped)
+        self._check_reach()
         if self.is_world_process_zero():
             print(self.describe_trainable())
+
+    def _check_reach(self) -> None:
+        """Refuse an adapter that reaches beyond the layers, which no setting that is known does.
+
+        Raises:
+            ValueError: if a weight of the base or of another layer would be trained.
+        """
+        unwrapped: Any = self.accelerator.unwrap_model(self.model)
+        if base_fingerprint(unwrapped)["hash"] != self.base["hash"]:
+            raise ValueError("This peft_config changes the base's weights before training. Use CoTSFTTrainer with it.")
+        inside = tuple(f"base_model.model.{self.stack.names[layer]}." for layer in self.reasoner_layers)
+        outside = [n for n, p in unwrapped.named_parameters() if p.requires_grad and not n.startswith(inside)]
+        outside += trained_base_weights(unwrapped)
+        if outside:
+            raise ValueError(
+                f"This peft_config trains {len(outside)} weights outside the chosen layers, such as {outside[0]}. "
+                "Name target_modules that the layers hold, or use CoTSFTTrainer with it."
+            )
 
     def _choose_layers(self, model: Any, args: ReasonerLoRAConfig, config: "LoraConfig") -> list[int]:
         everything = list(range(len(self.stack.layers)))
@@ -186,19 +205,6 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
             print(f"No weight of the base model moved ({now}).")
 
 
-def _load(name: str, args: ReasonerLoRAConfig, quantization: Any) -> Any:
-    """The model of that name, as `SFTTrainer` would load it: the layers are chosen before."""
-    from trl.trainer.utils import create_model_from_path
-
-    given: Any = args.model_init_kwargs or {}
-    options = {"trust_remote_code": args.trust_remote_code, **given}
-    if quantization is not None:
-        options["quantization_config"] = quantization
-    if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
-        options["device_map"] = None
-    return create_model_from_path(name, **options)
-
-
 def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "LoraConfig":
     """A copy of the user's config with its targets as a list of names, which is what PEFT accepts beside layers."""
     from peft import LoraConfig
@@ -210,9 +216,8 @@ def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "
     if config.layers_to_transform is not None or config.layers_pattern:
         raise ValueError("Name the layers in reasoner_layers, not in peft_config (layers_to_transform).")
     setting = moves_base(config)
-    for name in ("target_parameters", "trainable_token_indices"):
-        if setting is None and getattr(config, name, None):
-            setting = f"{name}={getattr(config, name)}"
+    if setting is None and config.target_parameters:
+        setting = f"target_parameters={config.target_parameters}"
     if setting is not None:
         raise ValueError(
             f"{setting} changes weights outside the reasoner's LoRA. Leave it out, or use CoTSFTTrainer with this "
@@ -227,4 +232,12 @@ def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "
     if targets is None:
         targets = DEFAULTS.get(model.config.model_type) or "all-linear"
     config.target_modules = sorted(stack.linear_names() if targets == "all-linear" else targets)
+    config.exclude_modules = _with_elsewhere(config.exclude_modules, stack)
     return config
+
+
+def _with_elsewhere(excluded: Any, stack: LayerStack) -> str:
+    """The user's `exclude_modules` and everything outside the stack, as one pattern."""
+    if isinstance(excluded, str):
+        return f"{stack.elsewhere}|{excluded}"
+    return "|".join([stack.elsewhere, *(rf"(?:.*\.)?{re.escape(name)}" for name in excluded or ())])

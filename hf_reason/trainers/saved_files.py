@@ -1,4 +1,4 @@
-"""What the trainers write beside a model: which base an adapter belongs to, the arguments, and the model card."""
+"""What the trainers write beside a model: the arguments, and the model card."""
 
 import copy
 import os
@@ -10,22 +10,6 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from hf_reason._files import write_atomically
 from hf_reason._private import is_secret, public
-from hf_reason.models.peft_adapters import base_fingerprint, write_base
-
-
-def save_base(folder: str | os.PathLike[str], model: Any, base: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Keep the hash of the base's weights beside an adapter; returns it, `None` for a model without adapters.
-
-    Args:
-        folder: The adapter's.
-        model: The model, unwrapped.
-        base: The hash, if it is known from an earlier call: the base does not move.
-    """
-    if not hasattr(model, "peft_config"):
-        return base
-    base = base or base_fingerprint(model)
-    write_base(folder, base)
-    return base
 
 
 def write_card(folder: str | os.PathLike[str], card: str) -> None:
@@ -35,12 +19,24 @@ def write_card(folder: str | os.PathLike[str], card: str) -> None:
 
 def save_public_arguments(folder: str | os.PathLike[str], args: Any) -> None:
     """Write `training_args.bin` again, without secrets and paths: the Trainer pushes it, and reads it nowhere."""
-    if not args.should_save:
-        return  # the other processes may be ahead of the first, which makes the folder
+    if args.should_save:  # the other processes may be ahead of the first, which makes the folder
+        write_atomically(Path(folder, TRAINING_ARGS_NAME), lambda path: torch.save(_public(args), path))
+
+
+def shown_arguments(args: Any) -> Any:
+    """The same arguments, which are pickled without secrets and paths."""
+    kind = type(args)
+    shown = copy.copy(args)
+    shown.__class__ = type(kind.__name__, (kind,), {"__reduce_ex__": lambda self, _: (copy.copy, (_public(args),))})
+    return shown
+
+
+def _public(args: Any) -> Any:
+    """A copy of the arguments without secrets and paths."""
     shown = copy.copy(args)
     for name, value in vars(args).items():
         if is_secret(name):
             setattr(shown, name, None)
         elif isinstance(value, str | list | dict):
             setattr(shown, name, public(value))
-    write_atomically(Path(folder, TRAINING_ARGS_NAME), lambda path: torch.save(shown, path))
+    return shown

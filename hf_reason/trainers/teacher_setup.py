@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from hf_reason.models.base_weights import has_adapted_head, trained_base_weights
 from hf_reason.models.lm_head import causal_model
 from hf_reason.teachers.base import Teacher
 from hf_reason.teachers.cache import CacheCollator, TopKCache
@@ -148,6 +149,10 @@ def _without_adapters(student: Student) -> LiveTeacher:
     if student.accelerator.distributed_type in ("DEEPSPEED", "FSDP"):
         raise ValueError("The teacher 'self' works with DDP and single processes, not with DeepSpeed or FSDP.")
     moved = [setting for config in model.peft_config.values() if (setting := moves_base(config))]
+    if not moved and (trained := trained_base_weights(model)):
+        moved = [f"the training of {trained[0]}"]
+    if not moved and has_adapted_head(model):
+        moved = ["the adapter of the LM head"]
     if moved:
         raise ValueError(f"The teacher 'self' needs the base model unchanged: leave {', '.join(moved)} out.")
     return LiveTeacher(model, len(student.tokenizer), adapter_off=True)

@@ -162,8 +162,6 @@ def test_list_marks_are_no_part_of_an_equation(mark: str) -> None:
         "n-2=5",
         "1米=100厘米",
         "3小时20分=200分",
-        "2小时+30分=2.5小时",
-        "5的平方+3=28",
         "100×8折=80",
         "总数-3=5",
         "5>=3+2",
@@ -174,6 +172,65 @@ def test_list_marks_are_no_part_of_an_equation(mark: str) -> None:
 )
 def test_what_arithmetic_cannot_judge_is_skipped(text: str) -> None:
     assert verdicts(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("12×100=1,200,1,200+5=1,205", [True, True]),
+        ("5×200=1,000,1,000×2=2,000,2,000-500=1,500", [True, True, True]),
+        ("12×100=1,200,300+5=305", [True, True]),
+        ("360÷3=120,120+30=151", [True, False]),
+        ("先算360÷3=120,120+30=150", [True, True]),
+        ("2×2,550=5,100", [True]),
+        ("3米×4米=12平方米", [True]),
+        ("3米×4米=13平方米", [False]),
+        ("5元+3角=5.3元", [True]),
+        ("5元+3角=5.4元", [False]),
+        ("5元+3角=8元", [False]),
+        ("1元-3角=7角", [True]),
+        ("2小时+30分=2.5小时", [True]),
+        ("2小时30分+45分=3小时15分", [True]),
+        ("2小时30分+45分=3小时25分", [False]),
+        ("3米20厘米+80厘米=4米", [True]),
+        ("200克+1千克=1.2千克", [True]),
+        ("60km/h × 1.5h = 90km", [True]),
+        ("1.5小时×60千米/时=90千米", [True]),
+        ("1亿2000万+3000万=1亿5000万", [True]),
+        ("1亿2000万+3000万=1亿6000万", [False]),
+        ("25%×80=20", [True]),
+        ("1/2+1/3=5/6", [True]),
+        ("1/2+1/3=2/5", [False]),
+        ("½+¼=¾", [True]),
+        ("2^10=1024", [True]),
+        ("2的3次方=8", [True]),
+        ("5的平方+3=28", [True]),
+        ("√16=4", [True]),
+        ("√16=5", [False]),
+        (r"\sqrt{16}+1=5", [True]),
+        ("100÷7≈14.29", [True]),
+        ("100÷7≈14.39", [False]),
+        ("17÷5=3……2", [True]),
+        ("17÷5=3……3", [False]),
+        ("2+3=5=10÷2", [True, True]),
+        ("3×4=12≠13", [True]),
+        ("3+5>7", []),
+        ("三加五等于八", [True]),
+        ("三加五等于九", [False]),
+        ("二十减八得十二,三乘以四等于十二", [True, True]),
+        ("十二个减八个等于五个", [False]),
+        ("三百六十÷三=一百二十", [True]),
+        ("三分之二×9=6", [True]),
+        ("10除以3约等于3.33", [True]),
+        ("3 times 5 is 16", [False]),
+        ("12 divided by 4 equals 3", [True]),
+        ("99 + 58 + 81 是一个很大的数", []),
+        ("180°-90°-30°=60°", [True]),
+        ("180°-90°-30°=50°", [False]),
+    ],
+)
+def test_equations_in_words_and_units(text: str, holds: list[bool]) -> None:
+    assert [found.holds for found in find_equations(text)] == holds
 
 
 def test_unit_conversion_does_not_hide_the_equation_beside_it() -> None:

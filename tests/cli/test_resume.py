@@ -162,6 +162,31 @@ def test_resuming_on_other_records_is_refused(tmp_path, records, capsys):
     assert "began with 8 processes and is resumed with 1" in capsys.readouterr().err
 
 
+def test_same_ids_with_other_texts_are_noticed_on_resume(tmp_path, records):
+    """The id is made of context, task and answer alone."""
+    args = _groups(tmp_path)
+    same_settings_or_refuse(args, args)
+    rows = Dataset.from_list(records[:6])
+    resume.same_records_or_refuse(args, rows, {"math": "{context}"})
+    _checkpoint(tmp_path / "out", 2)
+    resume.same_records_or_refuse(args, rows.map(lambda row: {"source": "elsewhere"}), {"math": "{context}"})
+    others = {
+        "steps": rows.map(lambda row: {"steps": [*row["steps"], "再检查一遍。"]}),
+        "split": rows.map(lambda row: {"steps": ["".join(row["steps"])]}),
+        "domains": rows.map(lambda row: {"domain": "finance"}),
+        "order": rows.select(range(5, -1, -1)),
+    }
+    for other in others.values():
+        with pytest.raises(ValueError, match="began with other training records"):
+            resume.same_records_or_refuse(args, other, {"math": "{context}"})
+    with pytest.raises(ValueError, match="instruction templates"):
+        resume.same_records_or_refuse(args, rows, {"math": "请计算:{context}"})
+    # a run of version 0.2.0 has the ids alone
+    path = tmp_path / "out" / "run.json"
+    path.write_text(json.dumps({name: v for name, v in json.loads(path.read_text()).items() if name != "content"}))
+    resume.same_records_or_refuse(args, others["steps"])
+
+
 def test_the_list_for_other_libraries_has_only_fields_that_exist():
     from dataclasses import fields
 

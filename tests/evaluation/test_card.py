@@ -201,6 +201,7 @@ def test_snippet_is_python_and_names_the_model() -> None:
     compile(code, "card", "exec")
     assert 'from_pretrained("me/my-reasoner")' in code
     assert "serve it" in card(usage="serve it")
+    assert "AutoPeftModelForCausalLM.from_pretrained(" in card(adapter=True)
     assert 'from_pretrained("path/to/mine")' in card(model_name="mine")
 
 

@@ -14,7 +14,8 @@ from hf_reason.data.record import DataError, make_record
 from hf_reason.data.synthetic.distractors import insert_distractor
 from hf_reason.evaluation import METRICS, evaluate_model, format_table, load_metrics, metric_path, save_report
 from hf_reason.evaluation.aggregate import steps_label
-from hf_reason.generation.batching import generation_config, stop_ids, trim_output
+from hf_reason.generation.batching import trim_output
+from hf_reason.generation.settings import generation_config, stop_ids
 from hf_reason.text import build_prompt, encode_prompt, template_hash
 
 PROBLEMS = [
@@ -416,7 +417,7 @@ def test_settings_keep_what_the_model_brings_and_refuse_contradictions(tokenizer
     greedy = generation_config(tiny_model, tokenizer, max_new_tokens=4)
     assert (greedy.do_sample, greedy.temperature, greedy.repetition_penalty) == (False, 1.0, None)
     sampled = generation_config(tiny_model, tokenizer, max_new_tokens=4, num_samples=2)
-    assert sampled.do_sample and sampled.temperature is None  # generate() fills in the model's own 0.6
+    assert (sampled.do_sample, sampled.temperature, sampled.top_p) == (True, 0.6, 0.95)  # the model's own
     custom = generation_config(tiny_model, tokenizer, max_new_tokens=4, generation_kwargs={"num_beams": 2})
     assert custom.num_beams == 2
     with pytest.raises(ValueError, match="temperature=0"):

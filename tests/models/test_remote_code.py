@@ -70,7 +70,10 @@ print(json.dumps({"local": type(model) is hf_reason.StepReasonerForCausalLM, "lo
 """
 
 TEXT = "小明有3个苹果，又买了4个<think>\n3+4=7\n7+"
-PARTS = ("cache", "configuration", "conversion", "decoding", "layers", "layout", "modeling", "stacks")
+PARTS = (
+    *("cache", "configuration", "conversion", "decoding", "generating", "inputs", "layers", "layout", "masks"),
+    *("modeling", "stacks"),
+)
 CODE = {f"{part}_step_reasoner.py" for part in PARTS}
 
 

@@ -217,16 +217,44 @@ def test_evaluation_with_distractors(model, tokenizer, records):
     assert [p["text"] for p in one["predictions"]] == [p["text"] for p in results["predictions"]]
 
 
-@pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
-def test_states_and_attentions_are_refused(model, ids, name):
+def test_hidden_states_are_those_of_the_decoder_stack(model, ids):
+    """The embeddings, each layer and the last one normalised, on the chain; with a cache the same, token by token."""
+    model.eval()
+    plain = model(input_ids=ids)
+    layers = len(model.model.decoder)
+    for call in (model, model.model):
+        states = call(input_ids=ids, output_hidden_states=True).hidden_states
+        assert len(states) == layers + 1 and {state.shape for state in states} == {states[0].shape}
+        assert torch.equal(model.lm_head(states[-1]), plain.logits)
+        assert call(input_ids=ids, output_hidden_states=False).hidden_states is None
+    chain = states[-1].abs().sum(-1) > 0
+    assert torch.equal(states[0][chain], model.get_input_embeddings()(ids)[chain])
+    captured = []
+    model.model.decoder[0].register_forward_hook(lambda module, args, output: captured.append(output))
+    again = model(input_ids=ids, output_hidden_states=True).hidden_states
+    assert torch.equal(again[1][chain], captured[0].flatten(0, 1)[-int(chain.sum()) :])
+    cut = ids.shape[1] - 9
+    cache = model(input_ids=ids[:, :cut], use_cache=True).past_key_values
+    for place in range(cut, ids.shape[1]):
+        one = model(input_ids=ids[:, place : place + 1], past_key_values=cache, output_hidden_states=True)
+        for state, whole in zip(one.hidden_states, states, strict=True):
+            assert torch.allclose(state[:, 0], whole[:, place], atol=1e-4)
+    options = {"max_new_tokens": 3, "min_new_tokens": 3, "return_dict_in_generate": True, "output_hidden_states": True}
+    written = model.generate(ids[:, :20], **options)
+    assert [len(step) for step in written.hidden_states] == [layers + 1] * 3
+    model.config.output_hidden_states = True
+    assert len(model(input_ids=ids).hidden_states) == layers + 1
+
+
+def test_attentions_are_refused(model, ids):
     """They would not be lists of one shape, and None would be a lie to who asked for them."""
     for call in (model, model.model):
-        with pytest.raises(ValueError, match=f"{name}: .*forward hooks"):
-            call(input_ids=ids, **{name: True})
-        call(input_ids=ids, **{name: False})
-    with pytest.raises(ValueError, match=f"{name}: .*forward hooks"):
-        model.generate(ids[:, :20], max_new_tokens=2, return_dict_in_generate=True, **{name: True})
+        with pytest.raises(ValueError, match="output_attentions: .*forward hooks"):
+            call(input_ids=ids, output_attentions=True)
+        call(input_ids=ids, output_attentions=False)
+    with pytest.raises(ValueError, match="output_attentions: .*forward hooks"):
+        model.generate(ids[:, :20], max_new_tokens=2, return_dict_in_generate=True, output_attentions=True)
     model.set_attn_implementation("eager")
-    setattr(model.config, name, True)
-    with pytest.raises(ValueError, match=f"{name}: .*forward hooks"):
+    model.config.output_attentions = True
+    with pytest.raises(ValueError, match="output_attentions: .*forward hooks"):
         model(input_ids=ids)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask
 
 from hf_reason.models.step_reasoner import decoding_step_reasoner as decoding
-from hf_reason.models.step_reasoner import layout_step_reasoner as layouts
+from hf_reason.models.step_reasoner import masks_step_reasoner as rules
 from hf_reason.models.step_reasoner import modeling_step_reasoner as modeling
 from hf_reason.models.step_reasoner import stacks_step_reasoner as stacks
 
@@ -61,7 +61,7 @@ def masks(monkeypatch):
     made = []
 
     def recording(*args):
-        made.append(layouts.make_mask(*args))
+        made.append(rules.make_mask(*args))
         return made[-1]
 
     for module in (stacks, decoding):

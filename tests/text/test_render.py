@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hf_reason.data.record import make_record
 from hf_reason.text import build_prompt, parse, render, template_hash
+from hf_reason.text.render import step_starts
 
 # Texts made of the pieces that could confuse a parser, mixed with arbitrary characters.
 _PIECES = st.sampled_from(
@@ -23,6 +24,10 @@ _PIECES = st.sampled_from(
         " ",
         "答",
         "3+4=7",
+        "```\n",
+        "`",
+        "“",
+        " </think> ",
     ]
 )
 _TEXT = st.lists(st.one_of(_PIECES, st.text(max_size=8)), min_size=1, max_size=6).map("".join)
@@ -72,6 +77,22 @@ def test_completion_is_the_documented_text():
 def test_parse_by_hand(text, steps, answer, closed):
     parsed = parse(text)
     assert (parsed.steps, parsed.answer, parsed.closed) == (steps, answer, closed)
+
+
+@pytest.mark.parametrize(
+    "text", ["写在 <think> 和 </think> 之间", "`</think>` 结束推理", "It writes </think> at the end."]
+)
+def test_a_completion_that_mentions_tags(text):
+    parsed = parse(f"<think>\n步骤1:先看题。{text}\n步骤2:好\n</think>\n\n{text}")
+    assert (parsed.steps, parsed.answer, parsed.closed) == ([f"先看题。{text}", "好"], text, True)
+    assert (parse(text).steps, parse(text).answer, parse(text).closed) == ([], text, True)
+    assert step_starts(text) == [(0, 1)]
+    assert parse(f"<think>\n想一想\n</think>\n\n{text}").answer == text
+    assert parse(f"想一想\n</think>\n\n{text}").steps == ["想一想"]
+
+
+def test_a_closing_tag_written_twice_counts_as_one():
+    assert parse("<think>\n想\n</think>\n</think>\n\n答") == parse("<think>\n想\n</think>\n\n答")
 
 
 @pytest.mark.parametrize("template", [None, R1_TEMPLATE, R1_PREFILL_TEMPLATE, HYBRID_TEMPLATE])

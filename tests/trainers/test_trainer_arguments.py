@@ -4,15 +4,17 @@ import copy
 import dataclasses
 import inspect
 import warnings
+from functools import partial
 
 import pytest
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 from peft import LoraConfig
 from tiny import first_batch, logged, tiny_settings, tiny_trainer
 from transformers import TrainerCallback, TrainingArguments
-from trl import SFTConfig, SFTTrainer, TrlParser
+from trl import DPOConfig, GRPOConfig, SFTConfig, SFTTrainer, TrlParser
 
+from hf_reason.text import encode
 from hf_reason.text.collator import CoTCollator
 from hf_reason.trainers import (
     CoTSFTConfig,
@@ -142,6 +144,36 @@ def test_what_cannot_be_converted_is_refused(tmp_path, tiny_model, records):
         CoTSFTTrainer(tiny_model, {"max_steps": 1}, train_dataset=data)
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("config", [*CONFIGS, GRPOConfig, DPOConfig])
+def test_configurations_of_other_trainers_are_refused(tmp_path, tiny_model, records, trainer, config):
+    """A DistillKLConfig is a CoTSFTConfig: it trained without its teacher."""
+    if issubclass(trainer._config_class, config):
+        return
+    settings = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none"}
+    own = {DistillKLConfig: {"teacher_model_name_or_path": "a/teacher"}, ReasonerLoRAConfig: {"reasoner_layers": "1"}}
+    for extra in ({}, own.get(config, {})):
+        with pytest.raises(TypeError, match=f"args is a {config.__name__} .*Pass a {trainer._config_class.__name__}"):
+            trainer(tiny_model, config(**settings, **extra), train_dataset=Dataset.from_list(records[:4]))
+
+
+def test_a_users_own_configuration_is_what_it_derives_from(tmp_path, tiny_model, tokenizer, records):
+    @dataclasses.dataclass
+    class Mine(CoTSFTConfig):
+        colour: str = "red"
+
+    @dataclasses.dataclass
+    class MyTeacher(DistillKLConfig):
+        pass
+
+    data = Dataset.from_list(records[:4])
+    args = Mine(**tiny_settings(tmp_path), colour="blue")
+    trainer = CoTSFTTrainer(tiny_model, args, train_dataset=data, processing_class=tokenizer)
+    assert trainer.args.colour == "blue"
+    with pytest.raises(TypeError, match="args is a MyTeacher for DistillKLTrainer"):
+        CoTSFTTrainer(tiny_model, MyTeacher(**tiny_settings(tmp_path)), train_dataset=data)
+
+
 def test_an_own_collator_is_used_or_refused(tmp_path, tiny_model, tokenizer, records):
     def collate(examples):
         return plain([{name: row[name] for name in ("input_ids", "labels")} for row in examples])
@@ -256,6 +288,115 @@ def test_data_that_cannot_be_trained_on(tmp_path, tiny_model, tokenizer, records
     assert "text are not read" not in caplog.text
     make(both)
     assert "the columns text are not read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": None}, "steps is None"),
+        ({"steps": [1, 2]}, r"step 1 of 2 is 1 \(int\)"),
+        ({"steps": ["3+4=7", None]}, "step 2 of 2 is None"),
+        ({"steps": ["3+4=7", " "]}, "step 2 of 2 is ' '"),
+        ({"steps": [{"text": "3+4=7"}]}, "step 1 of 1 is {'text'"),
+        ({"answer": None}, "answer is None"),
+        ({"answer": 7}, r"answer is 7 \(int\), not a text"),
+        ({"context": ["3+4=?"]}, "context is "),
+    ],
+)
+def test_broken_records_are_named(tmp_path, tiny_model, tokenizer, records, fields, message):
+    rows = [{**record, **fields} for record in records[:2]]
+    with pytest.raises(ValueError, match=f"Record {records[0]['id']}: .*{message}.*Prepare the data"):
+        tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"completion_only_loss": False},
+        {"assistant_only_loss": True},
+        {"truncation_mode": "keep_end"},
+        {"dataset_kwargs": {"skip_prepare_dataset": True}},
+    ],
+)
+def test_options_without_a_meaning_for_records_are_refused(tmp_path, tiny_model, tokenizer, records, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}=.*one of TRL's formats"):
+        tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records[:4], **options)
+
+
+def test_they_work_on_the_formats_of_trl(tmp_path, tiny_model, tokenizer, records):
+    """As in TRL: the same labels."""
+    turns = [
+        [{"role": "user", "content": record["context"]}, {"role": "assistant", "content": record["answer"]}]
+        for record in records[:4]
+    ]
+    formats = {
+        "messages": [{"messages": turn} for turn in turns],
+        "text": [{"text": record["context"]} for record in records[:4]],
+        "prompt": [{"prompt": record["context"], "completion": record["answer"]} for record in records[:4]],
+    }
+    options = {
+        "text": [{"truncation_mode": "keep_end", "max_length": 16}],
+        "prompt": [{"completion_only_loss": False}, {}],
+        "messages": [{}],
+    }
+    for name, rows in formats.items():
+        for settings in options[name]:
+            ours = tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, rows, **settings)
+            theirs = tiny_trainer(SFTTrainer, SFTConfig, tmp_path, tiny_model, tokenizer, rows, **settings)
+            assert ours.train_dataset["labels"] == theirs.train_dataset["labels"]
+    for overlong in ("split", "error"):
+        with pytest.raises(ValueError, match=f"overlong='{overlong}' is for records"):
+            tiny_trainer(
+                CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, formats["text"], overlong=overlong
+            )
+    with pytest.raises(ValueError, match="no example is left after max_length=4"):
+        tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, formats["prompt"], max_length=4)
+
+
+def test_streams(tmp_path, tiny_model, tokenizer, records, caplog):
+    def make(rows, **settings):
+        stream = IterableDataset.from_generator(lambda: iter(rows))
+        return tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, stream, **settings)
+
+    with pytest.raises(ValueError, match="train data set is empty"):
+        make([])
+    with pytest.raises(ValueError, match="no example is left after max_length=10"):
+        make(records[:8], max_length=10)
+    with pytest.raises(ValueError, match="an example of .* tokens is over max_length=80"):
+        make(records[:8], max_length=80, overlong="error").train()
+    make(records[:8], max_length=100).train()
+    assert "examples over max_length=100 are not counted, and dropped as they come" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda rows: rows, "got a list"),
+        (lambda rows: DatasetDict(train=Dataset.from_list(rows)), "got a DatasetDict"),
+    ],
+)
+def test_a_training_set_that_is_none(tiny_model, records, data, message):
+    with pytest.raises(TypeError, match=message):
+        CoTSFTTrainer(tiny_model, None, train_dataset=data(records[:2]))
+
+
+def test_a_training_set_without_targets_is_refused(tmp_path, tiny_model, tokenizer, records, caplog):
+    rows = [encode(record, tokenizer) for record in records[:4]]
+    empty = [{**row, "labels": [-100] * len(row["labels"])} for row in rows]
+    make = partial(tiny_trainer, CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer)
+    with pytest.raises(ValueError, match="no token counts in the loss"):
+        make(empty)
+    plain = [{name: row[name] for name in ("input_ids", "labels")} for row in empty]
+    with pytest.raises(ValueError, match="no example is left.*or none has a label"):
+        make(plain)
+    with pytest.raises(ValueError, match="no token counts in the loss.*bare answers have no thought"):
+        make([{**record, "steps": []} for record in records[:4]], answer_weight=0.0)
+    assert make(rows, empty).evaluate()["eval_loss"] == 0
+    assert "eval data set: no token counts in the loss" in caplog.text
+    # some batches without a target are no fault
+    trainer = make([*empty, *rows], train_sampling_strategy="sequential")
+    trainer.train()
+    assert logged(trainer)[0] == 0 and logged(trainer)[1] > 5
 
 
 def test_a_batch_that_weighs_nothing_costs_nothing(tmp_path, tiny_model, tokenizer, records):

@@ -8,7 +8,7 @@ from hf_reason.cli.arguments import CacheArguments
 from hf_reason.data import DataError
 from hf_reason.text import load_instructions
 
-from .datasets import as_trained, first, load_records
+from .datasets import as_trained, first, load_records, reading_of
 from .raw_data import prepared_places
 
 
@@ -22,9 +22,7 @@ def encoded_splits(args: CacheArguments, tokenizer: Any, speaks: bool = True) ->
     """
     from hf_reason.trainers.cot_data import encode_records
 
-    places = prepared_places(
-        args.dataset_name or [], domain=args.domain, schema=args.schema, skip_broken=args.skip_broken, speaks=speaks
-    )
+    places = prepared_places(args.dataset_name or [], domain=args.domain, **reading_of(args), speaks=speaks)
     splits, instructions = {}, load_instructions(args.instructions)
     for split in args.splits:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.cli.arguments import DataArguments, EvaluationArguments
+from hf_reason.cli.arguments import DataArguments, EvaluationArguments, SourceArguments
 from hf_reason.data import DataError, load_cot_sft_dataset
 
 from .raw_data import SAMPLE_NOTE, is_raw, prepared_places
@@ -71,10 +71,15 @@ def places_of(data: DataArguments, args: Any, names: Sequence[str] | None = None
     """`prepared_places` of a training run's `dataset_name` (or of other names), which the first process reports."""
     return prepared_places(
         (data.dataset_name or []) if names is None else names,
-        **{"domain": data.domain, "schema": data.schema, "skip_broken": data.skip_broken, **options},
+        **{"domain": data.domain, **reading_of(data), **options},
         num_proc=args.dataset_num_proc,
         speaks=args.process_index == 0,
     )
+
+
+def reading_of(data: SourceArguments) -> dict[str, Any]:
+    """How raw files are read."""
+    return {"schema": data.schema, "skip_broken": data.skip_broken, "thought_tags": data.thought_tags}
 
 
 def load_records(places: Sequence[str], split: str, domain: str = "all") -> "Dataset":
@@ -99,6 +104,7 @@ def load_evaluation_records(
     *,
     schema: str | None = None,
     skip_broken: bool = False,
+    thought_tags: Sequence[str] | None = None,
     max_records: int | None = None,
 ) -> "Dataset":
     """What `evaluate` measures on: a split of prepared data, or all of raw files.
@@ -111,6 +117,7 @@ def load_evaluation_records(
         domain: Prepared data: only these records. Raw files: the domain of every record.
         schema: Layout of raw files; `None`: told by their columns.
         skip_broken: Count rows of raw files that cannot be read, instead of stopping at the first.
+        thought_tags: Tags that enclose a thought in raw files, besides the known ones.
         max_records: Only the first ones.
 
     Raises:
@@ -132,7 +139,9 @@ def load_evaluation_records(
             f"{', '.join(raw)} is raw data and {prepared} is prepared. Evaluate on them one after another."
         )
     tag = None if domain == "all" else domain
-    records = read_evaluation_records(raw, schema, domain=tag, skip_broken=skip_broken)
+    records = read_evaluation_records(
+        raw, schema, domain=tag, skip_broken=skip_broken, thought_tags=thought_tags or ()
+    )
     return first(Dataset.from_list(records), max_records)  # type: ignore[arg-type]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from hf_reason.cli.arguments import InferenceArguments
 from hf_reason.cli.resume import last_checkpoint
+from hf_reason.models.adapter_loading import adapter_place, load_adapted
+from hf_reason.models.peft_adapters import AdapterError
 from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
 
 from .models import cannot_load, check_base_of_adapter, check_model_name, check_tokenizer_files
@@ -39,13 +41,16 @@ def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
     _check_place(name)
     if args.tokenizer_name_or_path is None:
         check_tokenizer_files(name)
+
+    def load(place: str) -> Any:
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=args.dtype, trust_remote_code=args.trust_remote_code)
+        return with_saved_loar(model, name)
+
     try:
         with readable_weights(name):
-            model = AutoModelForCausalLM.from_pretrained(
-                name, dtype=args.dtype, trust_remote_code=args.trust_remote_code
-            )
-            model = with_saved_loar(model, name)
-    except DamagedWeightsError:
+            adapter = adapter_place(name)
+            model = load(name) if adapter is None else load_adapted(adapter, load)
+    except (AdapterError, DamagedWeightsError):
         raise
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load("model_name_or_path", name, error)) from error
@@ -83,7 +88,7 @@ def _check_place(name: str) -> None:
     check_model_name(name)
     check_base_of_adapter(name)
     folder = Path(name)
-    if not folder.is_dir() or any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+    if not folder.is_dir() or (folder / "config.json").is_file() or adapter_place(name) is not None:
         return
     checkpoint = last_checkpoint(name)
     hint = f" Its training is not finished; the last checkpoint is {checkpoint}." if checkpoint else ""

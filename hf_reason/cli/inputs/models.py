@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason.cli.arguments import ScratchArguments
 from hf_reason.models import with_saved_loar
+from hf_reason.models.adapter_loading import adapter_place
 from hf_reason.models.weight_files import base_of_adapter, readable_weights
 from hf_reason.text import render, train_tokenizer
 
@@ -79,6 +80,11 @@ def load_model_and_tokenizer(
     if name is not None:
         check_model_name(name)
         check_base_of_adapter(name)
+        if os.path.isdir(name) and adapter_place(name) is not None:
+            raise ValueError(
+                f"{name} is an adapter, which has no weights of its own to train. Train it further with "
+                "'hf-reason continual --adapter continue', or a new one on its merge with --adapter fresh."
+            )
         if model_args.load_in_4bit or model_args.load_in_8bit:
             _require_bitsandbytes()
         check_tokenizer_files(str(tokenizer_name))
@@ -136,11 +142,10 @@ def _is_missing_folder(name: str) -> bool:
 
 
 def _base_not_found(name: str, base: str) -> str:
-    beside = os.path.join(name, "base")
-    place = beside if os.path.isfile(os.path.join(beside, "config.json")) else "the place of the base"
     return (
         f"{name} is an adapter of {base}, and there is no such folder here ({os.getcwd()}). Run the command from the "
-        f"folder where {base} is, or write {place} as base_model_name_or_path into {name}/adapter_config.json."
+        f"folder where {base} is, put the base into {os.path.join(name, 'base')}, or write the place of the base as "
+        f"base_model_name_or_path into {name}/adapter_config.json."
     )
 
 

@@ -70,6 +70,7 @@ def prepared_places(
     domain: str = "all",
     schema: str | None = None,
     skip_broken: bool = False,
+    thought_tags: Sequence[str] | None = None,
     sizes: Mapping[str, float] | None = None,
     num_proc: int | None = None,
     speaks: bool = True,
@@ -84,6 +85,7 @@ def prepared_places(
         domain: Domain of every raw record; `"all"`: told by keywords.
         schema: Layout of the raw files; `None`: told by their columns.
         skip_broken: Count raw rows that cannot be read, instead of stopping at the first.
+        thought_tags: Tags that enclose a thought in raw files, besides the known ones.
         sizes: `validation_size` and `test_size` of raw data; default `SIZES`.
         num_proc: Processes of a preparation.
         speaks: Whether this process prints what is kept and dropped.
@@ -106,6 +108,7 @@ def prepared_places(
     config = PrepareConfig(
         schema=schema,
         skip_broken=skip_broken,
+        thought_tags=list(thought_tags or ()),
         domain=None if domain == "all" else domain,
         **(SIZES if sizes is None else sizes),
     )
@@ -157,10 +160,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _summary(names: Sequence[str], how: str, report: Mapping[str, Any], config: "PrepareConfig", folder: Path) -> str:
+    from hf_reason.data.prepare.report import unknown_tag_notes
+
     counts = report["counts"]
     dropped = ", ".join(f"{name} {count}" for name, count in counts["filters"].items() if count) or "nothing"
+    tags = "".join(f"\nNote: {note}" for note in unknown_tag_notes(report))
     domain = f"; the domain of each is {config.domain}" if config.domain else ""
     return (
         f"{_listed(names)} ({how}): {counts['in']} records, {counts['out']} kept{domain}; dropped: {dropped} "
-        f"({folder}/report.html)"
+        f"({folder}/report.html){tags}"
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_reason.cli.arguments import ContinualArguments, ScratchArguments
+from hf_reason.models.adapter_loading import BASE_FOLDER, adapter_place, load_adapted
+from hf_reason.models.adapter_merging import merge_adapter
 
 from .models import load_model_and_tokenizer
 
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
     from trl import ModelConfig
 
     from hf_reason.trainers import CoTSFTConfig
-
-MERGED_FOLDER = "base"
 
 
 def load_round_model(
@@ -25,16 +25,13 @@ def load_round_model(
     then belongs to the merged model, which is kept in `output_dir/base`.
 
     Raises:
-        ValueError: if `continue` is asked of a model without an adapter, or the adapter's base is another one.
+        ValueError: if `continue` is asked of a model without an adapter, the adapter's base is another one, or the two
+            cannot be merged.
     """
-    from peft import PeftModel
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    from hf_reason.models.peft_adapters import check_base
-
     source = str(model_args.model_name_or_path)
+    adapter = adapter_place(source, model_args.model_revision)
     model_args.use_peft = round_args.adapter == "fresh"
-    if find_adapter_config_file(source, revision=model_args.model_revision) is None:
+    if adapter is None:
         if round_args.adapter == "continue":
             raise ValueError(f"adapter='continue': {source} holds no adapter. Use adapter='fresh' or 'none'.")
         return load_model_and_tokenizer(model_args, ScratchArguments(), args, records)
@@ -43,49 +40,36 @@ def load_round_model(
             f"adapter={round_args.adapter!r} merges the adapter of {source} into its base, and quantised weights "
             "would be rounded again. Load it without load_in_4bit and load_in_8bit, or use adapter='continue'."
         )
-    merged = Path(str(args.output_dir), MERGED_FOLDER)
-    resumed = round_args.adapter == "fresh" and (merged / "config.json").is_file()
-    base = str(merged) if resumed else _base_of(source)
-    model_args.model_name_or_path = base
-    try:
-        tokenizer_of = ScratchArguments(tokenizer_name_or_path=source)
-        model, tokenizer = load_model_and_tokenizer(model_args, tokenizer_of, args, records)
-    except ValueError as error:
-        raise ValueError(f"The adapter {source} belongs to the base {base}, which is not at hand: {error}") from error
-    finally:
-        model_args.model_name_or_path = source
-    if resumed:
-        return model, tokenizer
-    check_base(source, model)
-    try:
-        adapted: Any = PeftModel.from_pretrained(model, source, is_trainable=round_args.adapter == "continue")
-    except RuntimeError as error:
-        what = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"The adapter {source} does not fit {base}, which it names as its base: {what}. Put the base that it was "
-            "trained on back in that place, or correct base_model_name_or_path in its adapter_config.json."
-        ) from error
-    if round_args.adapter == "continue":
-        for config in adapted.peft_config.values():
-            config.base_model_name_or_path = base  # where it was found, which may not be where it was
-        return adapted, tokenizer
-    whole = adapted.merge_and_unload()
+    merged = Path(str(args.output_dir), BASE_FOLDER)
+    tokenizers: list[Any] = []
+
+    def load(base: str) -> Any:
+        model_args.model_name_or_path = base
+        try:
+            tokenizer_of = ScratchArguments(tokenizer_name_or_path=source)
+            model, tokenizer = load_model_and_tokenizer(model_args, tokenizer_of, args, records)
+        except ValueError as error:
+            raise ValueError(
+                f"The adapter {source} belongs to the base {base}, which is not at hand: {error}"
+            ) from error
+        finally:
+            model_args.model_name_or_path = source
+        tokenizers.append(tokenizer)
+        return model
+
+    if round_args.adapter == "fresh" and (merged / "config.json").is_file():
+        return load(str(merged)), tokenizers[0]
+    trainable = round_args.adapter == "continue"
+    adapted = load_adapted(adapter, load, trainable=trainable, revision=model_args.model_revision)
+    if trainable:
+        return adapted, tokenizers[0]
+    whole = merge_adapter(adapted)
     if round_args.adapter == "fresh":
         with args.main_process_first(desc="writing the merged base"):
             if args.process_index == 0:
-                partial = merged.with_name(MERGED_FOLDER + ".partial")
+                partial = merged.with_name(BASE_FOLDER + ".partial")
                 whole.save_pretrained(partial)
-                tokenizer.save_pretrained(partial)
+                tokenizers[0].save_pretrained(partial)
                 os.replace(partial, merged)
         whole.config._name_or_path = whole.name_or_path = str(merged)
-    return whole, tokenizer
-
-
-def _base_of(source: str) -> str:
-    """The base model of an adapter; one that came with it, in its folder `base`, is used wherever the two are now."""
-    from peft import PeftConfig
-
-    base, beside = PeftConfig.from_pretrained(source).base_model_name_or_path, Path(source, MERGED_FOLDER)
-    if not base:
-        raise ValueError(f"{source}/adapter_config.json names no base model. Write it: base_model_name_or_path.")
-    return str(beside) if not os.path.isdir(base) and (beside / "config.json").is_file() else str(base)
+    return whole, tokenizers[0]

@@ -2,7 +2,8 @@
 
 import re
 
-from hf_reason.answers.forms import UNITS, Stated, final_part, numbers_in
+from hf_reason.answers.forms import Stated, final_part, numbers_in
+from hf_reason.answers.units import measures
 from hf_reason.answers.verify import answers_match
 
 _DIGITS = re.compile(r"\d+(?:[.,]\d+)*")
@@ -60,5 +61,5 @@ def _states_only_others(step: str, result: Stated) -> bool:
 
 def _same_kind(one: Stated, other: Stated) -> bool:
     """Whether one number could be in place of the other: percent or not, and no units of different dimensions."""
-    left, right = UNITS.get(one.unit), UNITS.get(other.unit)
-    return one.percent == other.percent and not (left and right and left[0] != right[0])
+    left, right = ({dimension for dimension, _ in measures(stated.unit)} for stated in (one, other))
+    return one.percent == other.percent and not (left and right and left.isdisjoint(right))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .text_keys import hash64, normalise, numbers_of
+from .text_keys import hash64, normalise, numbers_of, without_punctuation
 
 if TYPE_CHECKING:
     import rensa
@@ -31,9 +31,9 @@ class Sketch:
     """What the search needs of a record; may be made in another process than the one that searches.
 
     Attributes:
-        exact: 64-bit hash of the normalised text.
+        exact: 64-bit hash of context and steps as `text_keys` reduces them.
         numbers: 64-bit hash of the numbers in the context.
-        minhash: MinHash of the normalised text's character n-grams.
+        minhash: MinHash of the character n-grams of the reduced text.
     """
 
     exact: int
@@ -83,10 +83,10 @@ def _signature(minhash: "rensa.RMinHash") -> np.ndarray:
 class Deduplicator:
     """Finds records that were seen before, one at a time and in order.
 
-    *Exact*: context and steps are equal after `normalise`. *Near*: the estimated Jaccard similarity of
-    their character n-grams (context and steps together) is at least `threshold` **and** the contexts
-    name the same numbers in the same order. A word problem with other numbers is another problem, however
-    similar its words are.
+    *Exact*: context and steps are equal but for white space, punctuation, width and traditional characters. *Near*:
+    the estimated Jaccard similarity of their character n-grams (context and steps together) is at least `threshold`
+    **and** the contexts name the same numbers in the same order. A word problem with other numbers is another problem,
+    however similar its words are.
 
     The result depends only on the order of the calls: adding the kept records of an earlier run again
     rebuilds the state. It needs about 600 bytes per record.
@@ -115,9 +115,12 @@ class Deduplicator:
         """Reduce a record to what the search needs. This takes most of the time and changes no state."""
         from rensa import RMinHash
 
-        text = normalise(context) + "\x1f" + normalise(steps if isinstance(steps, str) else "\n".join(steps))
+        chain = steps if isinstance(steps, str) else "\n".join(steps)
+        text = normalise(context) + "\x1f" + without_punctuation(chain)
         minhash = RMinHash(self.num_perm, _SEED)
-        minhash.update([text[at : at + self.ngram] for at in range(max(1, len(text) - self.ngram + 1))])
+        # Slices of bytes cost two thirds of what slices of a string with Chinese in it cost.
+        units, length = text.encode("utf-16-le", "surrogatepass"), 2 * self.ngram
+        minhash.update([units[at : at + length] for at in range(0, max(2, len(units) - length + 2), 2)])
         return Sketch(hash64(text), hash64("|".join(numbers_of(context))), minhash)
 
     def add(self, context: str, steps: str | list[str]) -> str | None:

@@ -8,18 +8,25 @@ from typing import Any
 
 import yaml
 
+from hf_reason.answers.traditional import simplified
 from hf_reason.data.record import DOMAINS, DataError
 
 _BUILT_IN = Path(__file__).with_name("domains.yaml")
 # The one written in C takes a tenth of the time; it is not in every build of PyYAML.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LATIN = re.compile(r"[a-z][a-z0-9+#'-]*")
+_LATEX_COMMAND = re.compile(r"\\[a-z]+")
 _MAX_COUNT = 3
 _MAX_PHRASE = 4
 # Enough to decide; a longer text does not make a domain clearer.
 _MAX_TEXT = 4000
 _CHAIN_FACTOR = 4
-_TOP_KEYS = ("domains", "aliases", "min_score")
+_TOP_KEYS = ("domains", "aliases", "min_score", "only_with_numbers")
+# Words of a lower weight are common ones; see `only_with_numbers`.
+_COMMON = 3
+_ANY_NUMBER = re.compile(
+    r"\d|[二两三四五六七八九十百千万][个只本元块米斤倍人天年岁次种]|\b(?:two|three|four|five|six|seven|eight|nine|ten)\b"
+)
 _HINT_PARTS = re.compile(r"[/,;:|>()\-_\s、，；：]+")
 
 
@@ -27,8 +34,8 @@ class DomainTagger:
     """Says which domain a text belongs to.
 
     Each word of the rules found in the text adds its weight to its domain (up to three times), each pattern
-    once. The highest score wins, ties go to the domain that comes first in `DOMAINS`; below `min_score`
-    the text is general.
+    once. The highest score wins; below `min_score`, or with two domains at the top, the text is general. Traditional
+    Chinese is read as simplified.
 
     Args:
         rules: A YAML file that replaces the built-in rules (`domains.yaml` beside this module shows the form), or
@@ -41,6 +48,7 @@ class DomainTagger:
     def __init__(self, rules: str | Path | None = None):
         self._path = Path(rules) if rules is not None else _BUILT_IN
         data = self._load()
+        self._only_with_numbers = frozenset(self._strings("only_with_numbers", data.get("only_with_numbers", [])))
         self._min_score = data.get("min_score", 1)
         if isinstance(self._min_score, bool) or not isinstance(self._min_score, int | float):
             raise self._error("min_score", "must be a number")
@@ -86,16 +94,18 @@ class DomainTagger:
         return parts.pop() if len(parts) == 1 else None
 
     def _from_text(self, text: str, least: float) -> str:
-        text = text[:_MAX_TEXT]
+        text = simplified(text[:_MAX_TEXT])
         lowered = unicodedata.normalize("NFKC", text).lower()
         scores = dict.fromkeys(DOMAINS, 0.0)
+        numbers = _ANY_NUMBER.search(lowered) is not None
         for (_, domain, weight), count in self._count_words(lowered).items():
-            scores[domain] += weight * min(count, _MAX_COUNT)
+            if numbers or weight >= _COMMON or domain not in self._only_with_numbers:
+                scores[domain] += weight * min(count, _MAX_COUNT)
         for pattern, domain, weight in self._patterns:
             if pattern.search(text):
                 scores[domain] += weight
-        best = max(DOMAINS, key=lambda domain: scores[domain])
-        return best if scores[best] >= least and scores[best] > 0 else "general"
+        best, second = sorted(DOMAINS, key=lambda domain: -scores[domain])[:2]
+        return best if scores[best] >= least and scores[best] > scores[second] else "general"
 
     def _count_words(self, text: str) -> Counter[tuple[str, str, float]]:
         counts: Counter[tuple[str, str, float]] = Counter()
@@ -111,21 +121,28 @@ class DomainTagger:
                     end = at + len(found)
                     break
             match = self._chinese_start.search(text, end)
-        tokens = _LATIN.findall(text)
-        for start, token in enumerate(tokens):
-            self._count_latin(token, counts)
-            if token in self._phrase_starts:
-                for size in range(2, _MAX_PHRASE + 1):
-                    self._count_latin(" ".join(tokens[start : start + size]), counts)
+        self._count_latin(_tokens(text), counts)
         return counts
 
-    def _count_latin(self, word: str, counts: Counter[tuple[str, str, float]]) -> None:
-        found = self._latin.get(word)
-        if found is None and word.endswith("s"):
-            word = word[:-1]
-            found = self._latin.get(word)
-        for domain, weight in found or ():
-            counts[word, domain, weight] += 1
+    def _count_latin(self, tokens: list[str], counts: Counter[tuple[str, str, float]]) -> None:
+        at = 0
+        while at < len(tokens):
+            size, word = 1, self._known_latin(tokens[at])
+            if tokens[at] in self._phrase_starts:
+                for longer in range(min(_MAX_PHRASE, len(tokens) - at), 1, -1):
+                    phrase = self._known_latin(" ".join(tokens[at : at + longer]))
+                    if phrase:
+                        size, word = longer, phrase
+                        break
+            for domain, weight in self._latin[word] if word else ():
+                counts[word, domain, weight] += 1
+            at += size
+
+    def _known_latin(self, word: str) -> str:
+        """The rule's form of a word, with or without a plural s; empty if there is none."""
+        if word in self._latin:
+            return word
+        return word[:-1] if word[-1:] == "s" and word[:-1] in self._latin else ""
 
     def _add_domain(self, domain: str, entry: Any) -> None:
         where = f"domains.{domain}"
@@ -133,10 +150,11 @@ class DomainTagger:
             raise self._error(where, "must have `words` and may have `patterns`, nothing else")
         for weight, words in self._weighted(f"{where}.words", entry.get("words", {})):
             for word in words:
-                word = unicodedata.normalize("NFKC", word).lower().strip()
+                word = simplified(unicodedata.normalize("NFKC", word)).lower().strip()
                 if not word:
                     raise self._error(f"{where}.words", "has an empty word")
                 if word.isascii():
+                    word = _spaced(word)
                     self._latin.setdefault(word, []).append((domain, weight))
                     if " " in word:
                         self._phrase_starts.add(word.split()[0])
@@ -192,6 +210,19 @@ class DomainTagger:
 
     def _error(self, key: str, problem: str) -> DataError:
         return DataError(f"{self._path}: {key} {problem}.")
+
+
+def _tokens(text: str) -> list[str]:
+    """Words in Latin letters, without a possessive s; commands of LaTeX are none."""
+    if "\\" in text:
+        text = _LATEX_COMMAND.sub(" ", text)
+    return [token.removesuffix("'s").rstrip("'-") for token in _LATIN.findall(text.replace("’", "'"))]
+
+
+def _spaced(word: str) -> str:
+    """A rule's word as its tokens with a space between them; `word` itself if it has numbers in it."""
+    tokens = _tokens(word)
+    return word if re.search(r"(?<![a-z])\d", word) or not tokens else " ".join(tokens)
 
 
 def _plain(name: str) -> str:

@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from hf_reason._options import option
 from hf_reason._renamed import renamed
 from hf_reason.answers.verify import answers_match
-from hf_reason.data.record import LANGUAGES, RawTrace, Record, cjk_ratio, detect_language
+from hf_reason.data.languages import LANGUAGES, has_words
+from hf_reason.data.read.stray_tags import has_stray_tag
+from hf_reason.data.record import RawTrace, Record
+
+from .answer_ends import ends_in_the_middle, prose_of, runs_in_a_loop
+from .language_drift import drifts
 
 # Characters in a window of `repetition`, and the distance between the starts of two windows.
 _WINDOW = 1000
 _STRIDE = 500
-# The language of a third of a chain is checked only when it has this many characters.
-_MIN_PART = 60
-_CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CHAT_TOKEN = re.compile(
     r"<\|[A-Za-z_▁][\w▁ -]{0,40}\|>|<｜[^<>｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
-_STRAY_TAG = re.compile(r"</?(?:think|thought|answer)>", re.IGNORECASE)
+# A shorter answer is not checked for repetition.
+_LONG_ANSWER = 100
 FILTER_NAMES = (
-    *("empty_context", "empty_thought", "unclosed_thought", "missing_answer", "wrong_answer", "few_steps"),
-    *("repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
+    *("empty_context", "empty_thought", "unclosed_thought", "truncated", "missing_answer", "wrong_answer"),
+    *("few_steps", "repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
 )
 
 
@@ -32,15 +35,16 @@ class FilterConfig:
 
     Attributes:
         min_steps: Minimum number of steps in a chain.
-        max_repetition: Upper bound, in [0, 1], of `repetition` and of `repeated_steps`. Measured on real
+        max_repetition: Upper bound, in [0, 1], of `repetition` (of the chain and of a long answer) and of
+            `repeated_steps`; at 1 nothing is checked. Measured on real
             traces (R1, Marco-o1, GSM8K solutions; Chinese and English) the largest `repetition` is 0.50 and
             the median 0.05, while a window that is all loop scores above 0.9.
         min_chars: Minimum number of characters in the chain. The default keeps three short equations.
         max_chars: Maximum number of characters in chain and answer together. 60,000 is about what fits into
             32k tokens.
-        languages: Languages of the chain that are kept, out of zh, en and mixed.
+        languages: Languages of the chain that are kept: zh, en, mixed, other (see `hf_reason.data.languages`).
         min_cjk_ratio: For a Chinese problem, the minimum fraction of Chinese words (`cjk_ratio`) in the
-            chain and in each third of it; code blocks do not count.
+            chain, in each third of it and in an answer of prose; code does not count.
         skip: Names of filters that are switched off.
 
     Raises:
@@ -112,22 +116,23 @@ def repeated_steps(steps: list[str]) -> float:
     return 1 - len({"".join(step.split()) for step in steps}) / len(steps)
 
 
-def _drifts(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
-    """A Chinese problem whose chain, or a third of it, is not in Chinese."""
-    problem = record["context"] + record["task"]
-    if not any("\u4e00" <= char <= "\u9fff" for char in problem) or detect_language(problem) != "zh":
-        return False
-    thought = _CODE_BLOCK.sub("", "\n".join(record["steps"]))
-    third = len(thought) // 3
-    parts = [thought]
-    if third >= _MIN_PART:
-        parts += [thought[:third], thought[third : 2 * third], thought[2 * third :]]
-    return any(cjk_ratio(part) < config.min_cjk_ratio for part in parts)
+def _in_another_language(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
+    # A record of numbers and formulas alone is in no language.
+    return record["language"] not in config.languages and has_words("\n".join(_texts(record)))
+
+
+def _texts(record: Record) -> tuple[str, ...]:
+    return record["context"], record["task"], *record["steps"], record["answer"]
 
 
 def _repeats(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     steps = record["steps"]
-    return repeated_steps(steps) > config.max_repetition or repetition("\n".join(steps)) > config.max_repetition
+    if repeated_steps(steps) > config.max_repetition or repetition("\n".join(steps)) > config.max_repetition:
+        return True
+    answer = record["answer"]
+    if len(answer) < _LONG_ANSWER or config.max_repetition == 1:
+        return False
+    return runs_in_a_loop(answer) or repetition(prose_of(answer)) > config.max_repetition
 
 
 def _chain_length(record: Record) -> int:
@@ -136,7 +141,7 @@ def _chain_length(record: Record) -> int:
 
 def _has_control_tokens(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     written = "\n".join((*record["steps"], record["answer"]))
-    if _STRAY_TAG.search(written) or _CHAT_TOKEN.search(written):
+    if has_stray_tag(written) or _CHAT_TOKEN.search(written):
         return True
     return bool(_CHAT_TOKEN.search(record["context"]) or _CHAT_TOKEN.search(record["task"]))
 
@@ -150,14 +155,15 @@ _FILTERS: dict[str, Callable[[RawTrace, Record, FilterConfig], bool]] = {
     "empty_context": lambda trace, record, config: not (record["context"] or record["task"]),
     "empty_thought": lambda trace, record, config: not record["steps"],
     "unclosed_thought": lambda trace, record, config: not trace.closed,
+    "truncated": lambda trace, record, config: trace.truncated or ends_in_the_middle(record["answer"]),
     "missing_answer": lambda trace, record, config: not record["answer"],
     "wrong_answer": _wrong,
     "few_steps": lambda trace, record, config: len(record["steps"]) < config.min_steps,
     "repetition": _repeats,
     "too_short": lambda trace, record, config: _chain_length(record) < config.min_chars,
     "too_long": lambda trace, record, config: _chain_length(record) + len(record["answer"]) > config.max_chars,
-    "language": lambda trace, record, config: record["language"] not in config.languages,
-    "language_drift": _drifts,
+    "language": _in_another_language,
+    "language_drift": lambda trace, record, config: drifts(record, config.min_cjk_ratio),
     "control_tokens": _has_control_tokens,
 }
 assert tuple(_FILTERS) == FILTER_NAMES

@@ -56,11 +56,14 @@ class Counts:
     Attributes:
         files: Counts of each source file or data set, in the order of reading.
         suspicious: Records that were kept although their answer contradicts their chain.
+        unknown_tags: Traces without a thought whose answer begins with a pair of tags that is not known, by its name
+            as `thought_tags` accepts it.
         examples: Up to `EXAMPLES_EACH` examples of each drop reason and of `"suspicious"`, the first ones.
     """
 
     files: dict[str, FileCounts] = field(default_factory=dict)
     suspicious: int = 0
+    unknown_tags: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
     @property
@@ -100,6 +103,7 @@ class Counts:
             mine.kept += found.kept
             mine.dropped.update(found.dropped)
         self.suspicious += other.suspicious
+        self.unknown_tags.update(other.unknown_tags)
         for reason, examples in other.examples.items():
             for example in examples:
                 self._show(reason, example)
@@ -115,6 +119,7 @@ class Counts:
         """As plain JSON; `from_dict` reads it back."""
         return {"files": {name: vars(found) for name, found in self.files.items()}} | {
             "suspicious": self.suspicious,
+            "unknown_tags": self.unknown_tags,
             "examples": self.examples,
         }
 
@@ -124,7 +129,7 @@ class Counts:
             name: FileCounts(found["read"], found["kept"], Counter(found["dropped"]))
             for name, found in stored["files"].items()
         }
-        return cls(files, stored["suspicious"], stored["examples"])
+        return cls(files, stored["suspicious"], Counter(stored.get("unknown_tags", {})), stored["examples"])
 
     def _file(self, source: str) -> FileCounts:
         name = file_of(source)

@@ -24,7 +24,7 @@ from hf_reason.data.record import DataError, RawTrace
 
 from .checkpoint import OUTPUTS, WORK, WorkFolder, differences, remove_outputs
 from .counts import record_example
-from .report import FORMAT, FORMAT_NAME, RecordStats, build_report, write_report
+from .report import FORMAT, FORMAT_NAME, RecordStats, build_report, unknown_tag_notes, write_report
 from .settings import PrepareConfig, describe_settings, fingerprint
 from .workers import Chunk, ChunkProcessor, ProcessedChunk, process_chunks
 from .writer import open_splits
@@ -134,6 +134,8 @@ def _nothing_left(output: Path, report: dict[str, Any]) -> DataError:
     dropped = sorted(((count, name) for name, count in counts["filters"].items() if count), reverse=True)
     most = ", ".join(f"{name} {count}" for count, name in dropped[:3])
     without = counts["filters"]["empty_thought"]
+    if notes := unknown_tag_notes(report):
+        return DataError(f"Nothing is left of {counts['in']} traces (dropped: {most}): {' '.join(notes)}")
     if 2 * without > counts["in"]:
         return DataError(
             f"Nothing is left of {counts['in']} traces (dropped: {most}): most rows have no reasoning to train on; "
@@ -158,7 +160,14 @@ class _Traces:
 
     def _read(self, source: str) -> Iterator[RawTrace]:
         config = self._config
-        return read_traces(source, config.schema, config.history, config.skip_broken, on_broken=self._note)
+        return read_traces(
+            source,
+            config.schema,
+            config.history,
+            config.skip_broken,
+            on_broken=self._note,
+            thought_tags=config.thought_tags,
+        )
 
     def _note(self, row: BrokenRow) -> None:
         self._rows += 1

@@ -6,6 +6,7 @@ All three depend on the data and the settings only: no date, no path of this mac
 import base64
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ MEASURES = ("context", "chain", "answer", "steps")
 _PERCENTILES = (5, 25, 50, 75, 95, 99)
 _BINS = 30
 _SMALL_SPLIT = 20
+# Among at least this many traces, one with an unknown tag is not worth a note.
+_MANY_TRACES = 100
 
 LABELS = {
     "unreadable": "row that could not be read",
@@ -130,6 +133,7 @@ def build_report(
             }
             for name, found in sorted(counts.files.items())
         },
+        "unknown_tags": dict(sorted(counts.unknown_tags.items(), key=lambda item: (-item[1], item[0]))),
         **summary,
         "examples": {
             reason: counts.examples[reason] for reason in (*DROP_REASONS, SUSPICIOUS) if reason in counts.examples
@@ -142,7 +146,8 @@ def build_report(
 
 def _warnings(report: dict[str, Any]) -> list[str]:
     counts = report["counts"]
-    found = [
+    found = unknown_tag_notes(report)
+    found += [
         _small(split, rows)
         for split, rows in report["splits"].items()
         if split != "train" and rows < _SMALL_SPLIT and counts["out"]
@@ -159,6 +164,23 @@ def _warnings(report: dict[str, Any]) -> list[str]:
             "and were kept: report.html shows examples."
         )
     return found
+
+
+def unknown_tag_notes(report: Mapping[str, Any]) -> list[str]:
+    """A note on each pair of tags that encloses the beginning of many answers without a thought, and what reads it."""
+    notes = []
+    for name, count in report.get("unknown_tags", {}).items():
+        if count > 1 or report["counts"]["in"] < _MANY_TRACES:
+            opening, _, closing = name.partition(",")
+            if not closing:
+                opening, closing = f"<{name}>", f"</{name}>"
+            given = name if name.isidentifier() else f"'{name}'"
+            traces = "1 trace carries" if count == 1 else f"{count} traces carry"
+            notes.append(
+                f"{traces} {opening}…{closing} before the answer and no thought: if it is one, pass "
+                f"--thought_tags {given} (thought_tags=[{name!r}])."
+            )
+    return notes
 
 
 def _small(split: str, rows: int) -> str:

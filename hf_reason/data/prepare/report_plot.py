@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#3b6fb6", "#e08e3c", "#4f9d69", "#b8bec7"
 _SPLIT_COLOURS = {"train": _BLUE, "validation": _ORANGE, "test": _GREEN}
+# A histogram shows the space of at least this many bins.
+_FEWEST_BINS = 7
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -141,6 +143,10 @@ def _draw_histogram(axis: "Axes", report: dict[str, Any], measure: str, title: s
         fontsize=8,
         color=_ORANGE,
     )
+    missing = _FEWEST_BINS - len(counts)
+    if missing > 0:  # a single value would fill the axis, and every tick would be that value
+        left, right = axis.get_xlim()
+        axis.set_xlim(left - missing * width / 2, right + missing * width / 2)
     axis.set_ylim(0, max(over, *counts) * 1.12)
     axis.set_xlabel(unit)
     axis.set_ylabel("records")

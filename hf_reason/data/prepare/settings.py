@@ -17,6 +17,7 @@ from hf_reason._renamed import renamed
 from hf_reason.data.clean.filters import FilterConfig
 from hf_reason.data.read.dialogues import HISTORIES
 from hf_reason.data.read.layouts import LAYOUTS
+from hf_reason.data.read.tag_families import check_thought_tags
 from hf_reason.data.record import DOMAINS, DataError
 from hf_reason.version import __version__
 
@@ -39,6 +40,7 @@ class PrepareConfig:
             each assistant turn with a thought becomes a record.
         skip_broken: Count rows that cannot be read instead of stopping at the first one. A file in which no row has
             a known layout is an error all the same.
+        thought_tags: Tags that enclose a thought, besides the known ones: `x` for `<x>...</x>`, or `OPEN,CLOSE`.
 
     Parameters that control which records are kept:
         filters: Thresholds of the filters.
@@ -62,6 +64,11 @@ class PrepareConfig:
     )
     history: str = option("drop", "What happens to earlier turns of a dialogue.", choices=HISTORIES, card=False)
     skip_broken: bool = option(False, "Count rows that cannot be read instead of stopping at the first.", card=False)
+    thought_tags: list[str] = option(
+        default_factory=list,
+        help="Tags that enclose a thought, besides the known ones: x for <x>...</x>, or OPEN,CLOSE.",
+        card=False,
+    )
     filters: FilterConfig = field(default_factory=FilterConfig, metadata={"help": "Thresholds of the filters."})
     decontaminate: list[str] = option(
         default_factory=list,
@@ -77,6 +84,10 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.filters, FilterConfig):
             raise DataError(f"filters must be a FilterConfig, got {type(self.filters).__name__}.")
+        self.thought_tags = (
+            [self.thought_tags] if isinstance(self.thought_tags, str) else list(self.thought_tags or ())
+        )
+        check_thought_tags(self.thought_tags)
         self.decontaminate = _paths("decontaminate", self.decontaminate)
         if self.domain_rules is not None:
             self.domain_rules = str(self.domain_rules)

@@ -20,6 +20,7 @@ from hf_reason.data.clean.dedup import Deduplicator, Sketch
 from hf_reason.data.clean.domains import DomainTagger
 from hf_reason.data.clean.filters import failed_filter
 from hf_reason.data.clean.splits import ContextKey, context_key
+from hf_reason.data.read.other_tags import unknown_tag
 from hf_reason.data.read.rows import BrokenRow
 from hf_reason.data.read.sources import trace_to_record
 from hf_reason.data.record import DataError, RawTrace, Record
@@ -88,6 +89,8 @@ class ChunkProcessor:
                 raise
             processed.counts.drop("unreadable", trace.source, trace_example(trace, str(error)))
             return
+        if not record["steps"] and (name := unknown_tag(record["answer"])):
+            processed.counts.unknown_tags[name] += 1
         problem = f"{record['context']}\n{record['task']}".strip()
         reason, note = failed_filter(trace, record, self.config.filters), ""
         if reason is None and self._decontaminator is not None:

@@ -1,13 +1,20 @@
-"""Chinese names of columns -> the English ones that the layouts know, so that every single-record layout has both."""
+"""Chinese names of columns -> the English ones that the layouts know, so that every single-record layout has both.
+
+Traditional characters count as their simplified ones.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from hf_reason.answers.traditional import simplified
+
+# Columns, and keys of messages, that hold the reasoning (reasoning.py asks for them too).
+REASONING_NAMES = ("推理过程", "思考过程", "思维链", "思维过程", "推理链", "推理", "思考", "推理内容", "思考内容")
 # English name -> Chinese names, the preferred one first; of several in a row the first is used.
 _SIMPLE = {
     "question": ("题目", "问题", "题干", "提问", "试题"),
-    "reasoning": ("推理过程", "思考过程", "思维链", "思维过程", "推理链", "推理", "思考"),
+    "reasoning": REASONING_NAMES,
     "steps": ("步骤", "推理步骤", "解题步骤", "步骤列表"),
     "context": ("上下文", "背景", "材料", "情境", "背景信息", "问题背景"),
     "task": ("任务", "推理要求", "任务描述", "任务要求"),
@@ -17,6 +24,8 @@ _SIMPLE = {
     "system": ("系统", "系统提示", "系统提示词"),
     "conversations": ("对话",),
     "messages": ("消息",),
+    "history": ("历史", "历史对话", "对话历史", "历史消息", "历史记录"),
+    "options": ("选项", "选择", "备选答案"),
     "domain": ("领域", "所属领域"),
     "subject": ("学科", "科目"),
     "category": ("类别", "分类", "题型"),
@@ -52,10 +61,17 @@ def english_columns(row: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _renaming(columns: tuple[str, ...]) -> dict[str, str]:
-    """Chinese name -> English name for the columns of a row."""
-    there = [name for name in columns if isinstance(name, str) and name.strip() in KNOWN_NAMES]
-    if not there:
+    """Chinese name, as the row writes it -> English name for the columns of a row."""
+    if all(isinstance(name, str) and name.isascii() for name in columns):
         return {}
+    written = {simplified(name).strip(): name for name in columns if isinstance(name, str)}
+    if written.keys().isdisjoint(KNOWN_NAMES):
+        return {}
+    return {written[name]: english for name, english in _english(tuple(written)).items()}
+
+
+def _english(columns: tuple[str, ...]) -> dict[str, str]:
+    """Chinese name -> English name, for simplified names."""
     found: dict[str, str] = {}
 
     def first(names: Sequence[str]) -> str | None:

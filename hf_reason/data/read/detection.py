@@ -1,14 +1,11 @@
 """Which layout a row has, and an error that helps where it has none."""
 
-import json
 from typing import Any
 
-from .chinese_columns import english_columns
 from .layouts import ADAPTERS, Adapter
+from .normal_rows import normal_row
 from .rows import FIX, Row, SourceError
 
-# Columns that some files hold as JSON text.
-_JSON_LISTS = ("messages", "conversations", "steps", "generations")
 _NEAREST = 3
 
 
@@ -16,25 +13,14 @@ class UnknownLayoutError(SourceError):
     """A row that fits no layout."""
 
 
-def normal_row(values: dict[str, Any]) -> dict[str, Any]:
-    """A row without a wrapper `{"layout", "row", ...}`, with English names of columns, its lists as lists."""
-    if isinstance(values.get("row"), dict) and isinstance(values.get("layout"), str):
-        values = values["row"]
-    values = english_columns(values)
-    parsed = {}
-    for name in _JSON_LISTS:
-        text = values.get(name)
-        if isinstance(text, str) and text.lstrip()[:1] == "[":
-            try:
-                parsed[name] = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-    return {**values, **parsed} if parsed else values
-
-
 def detect(row: dict[str, Any]) -> Adapter | None:
     """The adapter whose columns `row` has, the most specific first; `None` if there is none."""
-    return next((adapter for adapter in ADAPTERS.values() if adapter.matches(row)), None)
+    return layout_of(normal_row(row))
+
+
+def layout_of(values: dict[str, Any]) -> Adapter | None:
+    """`detect` for a row in normal form."""
+    return next((adapter for adapter in ADAPTERS.values() if adapter.matches(values)), None)
 
 
 class LayoutDetector:
@@ -73,7 +59,7 @@ class LayoutDetector:
                     f"has with another type; its columns are {columns}."
                 )
             return self._chosen
-        adapter = detect(values)
+        adapter = layout_of(values)
         if adapter is None:
             raise self._lack(row, values) or UnknownLayoutError(
                 f"{row.where}: unknown layout. Its columns are {columns}.{_nearest(values)}\nRename the columns "

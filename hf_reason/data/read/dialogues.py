@@ -6,24 +6,24 @@ assistant" or how to think and mark the answer, which the renderer does; tool de
 a list. Tool calls read `name(arguments)`, in the history and in an answer.
 """
 
-import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_reason.data.record import RawTrace, detect_language
+from hf_reason.data.languages import detect_language
+from hf_reason.data.record import RawTrace
 
+from .literals import parsed
+from .message_parts import content_parts, is_tool_result
+from .messages import CALL_ROLES, ROLE, as_messages, content_of, role_name, role_of
+from .reasoning import find_reasoning
 from .rows import SourceError
 from .think_tags import join_thought, without_prefill
+from .tool_calls import calls_text, result_text, tools_text
+from .truncation import is_truncated
 
 HISTORIES = ("drop", "keep", "split")
-_ROLES = {
-    "system": ("system", "developer"),
-    "user": ("user", "human", "prompter"),
-    "assistant": ("assistant", "gpt", "bot", "model", "chatgpt", "function_call", "tool_call"),
-    "tool": ("tool", "function", "observation", "ipython", "tool_response"),
-}
-_ROLE = {alias: role for role, aliases in _ROLES.items() for alias in aliases}
 _NAMES = {
     "zh": {
         "user": "用户",
@@ -42,7 +42,6 @@ _NAMES = {
         ":": ": ",
     },
 }
-_THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking", "thought")
 _PERSONA = re.compile(r"(?:(?:you are|你是)[^.。!！\n]{0,80}[.。!！]?\s*){1,2}", re.IGNORECASE)
 _FORMAT = re.compile(
     r"<think>|<answer>|begin_of_thought|\\boxed|step[- ]by[- ]step|逐步(?:思考|推理)|一步一步|"
@@ -53,12 +52,24 @@ _FORMAT = re.compile(
 
 @dataclass(frozen=True)
 class Turn:
-    """One message, its thought apart from what it says."""
+    """One message, its thought apart from what it says.
+
+    Attributes:
+        role: user, assistant or tool.
+        text: What it says.
+        thought: Its thought; empty if it has none.
+        closed: `False` if the thought never ends.
+        truncated: Whether the source says that the message was cut.
+        trained: `False` for a message that the source excludes from training (`weight: 0`).
+        reference: The known answer, if the message has one.
+    """
 
     role: str
     text: str
     thought: str = ""
     closed: bool = True
+    truncated: bool = False
+    trained: bool = True
     reference: str | None = None
 
 
@@ -75,88 +86,8 @@ def is_dialogue(value: object) -> bool:
 
 def user_text(messages: list[dict[str, Any]]) -> str | None:
     """What the user says in all turns, one a line; `None` if that is nothing, or no text."""
-    said = [
-        turn.get("content", turn.get("value"))
-        for turn in messages
-        if _ROLE.get(str(turn.get("role", turn.get("from"))).lower()) == "user"
-    ]
+    said = [content_of(turn) for turn in messages if role_of(turn) == "user"]
     return "\n".join(text for text in said if isinstance(text, str)).strip() or None
-
-
-def _parts(content: object, field: str) -> tuple[str, str]:
-    """Text and thought of a message's content: a string, or a list of typed parts."""
-    if content is None:
-        return "", ""
-    if isinstance(content, str):
-        return content, ""
-    if not isinstance(content, list):
-        raise SourceError(f"field {field!r} must be text, not {type(content).__name__}.")
-    texts, thoughts = [], []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
-            thoughts.append(str(part.get("thinking") or part.get("text") or ""))
-        elif isinstance(part, dict) and isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        else:
-            raise SourceError(f"field {field!r} has a part that is not text; only text can be used.")
-    return "\n".join(texts), "\n".join(thoughts)
-
-
-def _loaded(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            return value
-    return value
-
-
-def _call_text(call: object) -> str:
-    call = _loaded(call)
-    if not isinstance(call, dict):
-        return str(call)
-    function = call.get("function")
-    inner = function if isinstance(function, dict) else call
-    arguments = _loaded(inner.get("arguments", inner.get("parameters", {})))
-    if isinstance(arguments, dict):
-        # Arrow fills the keys that other rows have; they were never part of this call.
-        arguments = {key: value for key, value in arguments.items() if value is not None}
-    shown = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return f"{inner.get('name', '')}({shown})"
-
-
-def _calls_text(calls: object) -> str:
-    calls = _loaded(calls)
-    return "\n".join(map(_call_text, calls if isinstance(calls, list) else [calls])) if calls else ""
-
-
-def _result_text(content: str) -> str:
-    loaded = _loaded(content)
-    if isinstance(loaded, list) and loaded and all(isinstance(item, dict) and "content" in item for item in loaded):
-        return "\n".join(str(item["content"]) for item in loaded)
-    return content
-
-
-def tools_text(tools: object, language: str) -> str:
-    """Tool definitions as a list of names, parameters and descriptions; text that is not JSON stays as it is."""
-    tools = _loaded(tools)
-    if not tools:
-        return ""
-    lines = []
-    for tool in tools if isinstance(tools, list) else [tools]:
-        tool = _loaded(tool)
-        inner = tool.get("function", tool) if isinstance(tool, dict) else {}
-        if not isinstance(inner, dict) or not inner.get("name"):
-            lines.append(str(tool))
-            continue
-        parameters = _loaded(inner.get("parameters")) or {}
-        properties = parameters.get("properties", parameters) if isinstance(parameters, dict) else {}
-        names = [key for key, value in properties.items() if value is not None] if isinstance(properties, dict) else []
-        lines.append(f"- {inner['name']}({', '.join(names)}): {inner.get('description') or ''}".rstrip(": "))
-    names_of = _NAMES[language]
-    return "\n".join([f"{names_of['tools']}{names_of[':']}".rstrip(), *lines])
 
 
 def is_trivial_system(text: str) -> bool:
@@ -168,65 +99,128 @@ def is_trivial_system(text: str) -> bool:
 def read_turns(messages: list[Any], field: str) -> tuple[list[Turn], str, object]:
     """The turns of a dialogue, its system text, and the tools its messages define.
 
-    Accepts `{role, content}` and `{from, value}`, with thoughts in tags, in `reasoning_content` or in `info`.
+    Accepts the messages of `as_messages`, with thoughts in tags, in a key named like reasoning, in typed parts, in
+    `info`, or in a turn of their own.
     """
     turns: list[Turn] = []
     system: list[str] = []
     tools: object = None
+    pending = ""  # a thought in a turn of its own
     for number, message in enumerate(messages, 1):
         where = f"{field}[{number}]"
         if not isinstance(message, dict):
             raise SourceError(f"field {where!r} must be a message with role and content, not {message!r:.60}.")
-        name = message.get("role", message.get("from"))
-        role = _ROLE.get(str(name).lower())
+        role = role_of(message)
         if role is None:
-            raise SourceError(f"field {where!r} has the role {name!r}; known are {', '.join(sorted(_ROLE))}.")
-        content, thought = _parts(message.get("content", message.get("value")), where)
+            known = ", ".join(sorted(ROLE))
+            raise SourceError(f"field {where!r} has the role {role_name(message)!r}; known are {known}.")
+        content = content_of(message)
         tools = message.get("tools") or tools
-        if role == "system":
-            system.append(content)
-        elif role != "assistant":
-            turns.append(Turn(role, _result_text(content) if role == "tool" else content))
+        if role == "tool" or (role == "user" and is_tool_result(content)):
+            turns.append(Turn("tool", result_text(content)))
+        elif role == "assistant" and message.get("channel") != "analysis":
+            turn = _assistant(message, content, pending, where)
+            pending = ""
+            if turns and _belongs(turns[-1], message):
+                turn = _merged(turns.pop(), turn)
+            turns.append(turn)
         else:
-            turns.append(_assistant(message, name, content, thought, where))
+            text, thought = content_parts(content, where)
+            if role == "system":
+                system.append(text)
+            elif role == "user":
+                turns.append(Turn(role, text))
+            else:
+                pending = "\n\n".join(filter(None, (pending, text or thought)))
+    if pending:
+        turns.append(Turn("assistant", "", pending, closed=False))
     return turns, "\n\n".join(text for text in system if not is_trivial_system(text)), tools
 
 
-def _assistant(message: dict[str, Any], name: object, content: str, thought: str, where: str) -> Turn:
-    given = [message.get("info") or {}, message] if isinstance(message.get("info"), dict) else [message]
-    for holder in given:
-        for key in ("think_content", *_THOUGHT_KEYS):
-            value = holder.get(key)
-            if value is not None and not isinstance(value, str):
-                raise SourceError(f"field '{where}.{key}' must be text, not {type(value).__name__}.")
-            thought = thought or value or ""
-    if name in ("function_call", "tool_call"):
-        content = _calls_text(content)
-    parts = join_thought(thought, content)
-    said = [part for part in (parts.answer, _calls_text(message.get("tool_calls"))) if part]
-    reference = given[0].get("reference_answer")
-    return Turn("assistant", "\n".join(said), parts.thought, parts.closed, str(reference) if reference else None)
+def _assistant(message: dict[str, Any], content: object, pending: str, where: str) -> Turn:
+    if role_name(message) in CALL_ROLES:
+        text, thought = calls_text(content), ""
+    else:
+        text, thought = content_parts(content, where)
+    info = message["info"] if isinstance(message.get("info"), dict) else {}
+    found = find_reasoning(message, f"{where}.")
+    thought = thought or (found if isinstance(found, str) else "\n\n".join(found)) or pending
+    parts = join_thought(thought, text)
+    calls = (calls_text(message.get(key)) for key in ("tool_calls", "function_call", "tool_call"))
+    reference = info.get("reference_answer")
+    return Turn(
+        "assistant",
+        "\n".join(part for part in (parts.answer, *calls) if part),
+        parts.thought,
+        parts.closed,
+        is_truncated(message),
+        not any(message.get(key, 1) in (0, False) for key in ("weight", "train", "trainable", "loss")),
+        str(reference) if reference else None,
+    )
 
 
-def _context(head: list[str], earlier: list[Turn], keep: bool, names: dict[str, str]) -> str:
-    if len(earlier) == 1 and earlier[0].role == "user":
-        return "\n\n".join([*head, earlier[0].text.strip()])
-    lines = list(head)
-    for turn in earlier:
-        if keep and turn.thought:
-            lines.append(f"{names['thought']}{names[':']}{turn.thought}")
-        if turn.text.strip():
-            lines.append(f"{names[turn.role]}{names[':']}{turn.text.strip()}")
-    return "\n\n".join(lines)
+def _belongs(before: Turn, message: Mapping[str, Any]) -> bool:
+    """Whether a message continues the turn before it: a call, or what follows a thought of its own."""
+    return before.role == "assistant" and (role_name(message) in CALL_ROLES or not before.text.strip())
+
+
+def _merged(before: Turn, turn: Turn) -> Turn:
+    return replace(
+        turn,
+        text="\n".join(filter(None, (before.text, turn.text))),
+        thought="\n\n".join(filter(None, (before.thought, turn.thought))),
+        closed=before.closed and turn.closed,
+        reference=turn.reference or before.reference,
+    )
+
+
+@dataclass(frozen=True)
+class _Dialogue:
+    """The turns of a dialogue, with what stands in front of them."""
+
+    turns: list[Turn]
+    head: list[str]
+    names: dict[str, str]
+
+    def trace(self, index: int, keep: bool) -> RawTrace:
+        """The trace of the assistant turn at `index`; `keep`: with the thoughts of the turns before it."""
+        turn = self.turns[index]
+        return RawTrace(
+            context=self.context(self.turns[:index], keep),
+            thought=turn.thought,
+            answer=turn.text,
+            reference=turn.reference,
+            closed=turn.closed,
+            truncated=turn.truncated,
+        )
+
+    def context(self, earlier: list[Turn], keep: bool) -> str:
+        if len(earlier) == 1 and earlier[0].role == "user":
+            return without_prefill("\n\n".join([*self.head, earlier[0].text.strip("\n").rstrip()]))
+        mark, lines = self.names[":"], list(self.head)
+        for turn in earlier:
+            if keep and turn.thought:
+                lines.append(f"{self.names['thought']}{mark}{turn.thought}")
+            if turn.text.strip():
+                lines.append(f"{self.names[turn.role]}{mark}{turn.text.strip()}")
+        return without_prefill("\n\n".join(lines))
+
+
+def _dialogue(turns: list[Turn], systems: list[str], tools: object) -> _Dialogue:
+    asked = "\n".join(turn.text for turn in turns if turn.role == "user")
+    names = _NAMES["zh" if detect_language(asked) == "zh" else "en"]
+    head = [text for text in systems if text.strip() and not is_trivial_system(text)]
+    listed = tools_text(tools, f"{names['tools']}{names[':']}".rstrip())
+    return _Dialogue(turns, [*head, listed] if listed else head, names)
 
 
 def dialogue_traces(
-    messages: list[Any], history: str, *, field: str, system: str = "", tools: object = None
+    messages: object, history: str, *, field: str, system: str = "", tools: object = None
 ) -> list[RawTrace]:
     """Traces of a dialogue.
 
     Args:
-        messages: Its messages, the oldest first.
+        messages: Its messages, the oldest first, in any shape that `as_messages` knows.
         history: `"drop"`: the last assistant turn is the trace, earlier turns are in its context without their
             thoughts; `"keep"`: their thoughts are there too, as text without tags; `"split"`: each assistant turn
             with a thought is a trace of its own, earlier thoughts dropped.
@@ -237,25 +231,39 @@ def dialogue_traces(
     Raises:
         SourceError: if a message cannot be read, or no assistant turn follows a question.
     """
-    turns, own_system, own_tools = read_turns(messages, field)
+    turns, own_system, own_tools = read_turns(as_messages(messages, field) or [], field)
     answers = [index for index, turn in enumerate(turns) if turn.role == "assistant" and index > 0]
     if not answers:
         raise SourceError(f"field {field!r} holds no assistant turn after a question.")
+    chosen = answers[-1:]
     if history == "split":
-        chosen = [index for index in answers if turns[index].thought] or answers[-1:]
-    else:
-        chosen = answers[-1:]
-    language = "zh" if detect_language("\n".join(turn.text for turn in turns if turn.role == "user")) == "zh" else "en"
-    head = [text for text in (system if not is_trivial_system(system) else "", own_system) if text.strip()]
-    if listed := tools_text(tools or own_tools, language):
-        head.append(listed)
-    return [
-        RawTrace(
-            context=without_prefill(_context(head, turns[:index], history == "keep", _NAMES[language])),
-            thought=turns[index].thought,
-            answer=turns[index].text,
-            reference=turns[index].reference,
-            closed=turns[index].closed,
-        )
-        for index in chosen
-    ]
+        chosen = [index for index in answers if turns[index].thought and turns[index].trained] or chosen
+    dialogue = _dialogue(turns, [system, own_system], tools or own_tools)
+    return [dialogue.trace(index, history == "keep") for index in chosen]
+
+
+def traces_after(
+    trace: RawTrace, earlier: object, history: str, *, field: str, system: str = "", tools: object = None
+) -> list[RawTrace]:
+    """The traces of a question that earlier turns, a system text or tools precede in columns of their own.
+
+    Args:
+        trace: The trace of the question alone.
+        earlier: The turns before it, in any shape that `as_messages` knows, or text; `None` if there are none.
+        history, field, system, tools: As for `dialogue_traces`; with `"split"` earlier turns are traces too.
+
+    Raises:
+        SourceError: if a message cannot be read.
+    """
+    messages = as_messages(earlier, field)
+    told = earlier.strip() if isinstance(earlier, str) and isinstance(parsed(earlier), str) else ""
+    turns, own_system, own_tools = read_turns(messages or [], field)
+    if turns and turns[-1].role == "user" and turns[-1].text.strip() == trace.context.strip():
+        turns.pop()  # the question itself
+    asked = Turn("user", trace.context)
+    dialogue = _dialogue([*turns, asked], [system, own_system], tools or own_tools)
+    if told:
+        dialogue = replace(dialogue, head=[*dialogue.head, told])
+    split = [i for i, turn in enumerate(turns) if i and turn.role == "assistant" and turn.thought and turn.trained]
+    last = replace(trace, context=dialogue.context([*turns, asked], history == "keep"))
+    return [*(dialogue.trace(index, False) for index in split if history == "split"), last]

@@ -5,29 +5,40 @@ only compared with (decontamination). What no layout of layouts.py fits is read 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hf_reason.data.record import RawTrace
 
 from .columns import answer_of, domain_hint
-from .detection import LayoutDetector, detect, normal_row
+from .detection import LayoutDetector, layout_of
 from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
+from .nested_rows import nested_rows
+from .normal_rows import normal_row
+from .options import label_at, label_of, options_of, with_options
+from .other_tags import TagTranslator
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, refuse
 
 # Columns that hold the problem, and the answer to it, in the order of preference.
-_PROBLEM = ("question", "problem", "context", "prompt", "instruction", "input", "query", "text", "Question", "title")
-_ANSWER = "answer|reference_answer|answer_num|ground_truth|target|gold|label|solution|response|output|Answer"
-_DIALOGUES = ("messages", "conversations", "prompt")
-_OPTION_LISTS = ("options", "choices")
-_LETTERS = "ABCDEFGHIJ"
+_PROBLEM = ("question", "problem", "context", "prompt", "instruction", "input", "query", "text", "title", "inputs")
+_ANSWER = (
+    "answer|reference_answer|answer_num|ground_truth|target|gold|label|expected_answer|correct_answer|answerKey|"
+    "answer_key|correct_option|answer_idx|answer_index|cop|ideal|golden_answer|golden_answers|gold_answer|ref_answer|"
+    "reference|targets|answers|solution|response|output"
+)
+# Objects that hold the answer for a reward.
+_HOLDERS = ("reward_model", "extra_info", "answer", "answers", "metadata")
+_DIALOGUES = ("messages", "conversations", "prompt", "input", "question")
+# Columns that hold a passage that the question is about; `normal_row` gives its other names this one.
+_PASSAGES = ("context",)
 
 
 def read_problems(source: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """The problems of an evaluation file, each with its place (`"cmath.jsonl#12"`). Answers are not needed.
+    """The problems of an evaluation file with all their parts, each with its place (`"cmath.jsonl#12"`).
 
+    Answers are not needed. Options follow the problem, one a line; a passage precedes its question.
     Besides what `open_source` reads, a file may hold JSON strings, one object with a list of rows in it, or plain text
     with a problem on each line.
 
@@ -36,36 +47,42 @@ def read_problems(source: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     """
     for row in _rows(source, refuse):
         values = normal_row(row.values)
-        text = _dialogue_text(values) or _layout_text(values) or _column_text(values)
+        text = _dialogue_text(values) or _layout_text(values)
+        text = text or _column_text(values)
         if text is None:
             raise SourceError(
                 f"{row.where}: no problem in it: none of the columns {', '.join(_PROBLEM)} holds text. It has "
                 f"{', '.join(map(str, row.values)) or 'none'}."
             )
-        yield row.where, text
+        yield row.where, with_options(text, options_of(values))
 
 
 def read_evaluation_traces(
-    source: str | os.PathLike[str], schema: str | None, history: str, on_broken: OnBroken
+    source: str | os.PathLike[str],
+    schema: str | None,
+    history: str,
+    on_broken: OnBroken,
+    thought_tags: Sequence[str] = (),
 ) -> Iterator[RawTrace]:
     """The rows of a source as traces to evaluate on: `answer` is the correct answer, and the chain may be empty.
 
-    Options (columns A, B, C, ... or a list `options` or `choices`) are added to the problem.
+    Options (`options_of`) are part of the problem; an answer that is the index or the text of one is its label.
 
     Args:
         source: As for `read_traces`, or a file with one object that has a list of rows in it.
         schema, history: As for `read_traces`.
         on_broken: Called with each row that cannot be read or has no problem or no answer, for example `refuse`.
+        thought_tags: As for `read_traces`.
 
     Raises:
         SourceError: a source that cannot be read, an unknown schema or history, or what `on_broken` raises.
     """
     detector = LayoutDetector(schema)
     check_history(history)
+    translate = TagTranslator(thought_tags)
     for row in _rows(source, on_broken):
-        values = normal_row(row.values)
         try:
-            traces = _traces(row, values, detector, history)
+            traces = _traces(row, translate(normal_row(row.values)), detector, history)
         except SourceError as error:
             on_broken(BrokenRow(row.label, row.number, f"{row.where}: {error} {FIX}"))
             continue
@@ -74,55 +91,48 @@ def read_evaluation_traces(
 
 
 def _traces(row: Row, values: dict[str, Any], detector: LayoutDetector, history: str) -> list[RawTrace]:
+    options = options_of(values)
     try:
         traces = detector(row, values).traces(values, history)
     except SourceError:
-        problem, answer = _dialogue_text(values) or _column_text(values), answer_of(values, _ANSWER).strip()
+        problem, answer = _dialogue_text(values) or _column_text(values), _known_answer(values, options)
         if problem is None or not answer:
             raise
-        traces = [RawTrace(problem, thought="", answer=answer, domain=domain_hint(values))]
+        traces = [RawTrace(with_options(problem, options), thought="", answer=answer, domain=domain_hint(values))]
     found = []
     for trace in traces:
-        options = _options(values)
-        answer = (trace.reference or trace.answer).strip() or answer_of(values, _ANSWER).strip()
-        if options and answer.isdigit() and int(answer) < len(options) and not isinstance(values.get("answer"), str):
-            answer = _LETTERS[int(answer)]  # the index of the right option, as MMLU has it
-        if not answer:
+        answer = (trace.reference or trace.answer).strip("\n").rstrip() or _known_answer(values, options)
+        if not answer.strip():
             raise SourceError("it has no answer, so that nothing could be compared with it.")
-        context = trace.context
-        if options and options[0] not in context:
-            context += "".join(f"\n{letter}. {option}" for letter, option in zip(_LETTERS, options, strict=False))
-        found.append(replace(trace, context=context, answer=answer))
+        found.append(replace(trace, answer=label_of(options, answer) or answer))
     return found
 
 
-def _options(values: dict[str, Any]) -> list[str]:
-    for name in _OPTION_LISTS:
-        options = values.get(name)
-        if isinstance(options, list) and options and all(isinstance(option, str) for option in options):
-            return options
-    lettered = [values[letter] for letter in _LETTERS if isinstance(values.get(letter), str)]
-    return lettered if len(lettered) > 1 else []
+def _known_answer(values: dict[str, Any], options: list[tuple[str, str]]) -> str:
+    """The correct answer in any column that usually holds it, or in an object for the reward; empty without one."""
+    name = next((name for name in _ANSWER.split("|") if values.get(name) not in (None, "", [])), "")
+    value = values.get(name)
+    if isinstance(value, dict) or not name:
+        holders = [values[holder] for holder in _HOLDERS if isinstance(values.get(holder), dict)]
+        inner = [each[key] for each in holders for key in ("ground_truth", "answer", "text", "value") if each.get(key)]
+        value = inner[0] if inner else None
+    if isinstance(value, list) and len(value) > 1 and name in ("answers", "golden_answers"):
+        value = value[:1]  # several ways to write one answer
+    index = int(str(value)) if name == "label" and str(value).isdigit() else value
+    if (label := label_at(options, index)) is not None:
+        return label
+    return str(value) if isinstance(value, bool) else answer_of({"answer": value}, "answer").strip()
 
 
 def _rows(source: str | os.PathLike[str], broken: OnBroken) -> Iterator[Row]:
     """The rows of a source; one object that is not a row itself is replaced by the list of rows in it."""
     with close_rows(open_source(source, broken, texts=True)) as rows:
         for row in rows:
-            inner = _inner_rows(row)
-            if inner is None:
+            values = normal_row(row.values)
+            if layout_of(values) is not None or _dialogue_text(values) or _column_text(values):
                 yield row
-                continue
-            for number, value in enumerate(inner, 1):
-                yield Row(row.label, number, value if isinstance(value, dict) else {"text": value})
-
-
-def _inner_rows(row: Row) -> list[Any] | None:
-    values = normal_row(row.values)
-    if detect(values) is not None or _dialogue_text(values) or _column_text(values):
-        return None
-    lists = (value for value in row.values.values() if isinstance(value, list) and value)
-    return next((found for found in lists if all(isinstance(item, dict | str) for item in found)), None)
+            else:
+                yield from nested_rows(row, texts=True) or [row]
 
 
 def _dialogue_text(values: dict[str, Any]) -> str | None:
@@ -135,7 +145,7 @@ def _dialogue_text(values: dict[str, Any]) -> str | None:
 
 def _layout_text(values: dict[str, Any]) -> str | None:
     """Context and task by the layout, all parts of the problem together."""
-    adapter = detect(values)
+    adapter = layout_of(values)
     try:
         traces = adapter.traces(values) if adapter is not None else []
     except SourceError:
@@ -144,10 +154,11 @@ def _layout_text(values: dict[str, Any]) -> str | None:
 
 
 def _column_text(values: dict[str, Any]) -> str | None:
-    """The first column that usually holds the problem, and the `input` of an instruction."""
+    """The first column that usually holds the problem, with the `input` of an instruction and a question's passage."""
     for name in _PROBLEM:
         text = values.get(name)
         if isinstance(text, str) and text.strip():
-            more = values.get("input") if name == "instruction" else None
-            return f"{text}\n\n{more}" if isinstance(more, str) and more.strip() else text
+            parts = [text, values.get("input")] if name == "instruction" else [text]
+            parts = [*(values.get(passage) for passage in _PASSAGES if passage != name), *parts]
+            return "\n\n".join(part for part in parts if isinstance(part, str) and part.strip())
     return None

@@ -8,17 +8,20 @@ sets are streamed (files.py).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hf_reason.data.record import DOMAINS, RawTrace, Record, make_record
 from hf_reason.data.segment.steps import split_steps, strip_sequence
 
-from .detection import LayoutDetector, UnknownLayoutError, detect, normal_row
+from .detection import LayoutDetector, UnknownLayoutError, detect
 from .dialogues import check_history
 from .files import close_rows, open_source
 from .layouts import ADAPTERS
+from .nested_rows import nested_rows
+from .normal_rows import normal_row
+from .other_tags import TagTranslator
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, log_broken, refuse
 
 __all__ = ["ADAPTERS", "SourceError", "detect", "read_records", "read_traces", "trace_to_record"]
@@ -33,6 +36,7 @@ def read_traces(
     history: str = "drop",
     skip_broken: bool = False,
     on_broken: OnBroken | None = None,
+    thought_tags: Sequence[str] = (),
 ) -> Iterator[RawTrace]:
     """Stream the traces of a file, a folder or a Hub data set (see `open_source`).
 
@@ -43,16 +47,17 @@ def read_traces(
             `dialogue_traces`.
         skip_broken: Skip rows that cannot be read instead of stopping at the first one.
         on_broken: Called with each `BrokenRow` that is skipped; by default it is logged as a warning.
+        thought_tags: Tags that enclose a thought, besides the known ones (see `TagTranslator`).
 
     Raises:
-        SourceError: at once for a source, schema or history that does not exist; while reading for a row that
+        SourceError: at once for a source, schema, history or tag that does not exist; while reading for a row that
             cannot be read (file, row and field are named) or whose layout is not known. A file in which no row has a
             known layout is an error even with `skip_broken`.
     """
     detector = LayoutDetector(schema)
     check_history(history)
     broken = (on_broken or log_broken) if skip_broken else refuse
-    return _traces(open_source(source, broken), detector, history, broken)
+    return _traces(open_source(source, broken), detector, history, broken, TagTranslator(thought_tags))
 
 
 class _UnknownRows:
@@ -84,23 +89,29 @@ class _UnknownRows:
             self._label, self._count = label, 0
 
 
-def _traces(rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken) -> Iterator[RawTrace]:
+def _traces(
+    rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken, translate: TagTranslator
+) -> Iterator[RawTrace]:
     unknown = _UnknownRows()
     with close_rows(rows):
         for row in rows:
-            values = normal_row(row.values)
+            name = "unknown"
             try:
+                values = translate(normal_row(row.values))
                 adapter = detector(row, values)
+                unknown.known(row)
+                name = adapter.name
+                traces = adapter.traces(values, history)
             except UnknownLayoutError as error:
+                if (nested := nested_rows(row)) and detect(nested[0].values) is not None:
+                    unknown.known(row)
+                    yield from _traces((each for each in nested), detector, history, broken, translate)
+                    continue
                 unknown.add(row, error)
                 broken(BrokenRow(row.label, row.number, str(error)))
                 continue
-            unknown.known(row)
-            try:
-                traces = adapter.traces(values, history)
             except SourceError as error:
-                message = f"{row.where} (layout {adapter.name}): {error} {FIX}"
-                broken(BrokenRow(row.label, row.number, message))
+                broken(BrokenRow(row.label, row.number, f"{row.where} (layout {name}): {error} {FIX}"))
                 continue
             for trace in traces:
                 yield replace(trace, source=row.where)

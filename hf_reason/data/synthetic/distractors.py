@@ -4,7 +4,8 @@ import random
 import re
 from typing import Any
 
-from hf_reason.data.record import cjk_ratio, record_id
+from hf_reason.data.languages import cjk_ratio
+from hf_reason.data.record import record_id
 
 # (words the sentence is about, the sentence, smallest and largest number). A sentence is not used when the
 # record has one of the words, since then it might be read as a part of the problem.

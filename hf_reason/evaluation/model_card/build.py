@@ -35,15 +35,22 @@ TAGS = ("reasoning", "chain-of-thought", "chinese", "hf_reason")
 # These go into the metadata, where the Hub's pages and searches find them.
 _INDEXED = ("answer_accuracy", "step_accuracy", "key_node_coverage", "close_rate", "distractor_resistance")
 _USAGE = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{imports}
 
-model = AutoModelForCausalLM.from_pretrained("{name}")
+model = {loader}.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 
 messages = [{{"role": "user", "content": "一个果园有苹果树36行,每行12棵,一共有多少棵?"}}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 output = model.generate(**inputs, max_new_tokens=512)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+_WHOLE = {"imports": "from transformers import AutoModelForCausalLM, AutoTokenizer", "loader": "AutoModelForCausalLM"}
+# transformers' own class leaves out weights of some PEFT methods
+_ADAPTER = {
+    "imports": "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer",
+    "loader": "AutoPeftModelForCausalLM",
+}
 
 
 def build_model_card(
@@ -60,6 +67,7 @@ def build_model_card(
     eval_dataset: str = "held-out records",
     plots: Sequence[str] = (),
     usage: str | None = None,
+    adapter: bool = False,
     limitations: Sequence[str] = (),
     compression: Mapping[str, Any] | None = None,
 ) -> str:
@@ -82,6 +90,7 @@ def build_model_card(
         eval_dataset: What the results were measured on.
         plots: PNG files relative to the card, "/" between folders.
         usage: Python that loads the model; default: transformers' Auto classes and the chat template.
+        adapter: Whether the model is an adapter, which PEFT loads.
         limitations: Sentences (Markdown), shown after those that follow from the data.
         compression: Of a compressed model: `rows` (figure, before, after; the first row is the header), and `notes`,
             sentences below them.
@@ -103,7 +112,7 @@ def build_model_card(
         title=one_line(model_name),
         summary=_summary(base_model, datasets, eval_dataset, main, seeds),
         summary_zh=_summary_zh(main),
-        usage=usage or _USAGE.format(name=_place(model_name)),
+        usage=usage or _USAGE.format(name=_place(model_name), **(_ADAPTER if adapter else _WHOLE)),
         measured=measured(main, seeds, eval_dataset) if main else "",
         results=results_tables(columns) if main else None,
         plots=[plot(name) for name in plots] if main else [],

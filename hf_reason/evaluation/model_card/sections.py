@@ -12,7 +12,7 @@ from hf_reason.evaluation.report import Results, lacks, most_records, overview_r
 from hf_reason.evaluation.result import EvaluationResult, GroupResult, as_models, group_names
 
 GROUPS = {"by_num_steps": "steps of the reference", "by_domain": "domain"}
-_LANGUAGE_NAMES = {"zh": "Chinese", "en": "English", "mixed": "mixed"}
+_LANGUAGE_NAMES = {"zh": "Chinese", "en": "English", "mixed": "mixed", "other": "other"}
 # A close-rate below, or a repeat-rate above, is a limitation that the card names.
 _CLOSE_RATE, _REPEAT_RATE = 0.95, 0.02
 # Settings of generation that say nothing about how the outputs were chosen.

@@ -50,25 +50,28 @@ class LoARConfig:
     prompt_end_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if isinstance(self.budget, int | float) and not 0 < self.budget <= 1:
+        if isinstance(self.budget, bool | str) or isinstance(self.budget, int | float) and not 0 < self.budget <= 1:
             raise ValueError(
-                f"budget must be a fraction above 0 and at most 1, or a list of numbers, got {self.budget}."
+                f"budget must be a fraction above 0 and at most 1, or a list of numbers, got {self.budget!r}."
             )
         window = self.sliding_window
         if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
             raise ValueError(f"sliding_window={window!r}: it must be a whole number of tokens, at least 1.")
-        if self.shared_groups < 0:
-            raise ValueError(f"shared_groups must not be negative, got {self.shared_groups}.")
+        if isinstance(self.shared_groups, bool) or not isinstance(self.shared_groups, int) or self.shared_groups < 0:
+            raise ValueError(f"shared_groups must be a whole number and not negative, got {self.shared_groups!r}.")
         for name in ("task_dropout", "anneal_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}.")
         if self.balance_weight < 0:
             raise ValueError(f"balance_weight must not be negative, got {self.balance_weight}.")
+        if not isinstance(self.task_names, list | tuple) or not all(isinstance(n, str) for n in self.task_names):
+            raise ValueError(f"task_names must be a list of names, got {self.task_names!r}.")
         if len(set(self.task_names)) < len(self.task_names):
             raise ValueError(f"task_names has a name twice: {self.task_names}.")
-        if not all(isinstance(token, int) and not isinstance(token, bool) for token in self.prompt_end_ids):
+        ends = self.prompt_end_ids if isinstance(self.prompt_end_ids, list | tuple) else [None]
+        if not all(isinstance(token, int) and not isinstance(token, bool) for token in ends):
             raise ValueError(
-                f"prompt_end_ids={self.prompt_end_ids} matches no text: it must be one flat list of token ids, such "
+                f"prompt_end_ids={self.prompt_end_ids!r} matches no text: it must be one flat list of token ids, such "
                 "as [9, 10]. LoARConfig.set_prompt_end(tokenizer) finds them."
             )
 

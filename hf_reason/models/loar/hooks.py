@@ -30,6 +30,7 @@ KINDS = (
     "smollm3",
     "starcoder2",
 )
+_WORKS = f"It works with {', '.join(KINDS)}."
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -83,11 +84,18 @@ def generate_from_prompt(model: Any, original: Any, *args: Any, **kwargs: Any) -
             "Assisted decoding removes guesses from the cache, and a window layer of LoAR keeps no more than its "
             "window. Generate without assistant_model and prompt_lookup_num_tokens."
         )
-    before, loar.prompt_length = loar.prompt_length, int(given.shape[1])
+    before, loar.prompt_length = loar.prompt_length, int(given.shape[1]) + _virtual_tokens(model)
     try:
         return original(*args, **kwargs)
     finally:
         loar.prompt_length = before
+
+
+def _virtual_tokens(model: Any) -> int:
+    """Tokens that PEFT's prompt tuning puts in front of the prompt; it hooks itself in while its model generates."""
+    owner = getattr(vars(model).get("prepare_inputs_for_generation"), "__self__", None)
+    config: Any = getattr(owner, "active_peft_config", None)
+    return int(config.num_virtual_tokens) if getattr(config, "is_prompt_learning", False) else 0
 
 
 def before_first_label(labels: torch.Tensor) -> torch.Tensor:
@@ -145,17 +153,22 @@ def attentions(model: Any, layers: Sequence[nn.Module]) -> list[Any]:
     for number, layer in enumerate(layers):
         attention: Any = getattr(layer, "self_attn", None)
         missing = [part for part in (*PROJECTIONS, "num_key_value_groups", "head_dim") if not hasattr(attention, part)]
+        if attention is None:
+            raise ValueError(
+                f"LoAR cannot route {name}: layer {number} of a {text.model_type!r} model has no self_attn with "
+                f"projections of its own for query, key, value and output. {_WORKS}"
+            )
         if missing:
             raise ValueError(
                 f"LoAR cannot route {name}: the attention of layer {number} ({type(attention).__name__}) has no "
                 f"{', '.join(missing)} (multi-head latent attention, for instance, has one projection for "
-                "several). It works with Qwen2, Qwen3, Llama and Mistral shaped models."
+                f"several). {_WORKS}"
             )
         found.append(attention)
     if text.model_type not in KINDS:
         raise ValueError(
             f"LoAR cannot route {name}: it has not been checked that it computes the attention of a "
-            f"{text.model_type!r} model exactly. It works with {', '.join(KINDS)}."
+            f"{text.model_type!r} model exactly. {_WORKS}"
         )
     return found
 

@@ -234,5 +234,16 @@ def _put_on(model: Any, config: LoARConfig, new: bool = False) -> LoAR:
 
 
 def with_saved_loar(model: Any, name: str, revision: str | None = None) -> Any:
-    """The model, with the LoAR that was saved beside it, if there is one."""
-    return LoAR.from_pretrained(model, name, revision) if has_loar(name, revision) else model
+    """The model, with the LoAR that was saved beside it, if there is one.
+
+    Raises:
+        AdapterError: if it does not fit the model, or one of its files is missing.
+    """
+    if has_loar(name, revision):
+        return LoAR.from_pretrained(model, name, revision)
+    if os.path.isfile(os.path.join(name, WEIGHTS_FILE)):
+        raise AdapterError(
+            f"{name} has a {WEIGHTS_FILE} and no {CONFIG_FILE}: without it the model would run unrouted. Bring the "
+            f"file back (model.loar.save_pretrained writes both), or remove {WEIGHTS_FILE}."
+        )
+    return model

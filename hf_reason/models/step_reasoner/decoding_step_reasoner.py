@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from .cache_step_reasoner import Appending, Row, StepReasonerCache
-from .layout_step_reasoner import Layout, Stream, gather_index, make_mask, up_to
+from .layout_step_reasoner import Layout, Stream, gather_index
+from .masks_step_reasoner import make_mask, up_to
 
 
 def begin(cache: StepReasonerCache, layout: Layout, input_ids: torch.Tensor) -> None:
@@ -69,14 +70,15 @@ class CachedDecoding:
     reasoner: Any  # lists of StepReasonerLayer
     decoder: Any
 
-    def _continue(self, input_ids: torch.Tensor | None, cache: StepReasonerCache) -> torch.Tensor:
-        """States of new tokens of the chain, one column after the other: [batch, time, hidden]."""
+    def _continue(self, input_ids: torch.Tensor | None, cache: StepReasonerCache) -> tuple[torch.Tensor, ...]:
+        """States of new tokens of the chain, one column after the other, as `_stacks`: [batch, time, hidden]."""
         if input_ids is None:
             raise ValueError("With a cache StepReasoner needs input_ids: the ids say where a piece ends.")
-        return torch.cat([self._decode(column, cache) for column in input_ids.split(1, dim=1)], dim=1)
+        columns = [self._decode(column, cache) for column in input_ids.split(1, dim=1)]
+        return tuple(torch.cat(states, dim=1) for states in zip(*columns, strict=True))
 
-    def _decode(self, ids: torch.Tensor, cache: StepReasonerCache) -> torch.Tensor:
-        """[batch, 1] -> [batch, 1, hidden]."""
+    def _decode(self, ids: torch.Tensor, cache: StepReasonerCache) -> list[torch.Tensor]:
+        """[batch, 1] -> [batch, 1, hidden] for the embeddings and each layer."""
         rows, device = cache.rows, ids.device
         position = torch.tensor([[row.position] for row in rows], device=device)
         ends, longest = set(self.config.piece_end_token_ids), self.config.max_piece_length
@@ -95,19 +97,27 @@ class CachedDecoding:
         appending = Appending(cache, None, columns, max(lengths))
         limits = None if min(lengths) == max(lengths) else torch.tensor(lengths, device=device)[:, None]
         mask = self._limit_mask(limits, states, appending.width)
+        found = [states]
         for layer in self.decoder:
             states = layer(states, None, rope, rope, mask, past_key_values=appending)
+            found.append(states)
         cache.tokens += 1
-        return self.norm(states)
+        return [*found[:-1], self.norm(states)]
 
-    def _reason(self, numbers: list[int], cache: StepReasonerCache) -> None:
+    def _reason(self, finished: list[int], cache: StepReasonerCache) -> None:
         """Run the reasoner over the finished piece of these rows, and over the slots that open their next one."""
+        every = list(range(len(cache.rows)))
+        # PEFT's adapter_names has an adapter for each row of the batch: then all rows run, and the columns of those
+        # without a finished piece lie behind what they count, where the next entries are written over them
+        numbers = every if _mixes_adapters(self.reasoner) else finished
         rows = [cache.rows[n] for n in numbers]
         if len(self.reasoner):
             device, slots = self.embed_tokens.weight.device, self.config.plan_slots
-            counts = [len(row.pending) for row in rows]
+            counts = [len(row.pending) if n in finished else 0 for n, row in zip(numbers, rows, strict=True)]
             width = max(counts) + slots
-            ids = torch.tensor([row.pending + [0] * (width - len(row.pending)) for row in rows], device=device)
+            ids = torch.tensor(
+                [row.pending[:n] + [0] * (width - n) for row, n in zip(rows, counts, strict=True)], device=device
+            )
             # a piece's tokens have consecutive positions; its slots have that of the token to come
             position = torch.tensor(
                 [[row.position - max(n - i, 0) for i in range(width)] for row, n in zip(rows, counts, strict=True)],
@@ -125,7 +135,7 @@ class CachedDecoding:
             if slots or len(set(counts)) > 1 or len(set(lengths)) > 1:
                 limits = torch.tensor(
                     [
-                        [length + count + slots * (i >= count) for i in range(width)]
+                        [max(length + count + slots * (i >= count), 1) for i in range(width)]
                         for length, count in zip(lengths, counts, strict=True)
                     ],
                     device=device,
@@ -136,10 +146,11 @@ class CachedDecoding:
             appending = Appending(cache, where, [row.decoder for row in rows], 0)
             for layer in self.decoder:
                 layer.remember(states, rope, appending)
-            for row, count in zip(rows, counts, strict=True):
-                row.reasoner += count + slots
-                row.decoder += count + slots
-        for row in rows:
+        for number in finished:
+            row = cache.rows[number]
+            if len(self.reasoner):
+                row.reasoner += len(row.pending) + self.config.plan_slots
+                row.decoder += len(row.pending) + self.config.plan_slots
             row.pending = []
 
     def _limit_mask(self, limits: torch.Tensor | None, states: torch.Tensor, width: int):
@@ -149,3 +160,12 @@ class CachedDecoding:
         if limits is None:
             limits = torch.full(states.shape[:2], width, device=states.device)
         return make_mask(self.config, up_to(limits), states, states.shape[1], width)
+
+
+def _mixes_adapters(stack: nn.Module) -> bool:
+    """Whether PEFT is running another adapter for each row (it hooks the layers while it does)."""
+    return any(
+        "adapter_names" in getattr(hook, "keywords", {})
+        for module in stack.modules()
+        for hook in module._forward_pre_hooks.values()
+    )

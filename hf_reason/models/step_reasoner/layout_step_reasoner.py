@@ -1,14 +1,12 @@
-"""Where the chain begins, which piece a token belongs to, and who may see whom.
+"""Where the chain begins, and which piece a token belongs to.
 
 Everything here follows from the token ids, the padding mask and the position ids, so that training, packing and
 generation divide a sequence in the same way.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, and_masks, or_masks
 
 PADDING = -1  # document id of padding
 
@@ -89,6 +87,19 @@ def from_first(begins: torch.Tensor, document: torch.Tensor) -> torch.Tensor:
     return (seen > before) & (document != PADDING)
 
 
+def _completion_begins(wanted: torch.Tensor, thought: torch.Tensor, document: torch.Tensor) -> torch.Tensor:
+    """Where the tokens that the model has to write say that the chain begins. Shapes [batch, time].
+
+    A mask over all of an example (its first token cannot be predicted) does not tell the prompt from the completion:
+    there the start of the thought does, and without one all of the example is chain.
+    """
+    first = _changes(document)
+    whole = from_first(wanted & (first | _shifted(first)), document)
+    number = document.clamp(min=0)
+    thinks = torch.zeros_like(number).scatter_reduce(1, number, (thought & (document != PADDING)).long(), "amax")
+    return wanted & ~(whole & thinks.gather(1, number).bool())
+
+
 def piece_ends(ends: torch.Tensor, chain: torch.Tensor, first: torch.Tensor, longest: int) -> torch.Tensor:
     """True at the last token of every finished piece, as far as the tokens up to it tell. Shapes [batch, time].
 
@@ -112,6 +123,7 @@ def lay_out(
     attention_mask: torch.Tensor | None,
     step_ids: torch.Tensor | None,
     prompt_length: int | None = None,
+    completion_mask: torch.Tensor | None = None,
     *,
     thought_start: list[int],
     ends: list[int],
@@ -129,6 +141,8 @@ def lay_out(
             whole step and is seen by none of its other tokens, so the tokens up to it have to tell that it is the
             last: where that is not so, it knows in advance that the next token begins a step.
         prompt_length: Columns from here on are chain in any case.
+        completion_mask: [batch, time] or None: true on what the model has to write. Unless there are `step_ids`, the
+            chain begins at an example's first such token, if no token of `thought_start` comes before.
         thought_start: Ids that begin the chain.
         ends: Ids that end a piece.
         max_piece_length: Longest piece, at least 2; 0 for no limit.
@@ -145,6 +159,8 @@ def lay_out(
         last_of_step = torch.nn.functional.pad(step_ids[:, 1:] != step_ids[:, :-1], (0, 1)) & ~last
     elif input_ids is not None:
         begins, last_of_step = _is_one_of(input_ids, thought_start), _is_one_of(input_ids, ends)
+        if completion_mask is not None:
+            begins = begins | _completion_begins(completion_mask.bool(), begins, document)
     else:
         raise ValueError("Pieces are found from input_ids; without them step_ids are needed.")
     chain = from_first(begins, document)
@@ -209,69 +225,3 @@ def _shifted(flags: torch.Tensor) -> torch.Tensor:
 
 def _changes(values: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(values[:, 1:] != values[:, :-1], (1, 0), value=True)
-
-
-MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def same_document(queries: Stream, keys: Stream) -> MaskFunction:
-    """Entries of one packed example see each other; padding sees padding, so that no row of the mask is empty."""
-    return lambda b, h, q, k: queries.document[b, q] == keys.document[b, k]
-
-
-def not_after(queries: Stream, keys: Stream) -> MaskFunction:
-    """The reasoner's rule: keys known no later than the query's own piece."""
-    return lambda b, h, q, k: keys.rank[b, k] <= queries.rank[b, q]
-
-
-def strictly_before(queries: Stream, keys: Stream, among: int) -> MaskFunction:
-    """The decoder's rule for the first `among` keys, the memory: known when the query asks for the next token."""
-    return lambda b, h, q, k: (k < among) & (keys.rank[b, k] < queries.rank[b, q])
-
-
-def causal_own(queries: Stream, keys: Stream, among: int, window: int = 0) -> MaskFunction:
-    """The decoder's rule for the other keys, its own: the token itself and the ones before, `window` in all."""
-
-    def rule(b, h, q, k):
-        back = queries.index[b, q] - keys.index[b, k]
-        return (k >= among) & (back >= 0) & (back < (window or back + 1))
-
-    return rule
-
-
-def within(queries: Stream, keys: Stream, window: int) -> MaskFunction:
-    """Sliding window in both directions: fewer than `window` positions apart."""
-    return lambda b, h, q, k: (queries.position[b, q] - keys.position[b, k]).abs() < window
-
-
-def up_to(limits: torch.Tensor) -> MaskFunction:
-    """With a cache: each query sees the first `limits` [batch, queries] columns of its row."""
-    return lambda b, h, q, k: k < limits[b, q]
-
-
-def encoder_rule(prompt: Stream, window: int | None) -> MaskFunction:
-    seen = same_document(prompt, prompt)
-    return seen if window is None else and_masks(seen, within(prompt, prompt, window))
-
-
-def reasoner_rule(queries: Stream, keys: Stream) -> MaskFunction:
-    return and_masks(same_document(queries, keys), not_after(queries, keys))
-
-
-def decoder_rule(queries: Stream, keys: Stream, memory: int, window: int = 0) -> MaskFunction:
-    visible = or_masks(strictly_before(queries, keys, memory), causal_own(queries, keys, memory, window))
-    return and_masks(same_document(queries, keys), visible)
-
-
-def make_mask(config, rule: MaskFunction, like: torch.Tensor, queries: int, keys: int):
-    """A mask in the form that the attention expects (boolean for SDPA, additive for eager, blocks for flex)."""
-    return ALL_MASK_ATTENTION_FUNCTIONS[config._attn_implementation](
-        batch_size=like.shape[0],
-        q_length=queries,
-        kv_length=keys,
-        mask_function=rule,
-        allow_is_causal_skip=False,
-        dtype=like.dtype,
-        config=config,
-        device=like.device,
-    )

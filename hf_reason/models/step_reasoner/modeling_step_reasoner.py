@@ -6,7 +6,7 @@ piece is, and docs/step_reasoner.md for the masks.
 
 import torch
 from torch import nn
-from transformers.generation import GenerationMixin, GenerationMode
+from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, Qwen2RotaryEmbedding
@@ -16,6 +16,8 @@ from transformers.utils.generic import merge_with_config_defaults
 from .cache_step_reasoner import StepReasonerCache
 from .configuration_step_reasoner import StepReasonerConfig
 from .decoding_step_reasoner import CachedDecoding, begin
+from .generating_step_reasoner import StepReasonerGeneration
+from .inputs_step_reasoner import check_inputs, completion_of, telling
 from .layers_step_reasoner import StepReasonerLayer
 from .layout_step_reasoner import lay_out
 from .stacks_step_reasoner import WholeText
@@ -45,6 +47,14 @@ class StepReasonerPreTrainedModel(PreTrainedModel):
                 "AutoModelForCausalLM": "modeling_step_reasoner.StepReasonerForCausalLM",
             }
         super().save_pretrained(*args, **kwargs)
+
+    # Libraries ask for the parts of an encoder-decoder model, which this one is not on the outside: what has these
+    # names here are lists of layers.
+    def get_encoder(self, *args, **kwargs):
+        return self
+
+    def get_decoder(self, *args, **kwargs):
+        return self.base_model
 
     def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
         if "flash" in str(attn_implementation):
@@ -89,6 +99,7 @@ class StepReasonerModel(WholeText, CachedDecoding, StepReasonerPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         step_ids: torch.Tensor | None = None,
         prompt_length: int | None = None,
+        completion_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
@@ -103,33 +114,22 @@ class StepReasonerModel(WholeText, CachedDecoding, StepReasonerPreTrainedModel):
             step_ids: [batch, time], 0 on the prompt and numbers that do not fall on the chain. Default: found from the
                 ids that the config names.
             prompt_length: Columns from here on belong to the chain, whether it has a start-of-thought token or not.
+            completion_mask: [batch, time], 1 on what the model has to write: an example's chain begins at the first of
+                these tokens, unless a start-of-thought token comes before. The head makes it from the labels.
             use_cache: Whether to return a cache.
+            **kwargs: `output_hidden_states` returns the states of the decoder stack, which runs over the chain: the
+                embeddings and the output of each layer, [batch, time, hidden], 0 on the prompt.
 
         Raises:
             ValueError: for embeddings without `step_ids` or with a cache, a mask that is not two-dimensional, a cache
-                of another class, packed examples with a cache, or a request for `output_hidden_states` or
-                `output_attentions`: the three stacks run over different tokens, so there is no such list.
+                of another class, packed examples with a cache, or a request for `output_attentions`.
         """
-        for name in ("output_hidden_states", "output_attentions"):
-            asked = kwargs.get(name)
-            if getattr(self.config, name, False) if asked is None else asked:
-                raise ValueError(
-                    f"{name}: the three stacks of StepReasoner run over different tokens, so there is no list of "
-                    "one shape to return. Put forward hooks on the layers of model.encoder, .reasoner and .decoder."
-                )
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Give either input_ids or inputs_embeds.")
-        if inputs_embeds is not None and step_ids is None:
+        check_inputs(input_ids, inputs_embeds, attention_mask, step_ids, past_key_values)
+        states_asked = self._asked("output_hidden_states", kwargs)
+        if self._asked("output_attentions", kwargs):
             raise ValueError(
-                "StepReasoner finds the steps from input_ids; with inputs_embeds pass step_ids as well (0 on the "
-                "prompt, then the number of the step)."
-            )
-        if attention_mask is not None and attention_mask.ndim != 2:
-            raise ValueError("StepReasoner makes its own masks: attention_mask has to be [batch, time].")
-        if past_key_values is not None and not isinstance(past_key_values, StepReasonerCache):
-            raise ValueError(
-                f"past_key_values is a {type(past_key_values).__name__}, but StepReasoner needs its own "
-                "StepReasonerCache. Leave past_key_values out: use_cache=True makes one."
+                "output_attentions: not supported, since the three stacks of StepReasoner attend from other tokens to "
+                "other tokens. Put forward hooks on the layers of model.encoder, .reasoner and .decoder."
             )
         if past_key_values is not None and self.gradient_checkpointing and self.training:
             raise ValueError(
@@ -138,7 +138,11 @@ class StepReasonerModel(WholeText, CachedDecoding, StepReasonerPreTrainedModel):
             )
         if past_key_values is not None and past_key_values.tokens:
             hidden_states = self._continue(input_ids, past_key_values)
-            return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
+            return BaseModelOutputWithPast(
+                last_hidden_state=hidden_states[-1],
+                past_key_values=past_key_values,
+                hidden_states=hidden_states if states_asked else None,
+            )
 
         tokens = inputs_embeds if input_ids is None else input_ids
         assert tokens is not None
@@ -150,6 +154,7 @@ class StepReasonerModel(WholeText, CachedDecoding, StepReasonerPreTrainedModel):
             attention_mask,
             step_ids,
             prompt_length,
+            completion_mask,
             thought_start=self.config.thought_start_token_ids or [],
             ends=self.config.piece_end_token_ids,
             max_piece_length=self.config.max_piece_length,
@@ -161,16 +166,24 @@ class StepReasonerModel(WholeText, CachedDecoding, StepReasonerPreTrainedModel):
             begin(cache, layout, input_ids)
         elif past_key_values is not None:
             raise ValueError("A cache holds one example a row, from input_ids: not packed ones, no inputs_embeds.")
-        states = self._stacks(layout, input_ids, inputs_embeds, cache)
-        states = states * layout.chain.valid.unsqueeze(-1)
-        hidden_states = states.new_zeros(*shape, states.shape[-1])
-        index = layout.chain.index.unsqueeze(-1).expand_as(states)
+        index, valid = layout.chain.index.unsqueeze(-1), layout.chain.valid.unsqueeze(-1)
+        hidden_states = tuple(
+            states.new_zeros(*shape, states.shape[-1]).scatter(1, index.expand_as(states), states * valid)
+            for states in self._stacks(layout, input_ids, inputs_embeds, cache)[0 if states_asked else -1 :]
+        )
         return BaseModelOutputWithPast(
-            last_hidden_state=hidden_states.scatter(1, index, states), past_key_values=cache if use_cache else None
+            last_hidden_state=hidden_states[-1],
+            past_key_values=cache if use_cache else None,
+            hidden_states=hidden_states if states_asked else None,
         )
 
+    def _asked(self, name: str, given: dict) -> bool:
+        """Whether an output was asked for, in the call or in the config."""
+        asked = given.get(name)
+        return bool(getattr(self.config, name, False) if asked is None else asked)
 
-class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
+
+class StepReasonerForCausalLM(StepReasonerGeneration, StepReasonerPreTrainedModel, GenerationMixin):
     """StepReasoner with a language modelling head; `generate`, trainers and PEFT take it like any causal model."""
 
     _auto_class = "AutoModelForCausalLM"
@@ -183,6 +196,10 @@ class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    def __setattr__(self, name, value):
+        # TRL, and PEFT past the module's hooks, call what somebody has put in the place of `forward`
+        super().__setattr__(name, telling(value) if name == "forward" else value)  # type: ignore[arg-type]
+
     @can_return_tuple
     def forward(
         self,
@@ -194,15 +211,19 @@ class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         step_ids: torch.Tensor | None = None,
         prompt_length: int | None = None,
+        completion_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """As [`StepReasonerModel`], with logits [batch, time, vocabulary] and, given labels, the loss.
 
-        Labels on the prompt add a constant to the loss, log(vocabulary) a token: leave them at -100, as a trainer does
-        that learns completions only.
+        The labels also say where the prompt ends and the chain begins, as `completion_mask` does. Labels on the prompt
+        add a constant to the loss, log(vocabulary) a token: leave them at -100, as a trainer does that learns
+        completions only.
         """
+        if labels is not None:
+            completion_mask = completion_of(labels, completion_mask, step_ids, prompt_length)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -211,6 +232,7 @@ class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds,
             step_ids=step_ids,
             prompt_length=prompt_length,
+            completion_mask=completion_mask,
             use_cache=use_cache,
             **kwargs,
         )
@@ -218,39 +240,9 @@ class StepReasonerForCausalLM(StepReasonerPreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
-
-    def _prepare_cache_for_generation(self, generation_config, model_kwargs, generation_mode, *args, **kwargs) -> bool:
-        if generation_config.cache_implementation not in (None, "dynamic"):
-            raise ValueError(
-                f"cache_implementation={generation_config.cache_implementation!r}: StepReasoner has its own cache, "
-                "which grows by a piece at a time; static, offloaded and quantised caches do not fit it. Leave it out."
-            )
-        assisted = generation_mode == GenerationMode.ASSISTED_GENERATION
-        if assisted or generation_config.prefill_chunk_size is not None:
-            raise ValueError(
-                "StepReasoner reads its prompt in both directions and cannot cut its cache back: assisted generation "
-                "and prefill_chunk_size are not available."
-            )
-        if self.training and self.model.gradient_checkpointing:
-            # the layers keep nothing, so every token reads the whole text again (the config is generate's own copy)
-            generation_config.use_cache = False
-            return False
-        given = model_kwargs.get("past_key_values")
-        if given is not None:
-            given._is_user_defined = True  # generate leaves a cache whole that outlives it
-        elif generation_config.use_cache is not False:
-            model_kwargs["past_key_values"] = StepReasonerCache(self.config)
-        return "past_key_values" in model_kwargs
-
-    def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
-        if model_kwargs.get("past_key_values") is None:
-            # without a cache the next call sees the whole text again and has to know what the prompt was
-            # (the mask is dropped where there is no padding; the positions are always there)
-            known = model_kwargs.get("attention_mask")
-            known = model_kwargs["position_ids"] if known is None else known
-            model_kwargs.setdefault("prompt_length", known.shape[1])
-        return super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss, logits=logits, past_key_values=outputs.past_key_values, hidden_states=outputs.hidden_states
+        )
 
     @classmethod
     def from_decoder_only(cls, model, **kwargs) -> "StepReasonerForCausalLM":

@@ -8,7 +8,8 @@ from torch import nn
 from .cache_step_reasoner import Filling, StepReasonerCache
 from .decoding_step_reasoner import kept
 from .layers_step_reasoner import Rope
-from .layout_step_reasoner import Layout, Stream, decoder_rule, encoder_rule, make_mask, reasoner_rule
+from .layout_step_reasoner import Layout, Stream
+from .masks_step_reasoner import decoder_rule, encoder_rule, make_mask, reasoner_rule
 
 
 class WholeText:
@@ -31,8 +32,10 @@ class WholeText:
             return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
         return torch.arange(shape[1], device=self.device).expand(shape)
 
-    def _stacks(self, layout: Layout, input_ids, inputs_embeds, cache: StepReasonerCache | None) -> torch.Tensor:
-        """The decoder's normalised states of the chain stream, [batch, len(chain), hidden]."""
+    def _stacks(
+        self, layout: Layout, input_ids, inputs_embeds, cache: StepReasonerCache | None
+    ) -> tuple[torch.Tensor, ...]:
+        """The chain's states, [batch, len(chain), hidden]: embeddings, each decoder layer's, the last normalised."""
 
         def embed(stream: Stream) -> torch.Tensor:
             if inputs_embeds is None:
@@ -62,9 +65,11 @@ class WholeText:
         rule = decoder_rule(layout.asks, keys, len(known), config.decoder_window)
         mask = make_mask(config, rule, tokens, len(chain), len(keys))
         filling = cache and Filling(cache, kept(cache, keys, "decoder", len(chain), config.decoder_window))
+        found = [tokens]
         for layer in self.decoder:
             states = layer(states, memory, chain_rope, _join(known_rope, chain_rope), mask, past_key_values=filling)
-        return self.norm(states)
+            found.append(states)
+        return (*found[:-1], self.norm(states))
 
     def _rope(self, like: torch.Tensor, stream: Stream) -> Rope:
         return self.rotary_emb(like, stream.position)

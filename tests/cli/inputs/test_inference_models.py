@@ -41,7 +41,7 @@ def test_an_adapter_without_its_base_names_it(tmp_path, tokenizer, base) -> None
         load_for_inference(str(tmp_path), InferenceArguments(use_cpu=True))
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=f"or write {tmp_path}/base as base_model_name_or_path into"):
+    with pytest.raises(ValueError, match=f"Unrecognized model in {tmp_path}/base"):  # which is taken, where it is one
         load_for_inference(str(tmp_path), InferenceArguments(use_cpu=True))
 
 

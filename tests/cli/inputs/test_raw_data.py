@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from datasets import Dataset, DatasetDict
 
 from hf_reason.cli.arguments import DataArguments, EvaluationArguments
 from hf_reason.cli.inputs import raw_data
-from hf_reason.cli.inputs.datasets import load_evaluation_records, load_records, load_splits
+from hf_reason.cli.inputs.datasets import load_evaluation_records, load_records, load_splits, places_of
 from hf_reason.cli.inputs.raw_data import cache_folder, is_raw, prepared_places
 from hf_reason.data import DataError, PrepareConfig
 from hf_reason.data.synthetic.word_problems import generate_word_problems
@@ -178,3 +179,25 @@ def test_evaluation_reads_raw_questions_and_answers_without_chains(tmp_path, pre
     assert len(load_evaluation_records([prepared], split="test")) == 3
     with pytest.raises(DataError, match="one after another"):
         load_evaluation_records([prepared, file])
+
+
+def test_tags_of_thoughts_are_named_and_read_by_every_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(import_module("hf_reason.data.prepare.report_plot"), "draw_report", lambda report: b"png")
+    chain = "先看题目里的已知数。\n再把两个数相加。\n"
+    rows = [
+        {
+            "question": f"{n}加{n * n}等于几?",
+            "answer": f"<{tag}>\n{chain}{n}+{n * n}={n + n * n}\n</{tag}>\n\n{n + n * n}",
+        }
+        for n, tag in enumerate(["think"] * 4 + ["plan"] * 4, start=11)
+    ]
+    file = _write(tmp_path / "tags.jsonl", rows)
+    prepared_places([file])
+    assert "Note: 4 traces carry <plan>…</plan>" in capsys.readouterr().out
+    args = CoTSFTConfig(str(tmp_path / "out"), report_to="none", use_cpu=True, bf16=False)
+    places = places_of(DataArguments(dataset_name=file, thought_tags="plan"), args)
+    said = capsys.readouterr().out
+    assert "8 records, 8 kept" in said and "Note" not in said
+    assert all(len(record["steps"]) == 3 for record in load_records(places, "train"))
+    records = load_evaluation_records([file], thought_tags=["plan"])
+    assert [record["answer"] for record in records] == [str(n + n * n) for n in range(11, 19)]

@@ -1,9 +1,11 @@
 """Domains: the built-in rules on texts of each domain, hints of sources, and rules of one's own."""
 
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from opencc import OpenCC
 
 from hf_reason.data.clean import domains
 from hf_reason.data.clean.domains import DomainTagger
@@ -250,3 +252,78 @@ def test_bad_rules_name_the_file_and_the_key(tmp_path: Path, rules: object, mess
 def test_missing_rules_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read the domain rules"):
         DomainTagger(tmp_path / "none.yaml")
+
+
+QUESTIONS = yaml.safe_load(Path(__file__).with_name("domain_questions.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("kind", "least"), [("plain", 0.99), ("traps", 0.97)])
+def test_questions_that_a_person_labelled(tagger: DomainTagger, kind: str, least: float) -> None:
+    cases = [(domain, text) for domain in DOMAINS for text in QUESTIONS[domain][kind]]
+    assert len(cases) > 250
+    wrong = [(domain, tagger.tag(text), text) for domain, text in cases if tagger.tag(text) != domain]
+    assert len(wrong) <= (1 - least) * len(cases), wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("What is the capital of France?", "general"),
+        ("What is the function of the heart?", "medical"),
+        ("How do I keep the interest of the reader?", "general"),
+        ("Who is the prime minister?", "general"),
+        ("Which set of laws applies to the tenant?", "legal"),
+        ("Are derivative works protected by copyright?", "legal"),
+        ("Find the derivative of x^2.", "math"),
+        ("How do banks hedge with derivatives?", "finance"),
+        ("What is the law of conservation of energy?", "science"),
+        ("Write a function that computes simple interest.", "code"),
+        ("股骨骨折怎么治疗?", "medical"),
+        ("期末考试怎么复习?", "general"),
+        ("期权到期怎么行权?", "finance"),
+        ("法国有哪些景点?", "general"),
+        ("有什么好方法?", "general"),
+        ("这张药方怎么煎?", "medical"),
+        ("解方程 2x+3=7", "math"),
+        ("The stock of the ship was full.", "general"),
+    ],
+)
+def test_words_that_mean_something_else(tagger: DomainTagger, text: str, domain: str) -> None:
+    assert tagger.tag(text) == domain
+
+
+def test_traditional_texts_get_the_domain_of_the_simplified_ones(tagger: DomainTagger) -> None:
+    converter = OpenCC("s2tw")
+    texts = [text for domain in DOMAINS for kind in ("plain", "traps") for text in QUESTIONS[domain][kind]]
+    texts = [text for text in texts if not text.isascii()]
+    assert len(texts) > 200
+    assert [text for text in texts if tagger.tag(converter.convert(text)) != tagger.tag(text)] == []
+
+
+def test_common_words_of_a_domain_count_only_with_numbers(tmp_path: Path) -> None:
+    rules = {"domains": {"math": {"words": {1: ["每天"], 3: ["方程"]}}}, "only_with_numbers": ["math"], "min_score": 1}
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert tagger.tag("每天") == "general"
+    assert tagger.tag("每天3次") == tagger.tag("方程") == "math"
+    with pytest.raises(DataError, match="only_with_numbers must be a list"):
+        DomainTagger(write_rules(tmp_path, {**rules, "only_with_numbers": "math"}))
+
+
+def test_two_domains_with_the_same_score_are_undecided(tmp_path: Path) -> None:
+    rules = {"domains": {"math": {"words": {3: ["数"]}}, "code": {"words": {3: ["码"]}}}}
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert (tagger.tag("数"), tagger.tag("码"), tagger.tag("数码")) == ("math", "code", "general")
+
+
+def test_the_longest_english_phrase_counts(tmp_path: Path) -> None:
+    rules = {"domains": {"finance": {"words": ["capital"]}, "general": {"words": {0.01: ["capital of"]}}}}
+    tagger = DomainTagger(write_rules(tmp_path, rules))
+    assert tagger.tag("the capital of France") == "general"
+    assert tagger.tag("the company's capital") == "finance"
+
+
+def test_no_text_takes_long(tagger: DomainTagger) -> None:
+    start = time.process_time()
+    for part in ("1 ", "each how many 3 ", "每3多少,", "写", "write a ", "法律", "\n", "can sue not "):
+        tagger.tag(part * 4000)
+    assert time.process_time() - start < 3

@@ -15,8 +15,10 @@ STEPS = ["先求粉笔的总支数：36×12=432（支）。", "一共有4个年�
 def judged(config: FilterConfig | None = None, **changes: Any) -> str | None:
     values: dict[str, Any] = {"context": CONTEXT, "steps": STEPS, "answer": "每个年级分到108支。"} | changes
     reference, closed = values.pop("reference", None), values.pop("closed", True)
+    truncated = values.pop("truncated", False)
     record = make_record(values.pop("context"), values.pop("steps"), values.pop("answer"), **values)
     trace = RawTrace(record["context"], record["task"], answer=record["answer"], reference=reference, closed=closed)
+    trace.truncated = truncated
     return failed_filter(trace, record, config or FilterConfig())
 
 
@@ -31,6 +33,8 @@ def test_a_good_trace_stays() -> None:
     [
         ("empty_context", {"context": ""}),
         ("empty_thought", {"steps": []}),
+        ("truncated", {"truncated": True}),
+        ("truncated", {"answer": "代码如下：\n```python\nprint(432 / 4)"}),
         ("unclosed_thought", {"closed": False}),
         ("missing_answer", {"answer": " "}),
         ("wrong_answer", {"reference": "109"}),
@@ -38,8 +42,10 @@ def test_a_good_trace_stays() -> None:
         ("repetition", {"steps": [*STEPS, *["等等，我再检查一遍这个结果对不对。"] * 20]}),
         ("repetition", {"steps": [*STEPS, *["再检查。"] * 12]}),
         ("repetition", {"steps": [*STEPS, "我需要再检查一遍这个结果。" * 120]}),
+        ("repetition", {"answer": "\n".join(["每个年级分到108支。"] * 300)}),
+        ("repetition", {"answer": "每个年级分到108支。" + "我们再检查一遍，" * 60 + "我们再"}),
         ("too_short", {"steps": ["一", "二", "三"]}),
-        ("too_long", {"answer": "108支。" + "补充说明" * 20_000}),
+        ("too_long", {"answer": "108支。" + "".join(f"另外{i}年级有{i * i}人。" for i in range(6_000))}),
         ("language_drift", {"steps": ["First we multiply the boxes.", "Then we divide by four.", "That gives 108."]}),
         ("control_tokens", {"answer": "108支。<|im_end|>"}),
         ("control_tokens", {"steps": [*STEPS, "<｜Assistant｜>接着说"]}),
@@ -55,12 +61,21 @@ def test_each_filter_takes_its_own(name: str, changes: dict[str, Any]) -> None:
 
 def test_every_filter_has_a_case_and_the_order_decides() -> None:
     assert (
-        *("empty_context", "empty_thought", "unclosed_thought", "missing_answer", "wrong_answer", "few_steps"),
-        *("repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
+        *("empty_context", "empty_thought", "unclosed_thought", "truncated", "missing_answer", "wrong_answer"),
+        *("few_steps", "repetition", "too_short", "too_long", "language", "language_drift", "control_tokens"),
     ) == FILTER_NAMES
     assert judged(context="", steps=[], answer="") == "empty_context"
     assert judged(steps=[], answer="") == "empty_thought"
     assert judged(steps=STEPS[:1], reference="1") == "wrong_answer"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["写在 <think> 和 </think> 之间。", "`<answer>` 标签里写答案。", "Use the <think> tag, then </think> to end."],
+)
+def test_tags_that_a_text_speaks_of_are_no_leak(text: str) -> None:
+    assert judged(answer=f"每个年级分到108支。{text}") is None
+    assert judged(steps=[*STEPS, f"题目要求：{text}", "所以按这个格式写，每个年级分到108支。"]) is None
 
 
 def test_languages_can_be_chosen() -> None:

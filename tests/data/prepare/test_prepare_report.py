@@ -4,10 +4,12 @@ from array import array
 from collections import Counter
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from hf_reason.data.prepare.counts import DROP_REASONS, Counts, FileCounts, excerpt
 from hf_reason.data.prepare.report import RecordStats, build_report, describe, report_html, write_report
-from hf_reason.data.prepare.report_plot import draw_report
+from hf_reason.data.prepare.report_plot import _draw_histogram, draw_report
 
 SPLITS = ["train", "validation", "test"]
 
@@ -80,6 +82,15 @@ def test_same_report_same_bytes_and_no_version_inside(tmp_path):
         write_report(report, tmp_path / name)
     for name in ("report.json", "report.html", "report.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_ticks_of_a_single_value_differ():
+    axis = Figure().subplots()
+    _draw_histogram(axis, {"distributions": {"steps": describe(array("I", [3] * 9))}}, "steps", "Steps", "steps")
+    FigureCanvasAgg(axis.figure).draw()
+    left, right = axis.get_xlim()
+    shown = [label.get_text() for label in axis.get_xticklabels() if left <= label.get_position()[0] <= right]
+    assert "3" in shown and len(set(shown)) == len(shown) > 2
 
 
 def test_nothing_left_can_be_drawn():

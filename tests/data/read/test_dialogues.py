@@ -139,10 +139,10 @@ def test_tools_calls_and_results_are_readable(tmp_path):
     trace = one(tmp_path, row)
     assert trace.context == (
         "Available tools:\n- lookup(city): Weather\n\nUser: How warm is it in Rome?\n\n"
-        'Assistant: lookup({"city": "Rome"})\n\nTool result: 21 degrees'
+        'Assistant: lookup({"city": "Rome", "day": null})\n\nTool result: 21 degrees'
     )
     row["messages"] = row["messages"][:2]
-    assert one(tmp_path, row).answer == 'lookup({"city": "Rome"})'
+    assert one(tmp_path, row).answer == 'lookup({"city": "Rome", "day": null})'
 
 
 @pytest.mark.parametrize(

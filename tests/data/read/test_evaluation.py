@@ -26,6 +26,18 @@ Q, A = "小明有3个苹果，又买4个，一共几个？", "7个"
         {"messages": [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]},
         {"messages": [{"role": "user", "content": Q}], "answer": A},
         {"prompt": [{"role": "user", "content": Q}], "solution": A},
+        {"prompt": [{"role": "user", "content": Q}], "reward_model": {"style": "rule", "ground_truth": A}},
+        {"prompt": [{"role": "user", "content": Q}], "extra_info": {"answer": A, "index": 0}},
+        {"input": [{"role": "user", "content": Q}], "ideal": A},
+        {"conversations": [{"from": "human", "value": Q}], "target": A},
+        {"Problem": Q, "Answer": A},
+        {"題目": Q, "參考答案": A},
+        {"question": Q, "expected_answer": A},
+        {"question": Q, "answers": [A, "七个"]},
+        {"question": Q, "answers": {"text": [A], "answer_start": [3]}},
+        {"problem": Q, "solution": A},
+        {"inputs": Q, "targets": A},
+        {"question": Q, "reasoning": None, "answer": A},
     ],
 )
 def test_questions_and_answers_without_a_chain(tmp_path, row):

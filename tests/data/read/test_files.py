@@ -61,6 +61,33 @@ def test_one_object_and_an_empty_array(tmp_path):
     assert list(read_traces(path)) == []
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"data": ROWS[:3]},
+        {"version": 1, "rows": ROWS[:3], "columns": [{"name": "question"}]},
+        {f"id-{number}": row for number, row in enumerate(ROWS[:3])},
+        {"data": {"rows": ROWS[:3]}},
+    ],
+)
+def test_rows_inside_of_one_object(tmp_path, document):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(document))
+    if isinstance(document.get("data"), dict):  # one level only
+        with pytest.raises(SourceError, match=r"x.json#1: unknown layout. Its columns are data"):
+            list(read_traces(path))
+    else:
+        assert [t.source for t in read_traces(path)] == ["x.json#1", "x.json#2", "x.json#3"]
+
+
+def test_several_lists_of_rows_are_not_mixed(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"train": ROWS[:3], "test": ROWS[3:5]}))
+    for skip_broken in (False, True):
+        with pytest.raises(SourceError, match="x.json#1: it holds several lists of rows: train, test"):
+            list(read_traces(path, skip_broken=skip_broken))
+
+
 def test_a_large_array_is_streamed(tmp_path):
     path = tmp_path / "large.json"
     with path.open("w") as file:

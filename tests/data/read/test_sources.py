@@ -185,6 +185,47 @@ def test_question_and_answer_alone(tmp_path):
     assert one(tmp_path, {"question": Q, "answer": TAGGED}).thought == T
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "#### 一、打基础\n多看书。\n\n#### 二、多练习",
+        "#### 一、打基础\n多看书。\n\n#### 二、多练习\n每天写。",
+        "先看书。\n\n#### 一、打基础\n\n再练习。",
+        "## 方法\n先看书。\n#### 总结",
+        "先看书。\n#### 一、总结",
+        "Read first.\n#### 2. Practice",
+        "Read first.\n#### Summary:",
+        "#### 7",
+        "先看书。\n##### 7",
+    ],
+)
+@pytest.mark.parametrize("columns", [("question", "answer"), ("instruction", "output")])
+def test_headings_of_markdown_are_text(tmp_path, columns, answer):
+    trace = one(tmp_path, {columns[0]: "如何学好数学？", columns[1]: answer})
+    assert (trace.thought or trace.steps or "", trace.answer) == ("", answer)
+
+
+def test_the_mark_of_gsm8k_in_other_layouts(tmp_path):
+    solved = "3+4=<<3+4=7>>7\nSo 7\n#### 7"
+    for row in ({"instruction": Q, "output": solved}, {"messages": [ASK, {"role": "assistant", "content": solved}]}):
+        trace = one(tmp_path, row)
+        assert (trace.steps, trace.answer, trace.reference) == (["3+4=7", "So 7"], "7", "7")
+    assert one(tmp_path, {"question": Q, "answer": "3+4=7\n####7\n"}).answer == "7"
+    assert one(tmp_path, {"question": Q, "reasoning": T, "answer": solved}).thought == T
+
+
+def test_all_parts_of_a_problem(tmp_path):
+    told = "小明有3个苹果。"
+    for name in ("context", "passage", "背景"):
+        trace = one(tmp_path, {name: told, "question": "一共几个？", "cot": T, "answer": A})
+        assert (trace.context, trace.task, trace.thought) == (told, "一共几个？", T)
+    assert one(tmp_path, {"instruction": "求和", "question": Q, "cot": T, "answer": A}).context == f"求和\n\n{Q}"
+    for instruction in ("", None):
+        assert one(tmp_path, {"instruction": instruction, "input": Q, "output": TAGGED}).context == Q
+    with pytest.raises(SourceError, match="field 'instruction' must be text, but is empty"):
+        one(tmp_path, {"instruction": " ", "input": "", "output": TAGGED})
+
+
 def test_openr1_takes_the_first_correct_and_complete_generation(tmp_path):
     row = {
         "problem": Q,
@@ -205,6 +246,7 @@ def test_openr1_takes_the_first_correct_and_complete_generation(tmp_path):
     assert one(tmp_path, none_right).thought == "wrong"  # complete; the check of answers takes it
     only_cut = one(tmp_path, {**row, "generations": ["<think>cut"], "is_reasoning_complete": [False]})
     assert (only_cut.thought, only_cut.answer, only_cut.closed) == ("cut", "", False)
+    assert only_cut.truncated and not one(tmp_path, row).truncated
 
 
 def test_instruction_with_input(tmp_path):

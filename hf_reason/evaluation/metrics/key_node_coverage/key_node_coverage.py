@@ -6,7 +6,7 @@ import evaluate
 
 from hf_reason.evaluation import scoring
 from hf_reason.evaluation.metric_base import STEPS, TEXT, ReasoningMetric
-from hf_reason.text.render import parse
+from hf_reason.evaluation.prose import steps_of
 
 _DESCRIPTION = """
 Fraction of the reference's key results that occur in the steps of the output. A key result is the result of an
@@ -18,6 +18,7 @@ Args:
     predictions (list of str): outputs of the model, "步骤1: ...\\n步骤2: ...\\n</think>\\n\\nanswer" (an opening
         <think> may stand in front). Only the steps are looked at, never the answer.
     references (list of list of str): steps of the reference, one list for each prediction.
+    prose (bool; optional): True for a model that writes no thought in tags: the steps are those of its prose.
     use_aggregator (bool): False returns the counts of each output, [covered, key results], instead of the figures.
 Returns:
     key_node_coverage (float or None): key results that occur / key results, over all predictions together.
@@ -34,9 +35,9 @@ class KeyNodeCoverage(ReasoningMetric):
     texts = (_DESCRIPTION, _INPUTS, "")
     columns = {"predictions": TEXT, "references": STEPS}
 
-    def score(self, predictions: list[str], references: list[list[str]]) -> list[tuple[int, int]]:
+    def score(self, predictions: list[str], references: list[list[str]], prose: bool = False) -> list[tuple[int, int]]:
         pairs = zip(predictions, references, strict=True)
-        return [scoring.key_coverage(parse(text).steps, steps) for text, steps in pairs]
+        return [scoring.key_coverage(steps_of(text, prose), steps) for text, steps in pairs]
 
     def aggregate(self, scores: Any) -> dict[str, float | int | None]:
         covered, total = sum(score[0] for score in scores), sum(score[1] for score in scores)

@@ -7,7 +7,7 @@ import evaluate
 
 from hf_reason.evaluation import scoring
 from hf_reason.evaluation.metric_base import TEXT, ReasoningMetric
-from hf_reason.text.render import CLOSE_TAG, parse
+from hf_reason.evaluation.prose import read_prose, steps_of
 
 _DESCRIPTION = """
 How long a model reasons until its answer begins (tokens and steps), how often the thought is closed, and how often the
@@ -23,6 +23,8 @@ Args:
     thought_tokens (list of int; optional): tokens of each output up to and including </think>, where they are known.
     forced (list of bool; optional): outputs whose </think> was not written by the model (a budget had ended).
     thinking (bool; optional): False where no thought was asked for: the answer then begins at once. Default: True.
+    prose (bool; optional): True for a model that writes no thought in tags: the lengths are those of the prose until
+        its answer begins, and there is no close rate. Default: False.
     use_aggregator (bool): False returns the lengths of each output ("scores") instead of the figures.
 Returns:
     mean_tokens, median_tokens, p95_tokens (float or None): tokens up to and including </think>; the whole output where
@@ -30,7 +32,7 @@ Returns:
         does not count.
     mean_characters (float): the same in characters.
     mean_steps (float or None): steps of the thought, with the same exceptions as the tokens.
-    close_rate (float): fraction of the outputs in which the model wrote </think>.
+    close_rate (float or None): fraction of the outputs in which the model wrote </think>.
     repeat_rate (float): fraction of the outputs that loop (repetition of character n-grams or of steps above 0.7).
     num_outputs (int)
 Example:
@@ -52,27 +54,31 @@ class ReasoningLength(ReasoningMetric):
         thought_tokens: Sequence[int] | None = None,
         forced: Sequence[bool] | None = None,
         thinking: bool = True,
+        prose: bool = False,
     ) -> list[scoring.LengthScore]:
         if isinstance(tokenizer, str):
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        thoughts = [scoring.thought_part(text) for text in predictions]
+        if prose:
+            thoughts = [text[: read_prose(text)[1]] for text in predictions]
+        else:
+            thoughts = [scoring.thought_part(text) for text in predictions]
         counts: Sequence[int | None] = [None] * len(predictions)
         if thought_tokens is not None:
             counts = thought_tokens
         elif tokenizer:
             counts = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in thoughts]
-        steps = [parse(text).steps for text in predictions]
+        steps = [steps_of(text, prose) for text in predictions]
         ended = forced if forced is not None else [False] * len(predictions)
         return [
             scoring.LengthScore(
                 tokens=count if text.strip() or not thinking else None,
                 characters=len(thought),
                 steps=len(found) if text.strip() or not thinking else None,
-                closed=scoring.is_closed(text) and not by_force,
+                closed=None if prose else scoring.is_closed(text) and not by_force,
                 loops=scoring.is_loop(text, found),
-                ended=CLOSE_TAG in text or not thinking,
+                ended=prose or scoring.is_closed(text) or not thinking,
             )
             for text, thought, count, found, by_force in zip(predictions, thoughts, counts, steps, ended, strict=True)
         ]

@@ -6,7 +6,7 @@ import evaluate
 
 from hf_reason.evaluation import scoring
 from hf_reason.evaluation.metric_base import STEPS, TEXT, ReasoningMetric
-from hf_reason.text.render import parse
+from hf_reason.evaluation.prose import steps_of
 
 _DESCRIPTION = """
 Fraction of the reasoning steps that are correct, among those that can be checked. A step can be checked when it states
@@ -20,6 +20,7 @@ Args:
         <think> may stand in front).
     references (list of list of str): steps of the reference, one list for each prediction; an empty list where there
         is none.
+    prose (bool; optional): True for a model that writes no thought in tags: the steps are those of its prose.
     use_aggregator (bool): False returns the counts of each output ("scores") instead of the figures.
 Returns:
     step_accuracy (float or None): correct steps / checkable steps, over all predictions together.
@@ -40,9 +41,11 @@ class StepAccuracy(ReasoningMetric):
     texts = (_DESCRIPTION, _INPUTS, "")
     columns = {"predictions": TEXT, "references": STEPS}
 
-    def score(self, predictions: list[str], references: list[list[str]]) -> list[scoring.StepScore]:
+    def score(
+        self, predictions: list[str], references: list[list[str]], prose: bool = False
+    ) -> list[scoring.StepScore]:
         pairs = zip(predictions, references, strict=True)
-        return [scoring.score_steps(parse(text).steps, steps) for text, steps in pairs]
+        return [scoring.score_steps(steps_of(text, prose), steps) for text, steps in pairs]
 
     def aggregate(self, scores: Any) -> dict[str, float | int | None]:
         total = sum(scores, scoring.StepScore())

@@ -1,0 +1,67 @@
+"""Answers in numbered parts ((1) 3; (2) 5), and what stands before a value without being a part of it."""
+
+import re
+
+from .units import measures
+
+_AFTER = r"(?:^|(?<=[\s,，;；。、]))"
+_PART = re.compile(
+    rf"(?<![A-Za-z])(?:第\s*)?[(（]\s*(\d)\s*[)）]\s*(?:小?[问题])?|{_AFTER}第\s*([一二三四五六七八九\d])\s*小?[问题空]"
+    rf"|{_AFTER}(\d)[)）、]|([①-⑨])"
+)
+_INTRODUCES = re.compile(r"^\s*(?:的?(?:答案|结果|值))?(?:应?[是为]|[:：])?\s*")
+# "Therefore, ...", "所以": words that lead to a result and are no part of it.
+_LEADS = re.compile(
+    r"^(?:(?:(?:所以|因此|解|故|则|即|得|综上(?:所述)?|于是|可知|最终|最后)[,，]?(?:可?解?得|求得|可知|有)?|(?:可|解|求)得|∴"
+    r"|(?:and\s+)?(?:therefore|thus|hence|so|then|finally|consequently|we (?:get|have|find|obtain)|it follows that"
+    r"|this gives|giving)(?![A-Za-z]))\s*[:：,，]?\s*)+",
+    re.IGNORECASE,
+)
+_ANSWERS_ARE = re.compile(
+    r"^(?:the\s+)?(?:(?:only|real|final|correct|possible|two|three)\s+)*(?:solutions?|roots?|answers?|values?|zeros?|results?)"
+    r"(?:\s+(?:of|to|for)\s+(?:the\s+)?[\w\s^+=-]{1,30}?)?\s*(?:is|are|:)\s+|^(?:方程的?|该方程的?)?(?:解|根|两根|答案|结果)(?:分别)?(?:是|为)[:：]?\s*",
+    re.IGNORECASE,
+)
+# C(5,2) is a binomial coefficient.
+_POINT = re.compile(
+    r"^(?:点\s*[A-Z]?['′]?\d?|[ABD-Z]['′]?\d?)?\s*(?:的?坐标)?\s*(?:是|为|=|:)?\s*(?=[(（][^()（）]*[,，][^()（）]*[)）]$)"
+)
+_RATE = re.compile(
+    r"^每\s*([\u4e00-\u9fff]{1,3}?)(?:行驶|行|走|跑|飞行|收费|生产|售价|需要|需|用|是|为)?\s*(\d.*?[\u4e00-\u9fff]{1,4})$"
+)
+
+
+def without_leads(text: str) -> str:
+    """A text without the words that lead to its result."""
+    text = _LEADS.sub("", text)
+    return _POINT.sub("", _ANSWERS_ARE.sub("", text))
+
+
+def rate(text: str) -> str:
+    """每小时60千米 as 60千米/小时."""
+    match = _RATE.match(text)
+    return f"{match[2]}/{match[1]}" if match and measures(match[1]) else text
+
+
+def _number(match: re.Match[str]) -> int:
+    mark = next(group for group in match.groups() if group)
+    if mark in "一二三四五六七八九":
+        return "一二三四五六七八九".index(mark) + 1
+    return ord(mark) - ord("①") + 1 if mark >= "①" else int(mark)
+
+
+def numbered_parts(text: str) -> list[str] | None:
+    """The parts of a text that numbers them 1, 2, 3 from its beginning, without the numbers; else `None`."""
+    marks = list(_PART.finditer(text))
+    if (
+        len(marks) < 2
+        or text[: marks[0].start()].strip()
+        or [_number(mark) for mark in marks] != [*range(1, len(marks) + 1)]
+    ):
+        return None
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    parts = [
+        _INTRODUCES.sub("", text[mark.end() : end]).strip(" ,，;；。.、\n")
+        for mark, end in zip(marks, ends, strict=True)
+    ]
+    return parts if all(parts) else None

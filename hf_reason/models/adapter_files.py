@@ -1,0 +1,102 @@
+"""The files of an adapter: the hash of its base, what PEFT leaves out, and bringing back those of a checkpoint."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_reason._files import is_first_process, write_atomically
+
+from .peft_adapters import check_base, write_base
+
+# What is trained, where PEFT saves what it comes to: the virtual tokens that an encoder makes (p-tuning, prefix
+# projection), and the ranks that AdaLoRA has left.
+TRAINED_FILE = "trained_weights.safetensors"
+
+
+def adapter_folders(folder: str | os.PathLike[str], model: Any) -> Iterator[tuple[str, Path]]:
+    """Name and place of each adapter of a model: PEFT puts those with another name than "default" into a subfolder."""
+    for name in getattr(model, "peft_config", {}):
+        yield name, Path(folder) if name == "default" else Path(folder, name)
+
+
+def save_adapter_files(folder: str | os.PathLike[str], model: Any, base: dict[str, Any] | None) -> None:
+    """Write what belongs beside each adapter that PEFT has saved.
+
+    Args:
+        folder: Where the model was saved.
+        model: The model, unwrapped.
+        base: The hash of the base's weights, if it is known.
+    """
+    for name, place in adapter_folders(folder, model):
+        if base is not None and place.is_dir():
+            write_base(place, base)
+        if is_first_process() and (trained := _trained(model, name)):
+            from safetensors.torch import save_file
+
+            state = {key: value.detach().cpu().contiguous() for key, value in trained.items()}
+            write_atomically(place / TRAINED_FILE, partial(save_file, state))
+
+
+def _trained(model: Any, name: str) -> dict[str, Any]:
+    """The weights of an adapter that PEFT does not save as they are."""
+    encoders: Any = getattr(model, "prompt_encoder", None) or {}
+    if name in encoders:
+        return dict(encoders[name].named_parameters())
+    if str(getattr(model.peft_config[name].peft_type, "value", "")) != "ADALORA":
+        return {}
+    return {key: value for key, value in model.named_parameters() if ".lora_" in key and key.endswith(f".{name}")}
+
+
+def check_bases(folder: str | os.PathLike[str], model: Any, base: dict[str, Any] | None) -> None:
+    """Refuse the adapters of a checkpoint that belong to another base than `base`.
+
+    Raises:
+        AdapterError: if one does.
+    """
+    for _, place in adapter_folders(folder, model):
+        if base is not None:
+            check_base(place, model, base)
+
+
+def restore_trained(folder: str | os.PathLike[str], model: Any) -> bool:
+    """Bring back what is in the `TRAINED_FILE` of the adapters in a folder; whether there was one."""
+    found = False
+    for name, place in adapter_folders(folder, model):
+        trained = _trained(model, name)
+        if not trained or not (place / TRAINED_FILE).is_file():
+            continue
+        from peft import PeftConfig
+        from safetensors.torch import load_file
+
+        found, saved = True, load_file(place / TRAINED_FILE)
+        with torch.no_grad():
+            for key, value in trained.items():
+                value.copy_(saved[key])
+        config: Any = model.peft_config[name]
+        if hasattr(config, "rank_pattern"):
+            config.rank_pattern = PeftConfig.from_pretrained(str(place)).rank_pattern
+    return found
+
+
+def restore_adapters(folder: str | os.PathLike[str], model: Any) -> bool:
+    """Bring back the adapters that a checkpoint holds, whatever they are called.
+
+    Returns:
+        Whether the model has adapters and the checkpoint holds one of them.
+    """
+    if not hasattr(model, "get_base_model"):
+        return False
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    found = restore_trained(folder, model)
+    for name, place in adapter_folders(folder, model):
+        if _trained(model, name) and found:
+            continue
+        if any((place / file).is_file() for file in ("adapter_model.safetensors", "adapter_model.bin")):
+            found = True
+            set_peft_model_state_dict(model, load_peft_weights(str(place), device="cpu"), adapter_name=name)
+    return found

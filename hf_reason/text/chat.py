@@ -1,0 +1,40 @@
+"""Chat templates: those that read a message's text, and those of vision-language models, which read its parts."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def apply_chat_template(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[dict[str, str]], **options: Any
+) -> str:
+    """What the template writes for messages whose content is text.
+
+    The templates of LLaVA, SmolVLM and others expect a list of parts, and drop a plain text or fail on it.
+
+    Args:
+        tokenizer: With a chat template.
+        messages: `role` and `content`, a text.
+        **options: For the template: `add_generation_prompt`, `enable_thinking`, ...
+
+    Raises:
+        jinja2.TemplateError: if the template accepts neither form.
+    """
+    from jinja2 import TemplateError
+
+    written, failure = "", None
+    parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+    for form in (list(messages), parts):
+        try:
+            text = str(tokenizer.apply_chat_template(form, tokenize=False, **options))  # type: ignore[arg-type]
+        except (TemplateError, TypeError) as error:
+            failure = failure or error
+            continue
+        if all(message["content"].strip() in text for message in messages):
+            return text
+        written = written or text
+    if failure is not None and not written:
+        raise failure
+    return written

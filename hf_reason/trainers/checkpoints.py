@@ -1,0 +1,90 @@
+"""What a run saves, pushes and loads again: adapters, routers, templates, arguments, facts about its data."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl import SFTTrainer
+
+from hf_reason._private import public
+from hf_reason.models.adapter_files import check_bases, restore_adapters, restore_trained, save_adapter_files
+from hf_reason.text.instructions import save_instructions
+
+from .resumed_data import check_data_facts, save_data_facts
+from .routed import Routing
+from .saved_files import save_public_arguments, shown_arguments, write_card
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class CheckpointTrainer(SFTTrainer):
+    """The part of `CoTSFTTrainer` that writes and reads files.
+
+    Attributes:
+        instructions: Template of each domain.
+        routing: The LoAR of the model.
+        base: Of an adapter: which weights it belongs to.
+        model_card: The card to write; `None`: TRL's.
+    """
+
+    instructions: dict[str, str]
+    routing: Routing
+    base: dict[str, Any] | None = None
+    model_card: str | None = None
+
+    def _unwrapped(self) -> "PreTrainedModel":
+        return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = output_dir or str(self.args.output_dir)
+        self.routing.save(folder)
+        if self.instructions:
+            save_instructions(folder, self.instructions)
+        save_adapter_files(folder, self._unwrapped(), self.base)
+        save_public_arguments(folder, self.args)
+        if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
+            save_data_facts(folder, self.train_dataset, self.args)
+
+    def save_state(self) -> None:
+        best = self.state.best_model_checkpoint
+        # This file is pushed; a resume reads that of a checkpoint.
+        self.state.best_model_checkpoint = public(best)
+        try:
+            super().save_state()
+        finally:
+            self.state.best_model_checkpoint = best
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        args = self.args
+        # It pickles the arguments into the folder that it uploads.
+        self.args = shown_arguments(args)
+        try:
+            super()._push_from_checkpoint(checkpoint_folder)
+        finally:
+            self.args = args
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        check_bases(resume_from_checkpoint, self.model, self.base)
+        if not restore_trained(resume_from_checkpoint, self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.routing.load(resume_from_checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # however the weights were loaded (DeepSpeed, FSDP, ...)
+        if checkpoint is not None:
+            check_data_facts(checkpoint, self.train_dataset, self.args)
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_best_model(self) -> None:
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if sharded or not restore_adapters(str(self.state.best_model_checkpoint), self.model):
+            super()._load_best_model()
+        self.routing.load(str(self.state.best_model_checkpoint))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        if self.model_card is None:
+            super().create_model_card(*args, **kwargs)
+        elif self.is_world_process_zero():
+            write_card(str(self.args.output_dir), self.model_card)
