@@ -90,19 +90,26 @@ class Compression:
         )
 
     def load(self, name: str | None = None) -> Any:
-        """The model before the compression, an adapter merged, without its LoAR; or the one in the folder `name`."""
-        from hf_reason.cli.inputs.inference import load_for_inference
+        """The model before the compression, an adapter merged, without its LoAR; or the one in the folder `name`.
 
-        model, _ = load_for_inference(name or self.args.model_name_or_path, self.args)  # type: ignore[arg-type]
-        loar = getattr(model, "loar", None)
+        Raises:
+            ValueError: if its adapter cannot be merged.
+        """
+        from peft import PeftModel
+
+        from hf_reason.cli.inputs.inference import load_for_inference
+        from hf_reason.models.loar.model import loar_of
+
+        place = name or self.args.model_name_or_path
+        model, _ = load_for_inference(place, self.args)  # type: ignore[arg-type]
+        loar = loar_of(model)
         if loar is not None:
             loar.unload()
-        if getattr(model, "_hf_peft_config_loaded", False):
-            from peft import PeftModel
-
-            plain = type(model).from_pretrained(_base_of(self.args.model_name_or_path), dtype=model.dtype)
-            model = PeftModel.from_pretrained(plain.to(model.device), self.args.model_name_or_path).merge_and_unload()
-        return model
+        if not isinstance(model, PeftModel):
+            return model
+        if any(config.is_prompt_learning for config in model.peft_config.values()):
+            raise ValueError(f"{place} is an adapter of virtual tokens, which cannot be merged: compress its base.")
+        return model.merge_and_unload()
 
     def measured(self, file: str, name: str) -> Any:
         """The figures of the model `name` on the gate's records; from the file if they were measured before."""
@@ -279,9 +286,3 @@ def _same_or_refuse(command: str, args: CompressionArguments) -> None:
             (work / BEFORE).unlink(missing_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     write_json_atomically(path, values)
-
-
-def _base_of(name: str) -> str:
-    from peft import PeftConfig
-
-    return str(PeftConfig.from_pretrained(name).base_model_name_or_path)

@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prune; `argv` are the arguments after the command's name."""
     args: PruneArguments
     (args,) = parse("prune", CLASSES, argv)
+    _check_loar(args)
     run = Compression.begin("prune", args)
     if run is None:
         return
@@ -95,6 +96,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.needs_calibration:
         settings |= {"calibration": run.calibration_kind, "calibration_records": args.calibration_records}
     run.finish(settings, between)
+
+
+def _check_loar(args: PruneArguments) -> None:
+    from hf_reason.models.loar import has_loar
+
+    if args.structure and has_loar(args.model_name_or_path):
+        raise ValueError(
+            f"{args.model_name_or_path} has a LoAR, whose routers know its groups and layers: make the model before it "
+            "smaller and train the LoAR again, or prune weights (--ratio)."
+        )
 
 
 def _prune(run: Compression, args: PruneArguments) -> Any:

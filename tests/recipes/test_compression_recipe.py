@@ -106,6 +106,24 @@ def test_smaller_shapes(command, place, tokenizer):
     assert AutoModelForCausalLM.from_pretrained(place / "small").config.num_key_value_heads == 1
 
 
+def test_an_adapter_is_merged(command, place, tiny_model):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    adapted = get_peft_model(tiny_model, LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    adapted.peft_config["default"].base_model_name_or_path = "model"
+    adapted.save_pretrained(place / "adapter")
+    for file in (place / "model").glob("*token*"):
+        (place / "adapter" / file.name).write_bytes(file.read_bytes())
+    code, _, err = command("prune", "--ratio", "0.2", "--modules", "feed_forward", model="adapter")
+    assert code == 0, err
+    after = AutoModelForCausalLM.from_pretrained(place / "small").get_parameter(
+        "model.layers.0.self_attn.q_proj.weight"
+    )
+    merged = adapted.merge_and_unload().get_parameter("model.layers.0.self_attn.q_proj.weight")
+    torch.testing.assert_close(after, merged)
+
+
 def test_nf4(command, place, tokenizer):
     save_model(place / "wide", tiny_qwen2(tokenizer, hidden_size=64, intermediate_size=128), tokenizer)
     code, out, err = command("quantize", "--method", "nf4", model="wide")
