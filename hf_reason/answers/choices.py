@@ -14,6 +14,7 @@ _LETTERS = rf"{_ONE}(?:{_JOIN}{_ONE}){{0,9}}+"
 _MARK = re.compile(rf"[A-Z]|[①-⑳]|[{_STEM}]")
 # (1)(3) is ①③; a single (3) may be a number in brackets.
 _NUMBERED = re.compile(r"[(（](\d|1\d|20)[)）]")
+_SEVERAL_NUMBERED = re.compile(rf"(?:{_NUMBERED.pattern}[,，、和]?\s?){{2,10}}(?=[。.]?$|正确|对)")
 _ALL_NUMBERED = re.compile(rf"^(?:选项?\s*)?(?:{_NUMBERED.pattern}{_JOIN}){{2,10}}(?:项|正确)?[.。]?$")
 # Words between letters that are no letters: "A and C" must not give a, n, d.
 _ALONE = re.compile(rf"^(?:选项?\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$")
@@ -21,14 +22,14 @@ _OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].．、:：]+\s*(\S.*)$", re.DOTA
 _WRONG = r"(?!\s*(?:选?项|option)?\s*(?:(?:是|is|are|都)\s*)?(?:错|不|有误|wrong|incorrect|not|false|排除))"
 _STATED = (
     re.compile(
-        rf"(?<![不别非排除没])(?:应该?选|故选|选择|选项?|正确(?:的)?(?:选项|答案|结论|说法|命题|的)?|答案)"
+        rf"(?<![不别非排除没])(?:应该?选|故选|(?:认为|觉得)(?:应该)?是|选择|选项?|正确(?:的)?(?:选项|答案|结论|说法|命题|的)?|答案)"
         rf"(?:应该|应当|应|就|只有|的?序号|的?有|项)?(?:是|为|选|[:：])*\s*[*$\s]*({_LETTERS})(?![A-Za-z]){_WRONG}"
     ),
     re.compile(
         rf"(?<![A-Za-z])({_LETTERS})(?![A-Za-z])\s*(?:选?项|选项)?\s*(?:(?:才|都|均|就|说法|答案)?是)?(?:正确|对的|符合(?:题意|要求))"
     ),
     re.compile(
-        r"(?i:\b(?:answers?|options?|choices?)(?: (?:should|must) be| is| are|[:：])*"
+        r"(?i:\b(?:answers?|ans|options?|choices?|both)(?: (?:should|must) be| is| are|[:：])*"
         r"(?: the)?(?: options?| choices?)?)"
         rf"\s*[:：]?[*$\s]*({_LETTERS})(?![A-Za-z'])"
         rf"(?!\s+(?!and\b|because|since|as\b|is\b|are\b|which|for\b)[a-z]){_WRONG}"
@@ -52,6 +53,11 @@ def _marks(text: str) -> str:
     return "".join(sorted(set(_MARK.findall(text))))
 
 
+def _circled(text: str) -> str:
+    """(1)(3) as ①③."""
+    return _NUMBERED.sub(lambda match: chr(ord("①") + int(match[1]) - 1), text)
+
+
 def is_choice(text: str) -> str | None:
     """The options of a text that is nothing but options (`C`, `(C)`, `A、C`, `选B`, `①③`), sorted, or `None`.
 
@@ -61,7 +67,7 @@ def is_choice(text: str) -> str | None:
         return None
     plain = _BLANKS.sub(" ", undressed(text))
     if _ALL_NUMBERED.match(plain):
-        plain = _NUMBERED.sub(lambda match: chr(ord("①") + int(match[1]) - 1), plain)
+        plain = _circled(plain)
     match = _ALONE.match(plain)
     if match is None:
         return None
@@ -90,6 +96,7 @@ def chosen(text: str) -> str | None:
         if found:
             return found
     plain = _BLANKS.sub(" ", fold(re.sub(r"\\text\s*\{([^{}]*)\}|[{}$*]", r"\1", text[-3000:])))
+    plain = _SEVERAL_NUMBERED.sub(lambda match: _circled(match[0]), plain)
     stated = [match for pattern in _STATED for match in pattern.finditer(plain)]
     if stated:
         return _marks(max(stated, key=lambda match: match.end())[1])

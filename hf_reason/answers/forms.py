@@ -20,7 +20,9 @@ __all__ = ["Stated", "boxed", "chinese_number", "final_number", "final_part", "n
 _CJK = r"\u4e00-\u9fff"
 _NAME = r"(?:∠?\\?[A-Za-z](?:\w{0,3}|_\{?\w{1,3}\}?)(?:\([A-Za-z]\))?|\|[A-Z]{2}\||[A-Z]:[A-Z]|[\u4e00-\u9fff]{1,10})"
 _ASSIGNED = re.compile(rf"^\s*{_NAME}\s*[=＝]\s*")
-_LEADS = re.compile(r"^(?:大约|大概|约为|约|一共|总共|共有|共|仅|为|是|≈|about|approximately|around)\s*(?=[-\d(.￥¥])")
+_LEADS = re.compile(
+    r"^(?:打(?=.{1,2}折)|大约|大概|约为|约|一共|总共|共有|共|仅|为|是|≈|about|approximately|around)\s*(?=[-\d(.￥¥]|.{1,2}折)"
+)
 _MARKS = re.compile(r"\*\*|__|\\[()\[\]]|\$|￥|¥|€|£|\\(?:text|mathrm|mbox)\s*(?=\{)")
 _VALUE = re.compile(
     r"(?<![A-Za-z\d.])(?:(?<![\d)])-)?"
@@ -39,11 +41,14 @@ _PURE = re.compile(
     r"^(?P<number>[-+\d(.][-+\d\s.,()/%万亿*×÷^]*?)"
     rf"(?:\s*\(\s*(?P<note>{_UNIT})\s*\)|\s*(?P<unit>{_UNIT}))?\s*$"
 )
+# (2)(3) names two statements, and is not 6.
+MARKED = re.compile(r"\s*(?:\(\s*\d{1,2}\s*\)\s*){2,}$")
 # "325 000": groups of three digits set apart by spaces.
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![.,]?\d)")
 _UNIT_AFTER = re.compile(rf"\s*\(?\s*({_UNIT})")
 _DEGREE = r"(?:°|\^?\s*\{?\\(?:circ|degree)\}?)"
 _CELSIUS = re.compile(rf"{_DEGREE}\s*(?:\\(?:mathrm|text))?\s*\{{?([CF])(?![A-Za-z])\}}?|(℃|℉)")
+_DEGREE_WORD = re.compile(r"\bdegrees?\s+(Fahrenheit|Celsius)\b", re.IGNORECASE)
 _ANGLE = re.compile(rf"(\d+)\s*{_DEGREE}\s*(\d+(?:\.\d+)?)\s*['′](?:\s*(\d+(?:\.\d+)?)\s*(?:''|[\"″]))?")
 _DEGREES = re.compile(_DEGREE)
 # 八折 is 80% of a price, 八五折 85%, 三成 30%.
@@ -114,6 +119,8 @@ def plain_numbers(text: str) -> str:
         )
         text = _DEGREES.sub("度", _ANGLE.sub(_angle, text))
     text = clean_markup(_MARKS.sub(" ", text)) if "\\" not in text else _MARKS.sub(" ", clean_markup(text))
+    if "degree" in text:
+        text = _DEGREE_WORD.sub(lambda match: "华氏度" if match[1][0] in "fF" else "摄氏度", text)
     text = _PERCENT_WORD.sub("%", fractions_in_digits(text))
     if "‰" in text:
         text = re.sub(r"(\d+(?:\.\d+)?)\s*‰", r"(\1/1000)", text)
@@ -149,7 +156,7 @@ def pure_number(text: str) -> Stated | None:
             sign = -1 if plain.startswith("-") else 1
             smallest = None if stated.smallest is None else sign * stated.smallest
             return Stated(sign * stated.value, plain, stated.unit, smallest)
-        match = _PURE.match(plain)
+        match = None if MARKED.match(plain) else _PURE.match(plain)
         if match is None or (whole and len(re.findall(r"\d", plain)) > 1 and not match):
             continue
         number = match["number"].strip()

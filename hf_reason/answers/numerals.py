@@ -19,6 +19,10 @@ PLAIN_NUMERAL = re.compile(
 )
 _PERCENT = re.compile(rf"(负)?百分之({NUMERAL}+?{_POINT}?|\d+(?:\.\d+)?)(?!{NUMERAL}|点|\d)")
 _PERMILLE = re.compile(rf"(负)?([千万])分之({NUMERAL}+{_POINT}?|\d+(?:\.\d+)?)")
+# 三成二 is 32%; 成 begins many words.
+_TENTHS = re.compile(
+    rf"(?<!{NUMERAL})([一二三四五六七八九])成([一二三四五六七八九])?(?![立绩本功员为果分人长熟品语年交败就])"
+)
 _LARGE = (("亿", 10**8), ("万", 10**4))
 _FRACTION = re.compile(rf"(?:({NUMERAL}+|\d+)又)?({NUMERAL}+|\d+)分之({NUMERAL}+{_POINT}?|\d+)")
 # No quantity is written longer, in numerals or in digits.
@@ -184,6 +188,10 @@ def fractions_in_digits(text: str) -> str:
         text = _PERCENT.sub(_percent, text)
         text = _PERMILLE.sub(_permille, text)
         text = _FRACTION.sub(_fraction, text)
+    if "成" in text:
+        text = _TENTHS.sub(
+            lambda match: f"{_DIGIT_VALUES[match[1]]}{_DIGIT_VALUES[match[2]] if match[2] else 0}%", text
+        )
     if "零下" in text:
         text = _BELOW.sub("-", text)
     if "负" in text:

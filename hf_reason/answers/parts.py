@@ -12,7 +12,7 @@ _PART = re.compile(
 _INTRODUCES = re.compile(r"^\s*(?:的?(?:答案|结果|值))?(?:应?[是为]|[:：])?\s*")
 # "Therefore, ...", "所以": words that lead to a result and are no part of it.
 _LEADS = re.compile(
-    r"^(?:(?:(?:所以|因此|解|故|则|即|得|综上(?:所述)?|于是|可知|最终|最后)[,，]?(?:可?解?得|求得|可知|有)?|(?:可|解|求)得|∴"
+    r"^(?:(?:(?:所以|因此|解(?!集)|故|则|即|得|综上(?:所述)?|于是|可知|最终|最后)[,，]?(?:可?解?得|求得|可知|有)?|(?:可|解|求)得|∴"
     r"|(?:and\s+)?(?:therefore|thus|hence|so|then|finally|consequently|we (?:get|have|find|obtain)|it follows that"
     r"|this gives|giving)(?![A-Za-z]))\s*[:：,，]?\s*)+",
     re.IGNORECASE,
@@ -26,6 +26,11 @@ _ANSWERS_ARE = re.compile(
 _POINT = re.compile(
     r"^(?:点\s*[A-Z]?['′]?\d?|[ABD-Z]['′]?\d?)?\s*(?:的?坐标)?\s*(?:是|为|=|:)?\s*(?=[(（][^()（）]*[,，][^()（）]*[)）]$)"
 )
+# 向量a=..., \\cos A=...: what the value belongs to.
+_NAMING = re.compile(
+    r"^(?:[\u4e00-\u9fff]{2,6}(?=\\?[A-Za-z]\w?\s*=[^=]+$)|\\?(?:sin|cos|tan|cot)\s*∠?\\?[A-Za-z]{1,6}\s*=\s*(?=[^=]+$)"
+    r"|(?:[\u4e00-\u9fff]{0,6}的)?(?:解集|取值范围|定义域|值域)(?:是|为)?[:：]?\s*)"
+)
 _RATE = re.compile(
     r"^每\s*([\u4e00-\u9fff]{1,3}?)(?:行驶|行|走|跑|飞行|收费|生产|售价|需要|需|用|是|为)?\s*(\d.*?[\u4e00-\u9fff]{1,4})$"
 )
@@ -33,7 +38,7 @@ _RATE = re.compile(
 
 def without_leads(text: str) -> str:
     """A text without the words that lead to its result."""
-    text = _LEADS.sub("", text)
+    text = _NAMING.sub("", _LEADS.sub("", text))
     return _POINT.sub("", _ANSWERS_ARE.sub("", text))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from .clock import read_ratio, read_time
 from .dates import read_date
-from .forms import pure_number
+from .forms import MARKED, pure_number
 from .normalise import undressed
 from .parts import numbered_parts, rate, without_leads
 from .regions import read_region, read_spread
@@ -181,10 +181,22 @@ def _read_real(text: str) -> Real | None:
     return None if value is None or unit is None else Real(value, bare, unit[1].strip())
 
 
+def _last_side(text: str, sides: list[str]) -> Value | None:
+    """The value at the end of x=3+4=7 and of 血糖5.6mmol/L, where the rest only says what it is."""
+    if len(sides) > 2 or (len(sides) == 2 and _LEFT_SIDE.match(sides[0])):
+        last = read(sides[-1], nested=True)
+        return None if isinstance(last, Words | Symbol) else last
+    match = _NAMED.match(text) or _COUNTED.match(text) if len(sides) == 1 else None
+    quantity = pure_number(match[2]) if match and not match[1].startswith("\\") and len(match[1]) > 1 else None
+    return Number(quantity) if quantity and quantity.unit and quantity.unit[0].isascii() else None
+
+
 def read(text: str, nested: bool = False) -> Value:
     """The value of a text that is nothing but an answer; `Words` for prose."""
-    plain = rate(formulas(without_leads(undressed(text)))) if len(text) <= 1000 else ""
-    if not plain or len(plain) > 500:
+    bare = undressed(text) if len(text) <= 1000 else ""
+    plain = rate(formulas(without_leads(bare)))
+    text = text if plain == bare else plain
+    if not plain or len(plain) > 500 or MARKED.match(plain):
         return Words(text)
     time = read_time(plain)
     if time is not None:
@@ -216,10 +228,9 @@ def read(text: str, nested: bool = False) -> Value:
     sides = re.split(r"=", plain)
     if len(sides) > 2 and any(len(split_top(side)) > 1 for side in sides[1:-1]):
         return Words(text)
-    if len(sides) > 2 or (len(sides) == 2 and _LEFT_SIDE.match(sides[0])):
-        last = read(sides[-1], nested=True)
-        if not isinstance(last, Words | Symbol):
-            return last
+    last = _last_side(plain, sides)
+    if last is not None:
+        return last
     if _MATHEMATICAL.search(plain) and not re.search(r"[\u4e00-\u9fff]{3}", plain) and not _is_prose(text):
         return Symbol(text)
     return Words(text)

@@ -44,7 +44,11 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _HALF = re.compile(r"^\s*(?:a\s+)?(half|quarter)\b(?!-)(?:\s+of)?", re.IGNORECASE)
-_SCALED = re.compile(rf"(?<![\d,])(\d[\d,]*(?:\.\d+)?)\s*({'|'.join(_LARGE)}|hundred)s?\b", re.IGNORECASE)
+_SCALED = re.compile(rf"(?<![\d,])(\d[\d,]*(?:\.\d+)?)\s*({'|'.join(_LARGE)}|hundred)s?(?![A-Za-z])", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(?:^|(?<=is )|(?<=be )|(?<=: ))(?:negative|minus)\s+(?=[\d.])", re.IGNORECASE)
+_DOZENS = re.compile(r"(?<!\d)(\d{1,6})\s*打(?![折\u4e00-\u9fff])")
+_UNIT_HALF = re.compile(r"\b(?:an?|(\d+))\s+([a-z]+)\s+and\s+a\s+half\b", re.IGNORECASE)
+_HALF_UNIT = re.compile(r"\b(?:(\d+)\s+and\s+a\s+half|half\s+an?)\s+(?=[a-z])", re.IGNORECASE)
 _ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b(?:\s+place)?", re.IGNORECASE)
 _CHINESE_ORDINAL = re.compile(rf"^第\s*(\d+|{NUMERAL}+)(?=\D{{0,4}}$)")
 _OPERAND = rf"(?:(?<![\d.])\d+(?:\.\d+)?|[a-zπ]|\([^()]*\)|(?<!{NUMERAL}){NUMERAL}++)"
@@ -91,12 +95,15 @@ def _number(match: re.Match[str]) -> str:
 
 def english_in_digits(text: str) -> str:
     """A text with its English number words in digits; `one of them`, `a` and `an` alone stay."""
+    text = _UNIT_HALF.sub(lambda match: f"{match[1] or 1}.5 {match[2]}", text)
+    text = _HALF_UNIT.sub(lambda match: f"{match[1] or 0}.5 ", text)
     text = _NUMBER.sub(_number, text)
     return _HALF.sub(lambda match: "(1/2)" if match[1].lower() == "half" else "(1/4)", text)
 
 
 def scaled(text: str) -> str:
-    """3 million, 2 dozen, 5.5 billion as numbers, and 3rd as 3."""
+    """3 million, 2 dozen, 3打, negative 5 as numbers, and 3rd as 3."""
+    text = _DOZENS.sub(lambda match: f"{12 * int(match[1])}个", _NEGATIVE.sub("-", text))
     text = _SCALED.sub(
         lambda match: written(Fraction(match[1].replace(",", "")) * {**_LARGE, "hundred": 100}[match[2].lower()]), text
     )

@@ -29,6 +29,8 @@ __all__ = ["answers_match", "final_number"]
 
 _SEGMENT = re.compile(r"\$\$?([^$]{1,400}?)\$\$?|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL)
 _COPULA = re.compile(r"(?:是|为|等于|有|:|：|\bis|\bare|\bequals?|\bbe)\s*")
+# The numbers of a condition are no results: 当x=2时取最小值-1.
+_CONDITION = re.compile(r"当.{1,20}时|\b(?:when|if)\b", re.IGNORECASE)
 _COMPARES = re.compile(r"[<>≤≥≠]|\\(?:le|ge|lt|gt|ne)(?:q|qslant)?(?![a-z])")
 # Parts of a text that may be a formula; a number in one of them is not the whole result.
 _FORMULA = re.compile(
@@ -137,7 +139,11 @@ def _match_number(answer: str, part: str, marked: bool, reference: Number) -> bo
 
 def _match_list(part: str, reference: Group) -> bool | None:
     """The numbers of a sentence against a list: it must name as many as asked for."""
-    if reference.kind == "tuple" or not all(isinstance(item, Number) for item in reference.items):
+    if (
+        reference.kind == "tuple"
+        or _CONDITION.search(part)
+        or not all(isinstance(item, Number) for item in reference.items)
+    ):
         return None
     found = [stated for piece in split_top(part) for stated in numbers_in(piece)]
     if len(found) == len(reference.items):

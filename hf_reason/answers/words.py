@@ -4,7 +4,7 @@ import re
 
 from .final import final_part
 from .normalise import fold, undressed
-from .numerals import in_digits
+from .numerals import NUMERAL, chinese_number, in_digits, written
 
 _SAYS_YES = "是 对 正确 对的 是的 可以 能 真 √ ✓ ✔ ☑ ✅ 成立 会 有 正确的 没错 属实 yes true correct right"
 _SAYS_NO = (
@@ -38,6 +38,7 @@ _PAIRS = (
 _OPPOSITES = [pair.split("/") for pair in _PAIRS.split(",")]
 _NEGATION = re.compile(r"(?:不|没有|没|未|非|无)(?!论|管|等式|定积分|锈钢)|\b(?:not|isn't|is not|doesn't|never)\b")
 _APART = re.compile(r"(?<=\d)\s+(?=\d)")
+_ORDINAL = re.compile(rf"(?<=第)({NUMERAL}+)")
 _CHEMICAL = re.compile(r"^(?=.*[A-Z])(?:[A-Z][a-z]?(?:_?\{?\d{1,3}\}?)?|[()·])+(?:\^?\{?\d?[+-]\}?)?$")
 _FORMULA = re.compile(r"[\\{}<>=\[\]^_+*/]|\d\s*-|-\s*\d")
 _LONG_WORD = re.compile(r"[A-Za-z]{3}|[\u4e00-\u9fff]{2}")
@@ -74,6 +75,13 @@ def says_all(text: str) -> bool:
     return _EVERYTHING.fullmatch(_joined(text)) is not None
 
 
+def _in_digits(match: re.Match[str]) -> str:
+    try:
+        return written(chinese_number(match[0]))
+    except ValueError:
+        return match[0]
+
+
 def same_words(answer: str, reference: str) -> bool:
     """The same text up to white space, width, numerals (第十五条 = 第15条), letter case and punctuation of words."""
     if len(answer) > 4 * len(reference) + 200:
@@ -92,6 +100,7 @@ def same_words(answer: str, reference: str) -> bool:
     # Co is no CO
     if _SHORT_WORD.findall(answer) != _SHORT_WORD.findall(reference) and not digits:
         return bare(answer) == bare(reference) != "" and not _SHORT_WORD.fullmatch(answer.strip())
+    answer, reference = (_ORDINAL.sub(_in_digits, text) for text in (answer, reference))
     return bare(in_digits(fold(answer))) == bare(in_digits(fold(reference))) != ""
 
 

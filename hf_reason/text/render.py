@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 TASK_LABEL = "推理要求:"
 
-_STEP_LINE = re.compile(r"^( *)(步骤\d+[:：])", re.MULTILINE)
-_ESCAPED_STEP_LINE = re.compile(r"^ ( *步骤\d+[:：])", re.MULTILINE)
+_STEP_LINE = re.compile(r"^( *)(步[骤驟]\d+[:：])", re.MULTILINE)
+_ESCAPED_STEP_LINE = re.compile(r"^ ( *步[骤驟]\d+[:：])", re.MULTILINE)
 # How a completion begins that has a thought, whether the prompt opened (or closed) it or not.
-_THOUGHT_START = re.compile(rf"\s*(?:{OPEN_TAG}|{CLOSE_TAG}|步骤1[:：])")
+_THOUGHT_START = re.compile(rf"\s*(?:{OPEN_TAG}|{CLOSE_TAG}|步[骤驟]1[:：])")
 _OWN_TAGS = TagFamilies("", [(OPEN_TAG, CLOSE_TAG)])
 _TAG = re.compile(r"<(\\*)(/?think>)")
 _ESCAPED_TAG = re.compile(r"<\\(\\*)(/?think>)")
@@ -208,7 +208,7 @@ def _label_spans(body: str) -> list[tuple[int, int]]:
     """
     positions: list[tuple[int, int]] = []
     cursor = 0
-    while match := re.compile(rf"\n步骤{len(positions) + 1}[:：] ?").search(body, cursor):
+    while match := re.compile(rf"\n步[骤驟]{len(positions) + 1}[:：] ?").search(body, cursor):
         positions.append(match.span())
         cursor = match.end()
     return positions

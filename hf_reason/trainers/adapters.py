@@ -32,14 +32,13 @@ def load_model(name: str, args: Any, given: dict[str, Any]) -> Any:
     return create_model_from_path(name, **options)
 
 
-def check_adapters(model: Any, config: Any, args: Any, *, prompts: bool = True) -> dict[str, Any] | None:
+def check_adapters(model: Any, config: Any, args: Any) -> dict[str, Any] | None:
     """Refuse adapters that could not be used after the training, and hash the base that they belong to.
 
     Args:
         model: The model before it gets an adapter, or with some.
         config: The `PeftConfig` of the adapter that it will get, if any.
         args: The training configuration.
-        prompts: Whether the trainer can train virtual tokens.
 
     Returns:
         See `base_fingerprint`; `None` without adapters, and if the adapters have changed the base already.
@@ -48,13 +47,13 @@ def check_adapters(model: Any, config: Any, args: Any, *, prompts: bool = True) 
         ValueError: if an adapter is refused, or the model's adapters cannot be saved.
     """
     carried = getattr(model, "peft_config", None) or {}
-    if carried and not hasattr(model, "get_base_model"):
+    if carried and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
-            "The model carries an adapter that transformers has put into it, of which no weight is trainable. Load "
-            "it with peft.PeftModel.from_pretrained(base, folder, is_trainable=True), or merge it into the base."
+            "The model carries an adapter of which no weight is trainable, as it is loaded for inference. Load it "
+            "with peft.PeftModel.from_pretrained(base, folder, is_trainable=True), or merge it into the base."
         )
     for one in (*carried.values(), *([] if config is None else [config])):
-        check_adapter(one, args, prompts=prompts)
+        check_adapter(one, args)
     if not carried and config is None:
         return None
     if any(changes_base(one) for one in carried.values()):

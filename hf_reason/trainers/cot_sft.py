@@ -107,7 +107,7 @@ class CoTSFTTrainer(CheckpointTrainer):
         assert not isinstance(model, str)
         self._positions = positions_of(model)
         own.max_length = self._positions.cap(own.max_length)
-        self.base = check_adapters(model, kwargs.get("peft_config"), own, prompts=not self._has_teacher)
+        self.base = check_adapters(model, kwargs.get("peft_config"), own)
         has_adapter = kwargs.get("peft_config") is not None or hasattr(model, "peft_config")
         fit_tokens(model, tokenizer, adapter=has_adapter)
         self.instructions = check_instructions(instructions or {})

@@ -24,13 +24,12 @@ def moves_base(config: Any) -> str | None:
     return changes_base(config)
 
 
-def check_adapter(config: Any, args: Any, *, prompts: bool = True) -> None:
+def check_adapter(config: Any, args: Any) -> None:
     """Refuse an adapter whose training could not be used afterwards, before anything is trained.
 
     Args:
         config: The `PeftConfig`.
         args: The training configuration.
-        prompts: Whether the trainer can train virtual tokens.
 
     Raises:
         ValueError: if the adapter could not be loaded again as it was trained, or cannot be trained by these settings.
@@ -56,5 +55,3 @@ def check_adapter(config: Any, args: Any, *, prompts: bool = True) -> None:
     names += ["mixup_alpha"] if getattr(args, "mixup_alpha", 0) else []
     if names:
         raise ValueError(f"{kind} puts virtual tokens before each row, which {' and '.join(names)} cannot place.")
-    if not prompts:
-        raise ValueError(f"{kind} puts virtual tokens before each row, where a teacher has none. Use a LoRA.")

@@ -17,7 +17,7 @@ from hf_reason.trainers.on_policy import own_completions
 
 QUESTION = "小明有12个苹果,又买来25个。现在有多少个?"
 SHARP = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.4}
-BUDGET = {"max_thought_tokens": 12, "max_answer_tokens": 3}
+BUDGET = {"max_thought_tokens": 9, "max_answer_tokens": 2}
 # What published generation configs bring along, and what would change or break every output, in groups that can stand
 # in one config.
 OWN: dict[str, dict[str, Any]] = {
@@ -176,7 +176,7 @@ def test_impossible_temperatures(tokenizer, temperature):
 def test_what_is_asked_for_works(tokenizer, settings):
     model = _model(tokenizer)
     (output,) = generate_cot(model, tokenizer, QUESTION, generation_kwargs=settings, **BUDGET)
-    assert output.thought_tokens == 12 and output.closed_by == "budget"
+    assert output.thought_tokens == 9 and output.closed_by == "budget"
 
 
 def test_what_is_asked_for_has_its_effect(tokenizer):

@@ -77,7 +77,7 @@ def test_contradictions_are_refused_before_training(tmp_path, tiny_model, tokeni
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("by_name", [False, True], ids=["model", "folder"])
+@pytest.mark.parametrize("by_name", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["model", "folder"])
 def test_a_trained_model_is_saved_reloaded_and_keeps_its_stop_tokens(
     tmp_path, tiny_model, tokenizer, records, by_name
 ):

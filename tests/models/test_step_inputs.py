@@ -108,7 +108,6 @@ def test_rows_without_labels_and_steps_given(model, ids):
 _RUNS = [
     ("text", SFTTrainer, True),
     ("messages", CoTSFTTrainer, False),
-    ("prompt-completion", CoTSFTTrainer, True),
     *(
         pytest.param(form, trainer, lora, marks=pytest.mark.slow)
         for form in FORMATS
@@ -163,7 +162,12 @@ def test_distillation_reads_the_end_of_the_prompt_too(tmp_path, text_model, toke
 
 
 @pytest.mark.parametrize(
-    ("use_cache", "slots", "beams"), [(True, 0, 1), (True, 1, 1), (False, 1, 1), (True, 1, 3), (False, 0, 2)]
+    ("use_cache", "slots", "beams"),
+    [
+        (True, 0, 1),
+        (True, 1, 3),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((True, 1, 1), (False, 1, 1), (False, 0, 2))),
+    ],
 )
 def test_an_adapter_for_each_row(text_model, records, tokenizer, use_cache, slots, beams):
     """With beams, too: PEFT takes the rows of what it holds for an encoder for unrepeated ones."""

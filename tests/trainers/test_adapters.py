@@ -231,6 +231,19 @@ def test_an_adapter_is_no_model_to_fine_tune(base, tmp_path, tokenizer):
         _trainer(tmp_path / "out", injected, tokenizer, [{"prompt": "a", "completion": "b"}] * 8)
 
 
+@pytest.mark.slow
+def test_an_adapter_that_transformers_put_on_is_trained_and_saved(base, tmp_path, tokenizer, records):
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.add_adapter(LoraConfig(**_LORA))
+    trainer = _trainer(tmp_path / "out", model, tokenizer, records)
+    trainer.train()
+    trainer.save_model()
+    assert json.loads((tmp_path / "out" / "base_model.json").read_text())["hash"] == _base(base)
+    loaded, _ = load_for_inference(str(tmp_path / "out"), InferenceArguments(use_cpu=True, dtype="float32"))
+    assert torch.allclose(_logits(loaded), _logits(trainer.model), atol=1e-5)
+    assert not torch.equal(_logits(loaded), _logits(AutoModelForCausalLM.from_pretrained(base)))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -238,10 +251,7 @@ def test_an_adapter_is_no_model_to_fine_tune(base, tmp_path, tokenizer):
         (LoraConfig(**_LORA, init_lora_weights="olora"), "leave init_lora_weights='olora' out"),
         (LoraConfig(**_LORA, modules_to_save=["lm_head"]), r"leave modules_to_save=\['lm_head'\] out"),
         (LoraConfig(**_LORA, trainable_token_indices=[3]), r"leave trainable_token_indices=\[3\] out"),
-        (
-            peft.PromptEncoderConfig(**_P_TUNING),
-            "P_TUNING puts virtual tokens before each row, where a teacher has none",
-        ),
+        (peft.PromptEncoderConfig(**_P_TUNING), "Prompt-learning adapters shift the positions"),
     ],
 )
 def test_a_teacher_that_would_not_be_the_base_is_refused(config, message, base, tmp_path, tokenizer, records):

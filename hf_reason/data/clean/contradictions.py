@@ -3,6 +3,7 @@
 import re
 
 from hf_reason.answers.forms import Stated, final_part, numbers_in
+from hf_reason.answers.traditional import simplified
 from hf_reason.answers.units import measures
 from hf_reason.answers.verify import answers_match
 
@@ -33,6 +34,7 @@ def contradicts_chain(steps: list[str], answer: str) -> bool:
     digits = _DIGITS.findall(answer)
     if digits and steps and digits[-1] in _DIGITS.findall(steps[-1]):
         return False
+    steps, answer = [simplified(step) for step in steps], simplified(answer)
     part, marked = final_part(answer)
     if not steps or (not marked and len(answer) > _MAX_ANSWER):
         return False

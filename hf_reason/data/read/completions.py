@@ -59,7 +59,7 @@ def _choice(choice: object) -> dict[str, Any] | None:
         return None
     reasons = {key: choice[key] for key in ("finish_reason", "done_reason", "finishReason") if key in choice}
     message = choice.get("message", choice.get("content"))
-    if isinstance(message, Mapping):
+    if isinstance(message, Mapping) and not {"content", "parts", "role", "tool_calls"}.isdisjoint(message):
         return {**message, "role": "assistant", **reasons}
     if isinstance(choice.get("text"), str) and reasons:
         return {"role": "assistant", "content": choice["text"], **reasons}
@@ -91,7 +91,8 @@ def unpacked(row: dict[str, Any]) -> dict[str, Any]:
             used, said = name, _said(name, row.get(name))
     if not said:
         return row
-    kept = {name: value for name, value in row.items() if name not in (used, *_REQUESTS, "choices", "candidates")}
+    gone = {used, *_REQUESTS, "choices", "candidates", "outputs", "message", "stop_reason"}
+    kept = {name: value for name, value in row.items() if name not in gone}
     return {**kept, "messages": [*_asked(row, used), *said]}
 
 

@@ -50,7 +50,11 @@ _KNOWN = frozenset(name for adapter in ADAPTERS.values() for want in adapter.wan
 
 
 def normal_row(values: dict[str, Any]) -> dict[str, Any]:
-    """The row in the terms of the layouts. Applied to its own result it changes nothing."""
+    """The row in the terms of the layouts.
+
+    Raises:
+        SourceError: for a dialogue in a shape that is known but broken.
+    """
     if isinstance(values.get("row"), dict) and isinstance(values.get("layout"), str):
         values = values["row"]
     values = english_columns(values)

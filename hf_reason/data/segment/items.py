@@ -205,6 +205,12 @@ class _Planner:
                 waiting += inside[::-1]
         return found
 
+    def _makes_steps(self, label: Label, child: Run) -> bool:
+        """Whether a run inside the item of a bare number makes its steps, which are named or all that it holds."""
+        empty = not self.text.folded[label.end : child.first.start].strip()
+        named = child.first.worded or (child.first.part and empty)
+        return (named or empty) and (len(child.labels) > 1 or (named and child.first.start == label.end))
+
     def _inner(self, run: Run) -> dict[int, list[Run]]:
         """The runs that make the steps of a run's items, by item: named steps, or any below a part."""
         inside: dict[int, list[Run]] = defaultdict(list)
@@ -216,11 +222,7 @@ class _Planner:
             return {}
         else:
             found = {
-                item: [
-                    child
-                    for child in children
-                    if child.first.worded and (len(child.labels) > 1 or child.first.start == run.labels[item].end)
-                ]
+                item: [child for child in children if self._makes_steps(run.labels[item], child)]
                 for item, children in inside.items()
             }
         return {item: runs for item, runs in found.items() if runs}
@@ -243,7 +245,7 @@ class _Planner:
                 labels, begin = [label], label.start
                 if number == index == 0 and heading:
                     labels, begin = [*heading, label], start
-                elif index == 0 and not label.part:
+                elif index == 0:
                     begin = self._first(label, number, restarts=styles[label.style] > 1)
                 last = index == len(ends) - 1
                 self._item(run, labels, begin, end, inner.get(index, []), until if last else end)

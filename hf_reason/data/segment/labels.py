@@ -27,6 +27,7 @@ _LABEL = (
     r"(?(open)[】\])）])"
     rf"|(?P<zh_part>第[ \t]*[(（]?(?:{_NUMBER})[)）]?[ \t]*(?:小?[问题]|部分|阶段|种(?:情况|情形|方法|解法|思路)))"
     rf"{_MENTIONED}"
+    rf"|(?P<ordinal>第[{_HAN}]{{1,3}})(?=[，,、：:])"
     r"|(?P<zh_named>(?:情况|情形|方法|解法|方案|思路|小?问题?|小题|阶段|部分)"
     rf"[ \t]*[(（]?(?:{_NUMBER})[)）]?){_MENTIONED}"
     rf"|(?P<en_part>(?i:{_ENGLISH_PARTS})[ \t]+[(（]?(?:{_NUMBER}|[A-Ha-h]\b)[)）]?)"
@@ -151,8 +152,9 @@ def _place(text: str, label: re.Match[str], head: re.Match[str], head_start: int
     if head.group("line") is not None:
         return "line"
     before, spaced, style = head.group("before"), bool(head.group("lead")), label.lastgroup or ""
-    if head.group("mark"):
-        return None
+    if head.group("mark"):  # "three parts - 1. Add": a dash, not a minus
+        dash = head.group("mark").startswith("-") and text[head_start - 1 : head_start].isalpha()
+        return "sentence" if dash else None
     if before in "。；！？：—":
         return "sentence"
     if before in "，, \t":
@@ -207,6 +209,8 @@ def read_label(text: str, match: re.Match[str], behind: int = -1) -> Label | Non
         noun = match.group(style)[-1] if style == "zh_part" else match.group(style)[:2].lower()
         return Label(start, start, _value(number.group("number")) if number else 1, style + noun, indent, "", place)
     value, end = match.group(style), match.end()
+    if style == "ordinal":  # "第一，...": part of its sentence
+        return Label(start, start, _value(value[1:]), style, indent, "", place)
     if bold and text.startswith("**", end):
         end, bold = end + 2, ""
     if style in _WORDED:

@@ -42,13 +42,13 @@ class Run:
 
 def _continues(run: Run, label: Label) -> bool:
     last = run.last
-    if last.style != label.style:
-        return False
     ahead = label.value - last.value
-    if ahead == 1 or (label.part and ahead > 0):
+    if ahead < 1 or last.style != label.style:
+        return False
+    if ahead == 1 or label.part:
         return True
     if label.worded:
-        return 0 < ahead <= _WORDED_GAP
+        return ahead <= _WORDED_GAP
     same_line_up = label.place == "line" == last.place and label.indent == last.indent
     return same_line_up and len(run.labels) > 1 and ahead == _BARE_GAP
 
@@ -120,9 +120,9 @@ def _settled(runs: list[Run]) -> list[Run]:
 def outline(labels: list[Label]) -> list[Run]:
     """The outermost runs of a chain, in order; time is linear in the number of labels.
 
-    A run begins with 0 or 1 (with any number where it names its step, or a part) and counts up; named steps may
-    skip up to two numbers, numbers at the start of lines one. A number that goes back belongs to the step that it
-    stands in, unless the numbering restarts: then a new run stands beside the old one.
+    A run begins with 0 or 1 (with any number where it names its step or a part, or stands below the name of a part)
+    and counts up; named steps may skip up to two numbers, numbers at the start of lines one. A number that goes back
+    belongs to the step that it stands in, unless the numbering restarts: then a new run stands beside the old one.
     """
     top: list[Run] = []
     stack: list[Run] = []
@@ -133,7 +133,7 @@ def outline(labels: list[Label]) -> list[Run]:
             del stack[level + 1 :]
             stack[level].labels.append(label)
             continue
-        if not _opens(label):
+        if not _opens(label) and not (stack and stack[-1].first.part and label.place == "line"):
             continue
         del stack[_DEEPEST - 1 :]
         run = Run([label])
