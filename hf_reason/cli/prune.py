@@ -103,8 +103,8 @@ def _check_loar(args: PruneArguments) -> None:
 
     if args.structure and has_loar(args.model_name_or_path):
         raise ValueError(
-            f"{args.model_name_or_path} has a LoAR, whose routers know its groups and layers: make the model before it "
-            "smaller and train the LoAR again, or prune weights (--ratio)."
+            f"{args.model_name_or_path} has a LoAR, whose routers know its groups and layers: make the model before "
+            "it smaller and train the LoAR again, or prune weights (--ratio)."
         )
 
 
