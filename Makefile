@@ -22,9 +22,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(INSTALL) '.[test,quality]'
 	touch $@
 
-# What only the slow tests need: DeepSpeed, and setuptools, which the wheel is built with.
+# What only the slow tests need: DeepSpeed, gptqmodel, and setuptools, which the wheel is built with.
 $(READY_SLOW): $(READY)
-	$(INSTALL) '.[test,quality,deepspeed]'
+	$(INSTALL) '.[test,quality,deepspeed,gptq]'
 	$(BIN)/python -m pip install --quiet 'setuptools>=77'
 	touch $@
 

@@ -25,6 +25,7 @@ ORDER = (
     ("losses", "generation", "models"),
     ("teachers", "evaluation"),
     ("trainers",),
+    ("compression",),
     ("cli",),
 )
 SIDEWAYS = {("models", "losses"), ("generation", "models")}

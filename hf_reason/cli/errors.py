@@ -4,7 +4,7 @@
 |---|---|
 | 0 | done, or nothing to do |
 | 2 | the command line, a file, the data or the launch cannot be used; the last line begins with `Error:` |
-| 3 | a guard refused the result: the model forgot more than `max_drop` allows |
+| 3 | a guard refused the result: the model forgot, or lost by compression, more than `max_drop` allows |
 | 130 | Ctrl-C |
 | other | an error of the program, with its traceback |
 """
@@ -94,7 +94,7 @@ def _told(error: BaseException, arguments: Callable[[], Container[str]] = tuple)
     if not _is_first():
         time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
     print(f"Error: {as_typed(_line(error), arguments())}", file=sys.stderr, flush=True)
-    return REFUSED if type(error).__name__ == "ForgettingError" else UNUSABLE
+    return REFUSED if type(error).__name__ in ("ForgettingError", "GateError") else UNUSABLE
 
 
 def _line(error: BaseException) -> str:

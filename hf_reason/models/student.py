@@ -21,6 +21,8 @@ def student_from_teacher(
     *,
     num_hidden_layers: int | None = None,
     layers: Sequence[int] | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
+    channels: Sequence[Sequence[int]] | None = None,
     **config_fields: Any,
 ) -> "PreTrainedModel":
     """A model of the teacher's class with fewer layers, narrower ones, or both, made of the teacher's weights.
@@ -37,6 +39,9 @@ def student_from_teacher(
             (safetensors only).
         num_hidden_layers: Take this many layers, evenly, the first and the last among them (of one, the first).
         layers: Or these layers, in this order.
+        groups: For each layer of the student, the key/value groups that stay, with all their query heads; the same
+            number in each layer. In place of an even choice.
+        channels: For each layer of the student, the feed-forward channels that stay; the same number in each layer.
         **config_fields: `hidden_size`, `intermediate_size`, `num_attention_heads`, `num_key_value_heads`, `head_dim`.
 
     Returns:
@@ -56,8 +61,12 @@ def student_from_teacher(
     _check_shape(teacher)
     source = teacher.config
     chosen = _layers(source.num_hidden_layers, num_hidden_layers, layers)
-    config = _config(source, chosen, config_fields)
-    rows = _Selection(source, config)
+    fields = {**config_fields, **_counts(source, len(chosen), groups, channels, config_fields)}
+    config = _config(source, chosen, fields)
+    rows = [
+        _Selection(source, config, None if groups is None else groups[i], None if channels is None else channels[i])
+        for i in range(len(chosen))
+    ]
     # made in the teacher's dtype: a cast afterwards would round the rotary frequencies too, which stay float32
     with no_init_weights():
         student = type(teacher)._from_config(config, dtype=teacher.dtype).to(teacher.device)
@@ -65,11 +74,12 @@ def student_from_teacher(
     weights = teacher.state_dict()
     with torch.no_grad():
         for name, target in student.state_dict().items():
-            parts = name.split(".")
+            parts, layer = name.split("."), 0
             if "layers" in parts:
                 place = parts.index("layers") + 1
-                parts[place] = str(chosen[int(parts[place])])
-            target.copy_(rows.select(name, weights[".".join(parts)]))
+                layer = int(parts[place])
+                parts[place] = str(chosen[layer])
+            target.copy_(rows[layer].select(name, weights[".".join(parts)]))
     student.generation_config = copy.deepcopy(teacher.generation_config)
     return student
 
@@ -115,6 +125,37 @@ def _layers(count: int, number: int | None, layers: Sequence[int] | None) -> lis
     if not 1 <= number <= count:
         raise ValueError(f"num_hidden_layers={number}: the teacher has {count} layers.")
     return [round(place * (count - 1) / max(number - 1, 1)) for place in range(number)]
+
+
+def _counts(
+    source: Any,
+    layers: int,
+    groups: Sequence[Sequence[int]] | None,
+    channels: Sequence[Sequence[int]] | None,
+    fields: dict[str, Any],
+) -> dict[str, int]:
+    """The widths that chosen groups and channels make."""
+    found = {}
+    for option, chosen, width in (
+        ("groups", groups, "num_key_value_heads"),
+        ("channels", channels, "intermediate_size"),
+    ):
+        if chosen is None:
+            continue
+        limit, sizes = getattr(source, width), {len(row) for row in chosen}
+        if len(chosen) != layers or len(sizes) != 1 or width in fields:
+            raise ValueError(
+                f"{option} needs one list for each of the {layers} layers, all of one length, and sets {width} by it."
+            )
+        if any(len(set(row)) != len(row) or not all(0 <= item < limit for item in row) for row in chosen):
+            raise ValueError(f"{option}: the teacher has the {option} 0 to {limit - 1}; name each at most once.")
+        found[width] = sizes.pop()
+    if groups is not None:
+        if "num_attention_heads" in fields or "head_dim" in fields:
+            raise ValueError("groups keep all their query heads whole: leave num_attention_heads and head_dim out.")
+        in_group = source.num_attention_heads // source.num_key_value_heads
+        found["num_attention_heads"] = found["num_key_value_heads"] * in_group
+    return found
 
 
 def _config(source: Any, chosen: list[int], fields: dict[str, Any]) -> Any:
@@ -163,18 +204,28 @@ def _even(before: int, now: int) -> torch.Tensor:
     return torch.arange(now) * before // now
 
 
-class _Selection:
-    """Which rows and columns of the teacher's weights the student gets."""
+def _index(numbers: Sequence[int]) -> torch.Tensor:
+    return torch.tensor([int(number) for number in numbers], dtype=torch.long)
 
-    def __init__(self, source: Any, config: Any) -> None:
+
+class _Selection:
+    """Which rows and columns of the teacher's weights a layer of the student gets."""
+
+    def __init__(
+        self, source: Any, config: Any, groups: Sequence[int] | None = None, channels: Sequence[int] | None = None
+    ) -> None:
         self.width = _even(source.hidden_size, config.hidden_size)
-        self.inner = _even(source.intermediate_size, config.intermediate_size)
+        self.inner = (
+            _even(source.intermediate_size, config.intermediate_size) if channels is None else _index(channels)
+        )
         size, half = _head_size(source), _even(_head_size(source) // 2, _head_size(config) // 2)
         self.head = torch.cat([half, half + size // 2])
-        groups = _even(source.num_key_value_heads, config.num_key_value_heads)
+        kept_groups = (
+            _even(source.num_key_value_heads, config.num_key_value_heads) if groups is None else _index(groups)
+        )
         in_group, kept = (c.num_attention_heads // c.num_key_value_heads for c in (source, config))
-        queries = (groups.unsqueeze(1) * in_group + _even(in_group, kept)).flatten()
-        self.keys = (groups.unsqueeze(1) * size + self.head).flatten()
+        queries = (kept_groups.unsqueeze(1) * in_group + _even(in_group, kept)).flatten()
+        self.keys = (kept_groups.unsqueeze(1) * size + self.head).flatten()
         self.queries = (queries.unsqueeze(1) * size + self.head).flatten()
 
     def select(self, name: str, weight: torch.Tensor) -> torch.Tensor:

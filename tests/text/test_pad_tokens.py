@@ -78,7 +78,9 @@ def test_a_pad_beyond_the_embeddings_is_replaced_and_no_reason_to_grow():
 
 def test_tokens_of_texts_beyond_the_embeddings():
     tokenizer = _tokenizer("<unk>", "<|tool|>", "新")
-    with pytest.raises(ValueError, match=r"2 tokens \('<\|tool\|>', '新'\) beyond the 4 rows .* loads on no other copy"):
+    with pytest.raises(
+        ValueError, match=r"2 tokens \('<\|tool\|>', '新'\) beyond the 4 rows .* loads on no other copy"
+    ):
         fit_tokens(_model(4), tokenizer, adapter=True)
     model = _model(4)
     fit_tokens(model, tokenizer, adapter=False)

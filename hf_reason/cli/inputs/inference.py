@@ -19,7 +19,7 @@ def check_for_inference(name: str, args: InferenceArguments) -> None:
         ValueError: if there is no such model, or it has no tokenizer.
     """
     _check_place(name)
-    _tokenizer(name, args)
+    tokenizer_of(name, args)
 
 
 def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
@@ -54,12 +54,17 @@ def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
         raise
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load("model_name_or_path", name, error)) from error
-    tokenizer = _tokenizer(name, args)
+    tokenizer = tokenizer_of(name, args)
     device = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available()).device
     return model.to(device).eval(), tokenizer
 
 
-def _tokenizer(name: str, args: InferenceArguments) -> Any:
+def tokenizer_of(name: str, args: InferenceArguments) -> Any:
+    """The tokenizer of a model, or the one that the arguments name.
+
+    Raises:
+        ValueError: if it cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
     source = args.tokenizer_name_or_path or name

@@ -35,9 +35,15 @@ _TITLES = {
     "hf_reason.cli.evaluate:EvaluateArguments": "evaluation",
     "hf_reason.cli.ask:AskArguments": "question",
     "hf_reason.cli.demo:DemoArguments": "demo",
+    "hf_reason.cli.prune:PruneArguments": "pruning",
+    "hf_reason.cli.quantize:QuantizeArguments": "quantisation",
+    "hf_reason.cli.compression_arguments:CompressionArguments": "compression",
 }
 _ORDER = (
     "question",
+    "pruning",
+    "quantisation",
+    "compression",
     "data",
     "rounds",
     "cache",
@@ -175,6 +181,21 @@ _COMMANDS = (
             "hf_reason.data.clean.filters:FilterConfig",
         ),
         example="hf-reason prepare --dataset_name traces.jsonl more/ --output_dir data/mine",
+    ),
+    Command(
+        "quantize",
+        "store a model's weights in a few bits (GPTQ, bitsandbytes), calibrated on chains of thought, and compare",
+        "hf_reason.cli.quantize",
+        ("hf_reason.cli.quantize:QuantizeArguments",),
+        example="hf-reason quantize --model_name_or_path out/mine --dataset_name data/mine --output_dir out/4bit",
+    ),
+    Command(
+        "prune",
+        "make a model smaller: weak weights zero, or groups, channels and layers out; recover, and compare",
+        "hf_reason.cli.prune",
+        ("hf_reason.cli.prune:PruneArguments",),
+        example="hf-reason prune --model_name_or_path out/mine --dataset_name data/mine --recover_steps 200 "
+        "--output_dir out/pruned",
     ),
     Command(
         "evaluate",

@@ -20,6 +20,7 @@ from .sections import (
     accuracy_with_interval,
     data_tables,
     limitations_of,
+    markdown_table,
     measured,
     one_line,
     plot,
@@ -68,6 +69,7 @@ def build_model_card(
     usage: str | None = None,
     adapter: bool = False,
     limitations: Sequence[str] = (),
+    compression: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of a model card, metadata included.
 
@@ -90,6 +92,8 @@ def build_model_card(
         usage: Python that loads the model; default: transformers' Auto classes and the chat template.
         adapter: Whether the model is an adapter, which PEFT loads.
         limitations: Sentences (Markdown), shown after those that follow from the data.
+        compression: Of a compressed model: `rows` (figure, before, after; the first row is the header), and `notes`,
+            sentences below them.
 
     Raises:
         ValueError: a plot is not a relative path, or the results are not those of `evaluate_model`.
@@ -114,6 +118,10 @@ def build_model_card(
         plots=[plot(name) for name in plots] if main else [],
         data=data_tables(datasets_info) if datasets_info else None,
         settings=settings_table(settings or {}),
+        settings_title="Compression settings" if compression else "Training",
+        compression=None
+        if compression is None
+        else {"table": markdown_table(compression["rows"][0], compression["rows"][1:]), "notes": compression["notes"]},
         limitations=[*limitations_of(main, seeds), *limitations],
         template_hash=main.template_hash if main else None,
         version=__version__,

@@ -1,0 +1,288 @@
+"""What `prune` and `quantize` have in common: stages that are resumed, the gate, the report, the card.
+
+Everything is made in `<output_dir>.partial`; a model that passes the gate becomes `output_dir`, one that does not
+becomes `<output_dir>-refused`.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hf_reason._files import write_json_atomically
+from hf_reason.data.output_folder import check_output_apart, check_output_dir
+
+from .compression_arguments import CompressionArguments
+from .errors import on_interrupt
+
+SETTINGS, BEFORE, AFTER, CHAINS = "settings.json", "before.json", "after.json", "calibration.jsonl"
+REPORT = "compression.json"
+# What may change when a compression is resumed: the gate, and where it runs.
+_FREE = {"max_drop", "min_close_rate", "batch_size", "use_cpu"}
+# What the figures of the model before the compression do not depend on.
+_NOT_MEASURED = {"command", "calibration", "calibration_records", "calibration_max_length"}
+
+
+@dataclass
+class Compression:
+    """A compression under way.
+
+    Attributes:
+        command: `prune` or `quantize`.
+        args: Its arguments.
+        tokenizer: The model's.
+        instructions: Template of each domain.
+        train: Records for calibration and recovery.
+        test: Records of the gate.
+    """
+
+    command: str
+    args: CompressionArguments
+    tokenizer: Any
+    instructions: dict[str, str]
+    train: Any
+    test: Any
+
+    @property
+    def work(self) -> Path:
+        """Where the stages are kept."""
+        return _work(self.args)
+
+    @property
+    def made(self) -> Path:
+        """The compressed model."""
+        return self.work / "model"
+
+    @classmethod
+    def begin(cls, command: str, args: CompressionArguments) -> "Compression | None":
+        """Check the folders, and load what all stages need; `None` if the compression is finished (which is said).
+
+        Raises:
+            ValueError: if the folder holds something else, or model or data cannot be read.
+        """
+        from hf_reason.cli.inputs.datasets import first, load_evaluation_records, load_records
+        from hf_reason.cli.inputs.inference import check_for_inference, tokenizer_of
+        from hf_reason.cli.inputs.raw_data import prepared_places
+        from hf_reason.text import load_instructions, saved_instructions
+
+        check_output_dir(args.output_dir)
+        check_output_apart(args.output_dir, args.dataset_name or [], [args.model_name_or_path])
+        if _finished(args):
+            return None
+        check_for_inference(args.model_name_or_path, args)  # type: ignore[arg-type]
+        _same_or_refuse(command, args)
+        on_interrupt(lambda: f"The same command resumes from the stages in {_work(args)}.")
+        places = prepared_places(
+            args.dataset_name or [], domain=args.domain, schema=args.schema, skip_broken=args.skip_broken
+        )
+        given = args.instructions
+        return cls(
+            command,
+            args,
+            tokenizer_of(args.model_name_or_path, args),  # type: ignore[arg-type]
+            saved_instructions(args.model_name_or_path) if given is None else load_instructions(given),
+            load_records(places, "train", args.domain),
+            first(load_evaluation_records(places, args.split, args.domain), args.max_records),
+        )
+
+    def load(self, name: str | None = None) -> Any:
+        """The model before the compression, an adapter merged, without its LoAR; or the one in the folder `name`.
+
+        Raises:
+            ValueError: if its adapter cannot be merged.
+        """
+        from peft import PeftModel
+
+        from hf_reason.cli.inputs.inference import load_for_inference
+        from hf_reason.models.loar.model import loar_of
+
+        place = name or self.args.model_name_or_path
+        model, _ = load_for_inference(place, self.args)  # type: ignore[arg-type]
+        loar = loar_of(model)
+        if loar is not None:
+            loar.unload()
+        if not isinstance(model, PeftModel):
+            return model
+        if any(config.is_prompt_learning for config in model.peft_config.values()):
+            raise ValueError(f"{place} is an adapter of virtual tokens, which cannot be merged: compress its base.")
+        return model.merge_and_unload()
+
+    def measured(self, file: str, name: str) -> Any:
+        """The figures of the model `name` on the gate's records; from the file if they were measured before."""
+        from hf_reason.cli.inputs.inference import load_for_inference
+        from hf_reason.compression.gate import Measured
+        from hf_reason.compression.measure_model import measure
+        from hf_reason.evaluation import EvaluationResult
+
+        path = self.work / file
+        if path.is_file():
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return Measured(**{**stored, "result": EvaluationResult.from_dict(stored["result"])})
+        print(f"Measuring {name} on {len(self.test)} records.", flush=True)
+        model, _ = load_for_inference(name, self.args)  # type: ignore[arg-type]
+        found = measure(
+            model,
+            self.tokenizer,
+            list(self.test),
+            folder=name,
+            instructions=self.instructions,
+            max_completion_length=self.args.max_completion_length,
+            batch_size=self.args.batch_size,
+            thinking=self.args.thinking,
+            seed=self.args.seed,
+        )
+        values = {item.name: getattr(found, item.name) for item in fields(found)}
+        write_json_atomically(path, {**values, "result": found.result.to_dict()})
+        return found
+
+    def calibration(self, model: Any) -> Any:
+        """The texts to calibrate on, as the arguments say."""
+        from hf_reason.compression import calibration as kinds
+
+        args, count = self.args, self.args.calibration_records
+        options: Any = {"instructions": self.instructions, "seed": args.seed}
+        if args.calibration == "self":
+            found = kinds.own_chains(
+                model,
+                self.tokenizer,
+                list(self.train),
+                count,
+                path=self.work / CHAINS,
+                batch_size=args.batch_size,
+                max_completion_length=args.calibration_max_length,
+                progress=self.progress("own chains"),
+                **options,
+            )
+        elif args.calibration == "traces":
+            found = kinds.reference_chains(
+                list(self.train), self.tokenizer, count, max_length=args.calibration_max_length, **options
+            )
+        else:
+            found = kinds.text_windows(args.calibration, self.tokenizer, count, max_length=args.calibration_max_length)
+        print(f"{str(found).capitalize()}.", flush=True)
+        return found
+
+    @property
+    def calibration_kind(self) -> str:
+        """What the card says: never the path of a file."""
+        return self.args.calibration if self.args.calibration in ("self", "traces") else "text"
+
+    def progress(self, what: str) -> Callable[[Any], Any]:
+        """A bar for a loop, on a terminal."""
+        from tqdm.auto import tqdm
+
+        return lambda items: tqdm(items, desc=what, disable=not sys.stderr.isatty())
+
+    def save(self, write: Callable[[Path], None], folder: Path | None = None) -> None:
+        """Write a model with its tokenizer and templates; the folder is there whole or not at all."""
+        from hf_reason.models.loar import has_loar
+        from hf_reason.models.loar.configuration import LoARConfig
+        from hf_reason.text.instructions import save_instructions
+
+        target = folder or self.made
+        half = target.with_name(f"{target.name}.tmp")
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
+        write(half)
+        self.tokenizer.save_pretrained(half)
+        if self.instructions:
+            save_instructions(half, self.instructions)
+        source = self.args.model_name_or_path
+        if has_loar(source):
+            from hf_reason.models.loar.files import CONFIG_FILE, WEIGHTS_FILE, find_file
+
+            LoARConfig.from_pretrained(source)  # readable
+            for name in (CONFIG_FILE, WEIGHTS_FILE):
+                shutil.copy(str(find_file(source, name, None)), half / name)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(half, target)
+
+    def finish(self, settings: Mapping[str, Any], between: Any = None) -> None:
+        """Measure the compressed model, compare, write report and card, and give the folder its name.
+
+        Args:
+            settings: What the card shows; settings that are `None` are left out.
+            between: The figures of the model before its recovery, if it had one.
+
+        Raises:
+            GateError: if the model lost more than is allowed; it stays in `<output_dir>-refused`.
+        """
+        from hf_reason.compression.gate import check, compare, format_comparison, table, verdict
+        from hf_reason.evaluation import save_report
+        from hf_reason.evaluation.model_card.build import build_model_card
+
+        args = self.args
+        before = self.measured(BEFORE, args.model_name_or_path)
+        after = self.measured(AFTER, str(self.made))
+        found = compare(before, after, max_drop=args.max_drop, min_close_rate=args.min_close_rate, between=between)
+        name = Path(args.output_dir).name
+        target = Path(args.output_dir) if found.passed else _refused(args)
+        shown = {key: value for key, value in settings.items() if value is not None}
+        write_json_atomically(self.made / REPORT, {"command": self.command, "settings": shown, **found.to_dict()})
+        written = save_report(after.result, self.made / "evaluation")
+        card = build_model_card(
+            model_name=name,
+            base_model=args.model_name_or_path,
+            settings=shown,
+            results=after.result,
+            plots=[path.relative_to(self.made).as_posix() for path in written.values() if path.suffix == ".png"],
+            compression={"rows": table(found, ("before", "after")), "notes": verdict(found)},
+        )
+        (self.made / "README.md").write_text(card, encoding="utf-8")
+        print(format_comparison(found, (Path(args.model_name_or_path).name, name)))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(self.made, target)
+        shutil.rmtree(self.work, ignore_errors=True)
+        check(found, str(target))
+        print(f"Model, report and card: {target}")
+
+
+def _work(args: CompressionArguments) -> Path:
+    return Path(f"{args.output_dir.rstrip('/')}.partial")
+
+
+def _refused(args: CompressionArguments) -> Path:
+    return Path(f"{args.output_dir.rstrip('/')}-refused")
+
+
+def _finished(args: CompressionArguments) -> bool:
+    output, refused = Path(args.output_dir), _refused(args)
+    if (output / REPORT).is_file():
+        print(f"{output} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
+        return True
+    if output.is_dir() and any(output.iterdir()):
+        raise ValueError(f"output_dir {output} has files of something else. Choose another output_dir.")
+    if (refused / REPORT).is_file():
+        raise ValueError(
+            f"{refused} holds what this command made before, and the gate refused it. Remove it to compress again "
+            "with other settings."
+        )
+    return False
+
+
+def _same_or_refuse(command: str, args: CompressionArguments) -> None:
+    """Keep the settings in the folder of the stages; refuse a folder with a model that was made with other ones.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    work = _work(args)
+    path, values = work / SETTINGS, {"command": command, **asdict(args)}
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in {**known, **values} if name not in _FREE and known.get(name) != values.get(name)]
+        if changed and any((work / stage).is_dir() for stage in ("model", "pruned", "whole")):
+            raise ValueError(
+                f"{work} was begun with {', '.join(f'{name}={known.get(name)}' for name in changed)}, not "
+                f"{', '.join(f'{values.get(name)}' for name in changed)}. Use the same settings, another output_dir, "
+                "or remove it."
+            )
+        measured = {item.name for item in fields(CompressionArguments)} - _NOT_MEASURED
+        if measured & set(changed):
+            (work / BEFORE).unlink(missing_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(path, values)

@@ -1,0 +1,30 @@
+"""Smaller models that still reason: pruned weights, and whole groups and channels removed."""
+
+from hf_reason._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "CalibrationError": ".errors",
+        "Comparison": ".gate",
+        "GateError": ".errors",
+        "KeepZeros": ".kept_zeros",
+        "MissingExtraError": ".errors",
+        "PruningError": ".errors",
+        "PruningResult": ".pruning",
+        "QuantizationError": ".errors",
+        "compare": ".gate",
+        "input_norms": ".activations",
+        "measure": ".measure_model",
+        "own_chains": ".calibration",
+        "prune_weights": ".pruning",
+        "pruned_fraction": ".pruning",
+        "quantize_bnb": ".bnb",
+        "quantize_gptq": ".gptq",
+        "recover": ".recovery",
+        "reference_chains": ".calibration",
+        "save_gptq": ".gptq",
+        "smaller_model": ".structured",
+        "text_windows": ".calibration",
+    },
+)

@@ -1,0 +1,200 @@
+"""What a compression is calibrated on: the model's own verified chains, reference chains, or any text.
+
+A compressed model keeps what its calibration exercises. On plain text the quantiser never sees `<think>`, equations
+and the end of a thought, which is where a reasoning model then fails.
+"""
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hf_reason._files import digest
+from hf_reason.evaluation import evaluate_model
+from hf_reason.text.render import template_hash
+from hf_reason.text.spans import encode, prompt_token_ids
+from hf_reason.text.tokens import end_token_id
+
+from .errors import CalibrationError
+from .gate import first_wrong_step
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Texts to calibrate on.
+
+    Attributes:
+        kind: `self`, `traces` or `text`.
+        examples: Encoded, `input_ids` and `labels` each.
+        tried: Problems that were asked (`self`), or records or windows that there were.
+    """
+
+    kind: str
+    examples: list[dict[str, list[int]]]
+    tried: int
+
+    def __str__(self) -> str:
+        lengths = [len(example["input_ids"]) for example in self.examples]
+        return (
+            f"calibration on {len(lengths)} texts ({self.kind}; of {self.tried}): {min(lengths)} to {max(lengths)} "
+            f"tokens, median {median(lengths):g}, together {sum(lengths)}"
+        )
+
+
+def reference_chains(
+    records: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    count: int,
+    *,
+    max_length: int = 4096,
+    instructions: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Whole chains of the records, through the prompt builder of the training; those over `max_length` are left out.
+
+    Raises:
+        CalibrationError: if there are fewer than `count`.
+    """
+    found = []
+    for record in _shuffled([record for record in records if record["steps"]], seed):
+        example = encode(record, tokenizer, instructions=instructions)
+        if len(example["input_ids"]) <= max_length:
+            found.append({name: example[name] for name in ("input_ids", "labels")})
+        if len(found) == count:
+            break
+    return _enough(Calibration("traces", found, len(records)), count, "records with steps")
+
+
+def text_windows(path: str | os.PathLike[str], tokenizer: Any, count: int, *, max_length: int = 512) -> Calibration:
+    """Windows of `max_length` tokens of a text file, evenly spaced.
+
+    Raises:
+        CalibrationError: if the file cannot be read as UTF-8, or has fewer than `count` windows.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"calibration: {path} cannot be read as a UTF-8 text: {error}.") from error
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    windows = [ids[start : start + max_length] for start in range(0, len(ids) - max_length + 1, max_length)]
+    chosen = [windows[place * len(windows) // count] for place in range(count)] if len(windows) >= count else windows
+    found = Calibration("text", [{"input_ids": list(ids), "labels": list(ids)} for ids in chosen], len(windows))
+    return _enough(found, count, f"windows of {max_length} tokens")
+
+
+def own_chains(
+    model: Any,
+    tokenizer: Any,
+    records: Sequence[Mapping[str, Any]],
+    count: int,
+    *,
+    path: str | os.PathLike[str],
+    batch_size: int = 16,
+    max_completion_length: int = 2048,
+    instructions: Mapping[str, str] | None = None,
+    seed: int = 0,
+    progress: Progress = iter,
+) -> Calibration:
+    """Chains that the model itself writes on the problems of the records, where answer and equations are right.
+
+    An output counts if its answer is right, every equation of its steps holds, and it closed its thought (or wrote
+    none). Each batch is written to `path` at once: a killed run resumes there.
+
+    Args:
+        model: The model before the compression, on its device.
+        tokenizer: Its tokenizer.
+        records: Problems with answers, other ones than those that judge the result.
+        count: Chains that are needed.
+        path: JSON lines; a file of another model or other settings is replaced.
+        batch_size: Problems asked at once.
+        max_completion_length: Longest output, in tokens.
+        instructions: Template of each domain.
+        seed: Of the order of the problems.
+        progress: Wraps the batches.
+
+    Raises:
+        CalibrationError: if fewer than `count` of the outputs are right.
+    """
+    order = _shuffled([record for record in records if record["answer"]], seed)
+    names = [str(record.get("id") or record["context"]) for record in order]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    settings = [template_hash(tokenizer, instructions), max_completion_length, parameters, seed]
+    key = digest(json.dumps([*settings, str(getattr(model, "name_or_path", ""))]), *names)
+    rows = _written(Path(path), key)
+    batches = range(len(rows), len(order), batch_size)
+    for start in progress(batches):
+        if sum(row["right"] for row in rows) >= count:
+            break
+        asked = order[start : start + batch_size]
+        new = _answered(model, tokenizer, asked, batch_size, max_completion_length, instructions)
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new)
+            file.flush()
+            os.fsync(file.fileno())
+        rows += new
+    right = [_encoded(row, tokenizer) for row in rows if row["right"]][:count]
+    return _enough(Calibration("self", right, len(rows)), count, "verified chains of the model's own")
+
+
+def _answered(
+    model: Any,
+    tokenizer: Any,
+    records: Sequence[Mapping[str, Any]],
+    batch_size: int,
+    max_completion_length: int,
+    instructions: Mapping[str, str] | None,
+) -> list[dict[str, Any]]:
+    result = evaluate_model(
+        model,
+        tokenizer,
+        records,
+        batch_size=batch_size,
+        max_completion_length=max_completion_length,
+        instructions=instructions,
+        return_predictions=True,
+        progress=False,
+    )
+    found = []
+    for row in result.predictions or []:
+        whole = row["num_tokens"] < max_completion_length and (row["closed"] or not row["thought_tokens"])
+        right = bool(row["correct"]) and whole and first_wrong_step([*row["steps"], row["answer"]]) is None
+        found.append({"prompt": row["prompt"], "text": row["text"], "right": right})
+    return found
+
+
+def _encoded(row: Mapping[str, Any], tokenizer: Any) -> dict[str, list[int]]:
+    prompt = prompt_token_ids(row["prompt"], tokenizer)
+    completion = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], end_token_id(tokenizer)]
+    return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
+
+
+def _written(path: Path, key: str) -> list[dict[str, Any]]:
+    """The rows of a run that was stopped, whole lines only; otherwise a new file with its key."""
+    if path.is_file():
+        whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8", "replace").splitlines()
+        if whole and whole[0] == key:
+            path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+            return [json.loads(line) for line in whole[1:]]
+    path.write_text(f"{key}\n", encoding="utf-8")
+    return []
+
+
+def _shuffled(records: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping[str, Any]]:
+    order = list(records)
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def _enough(found: Calibration, count: int, what: str) -> Calibration:
+    if len(found.examples) < count:
+        raise CalibrationError(
+            f"calibration needs {count} {what}, but of {found.tried} there are {len(found.examples)}. Give more data, "
+            "choose another --calibration (self, traces, or a text file), or lower --calibration_records."
+        )
+    return found

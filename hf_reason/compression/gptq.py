@@ -1,0 +1,280 @@
+"""GPTQ: weights of 2, 3, 4 or 8 bits, each rounded so that what was rounded before it is made up for.
+
+E. Frantar et al. 2022, arXiv 2210.17323. The solver and the packing are gptqmodel's; the checkpoint has auto-gptq's
+layout (format `gptq`, version 1), which transformers, auto-gptq, vLLM and SGLang read.
+"""
+
+import contextlib
+import copy
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_reason._files import write_json_atomically
+
+from .errors import MissingExtraError, QuantizationError
+from .layer_walk import LayerWalk, VisitedLayer
+from .projections import projections
+
+BITS = (2, 3, 4, 8)
+_SOLVER_KEYS = ("bits", "group_size", "desc_act", "sym", "true_sequential")
+GROUP_SIZES = (-1, 16, 32, 64, 128, 256, 512, 1024)
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+@torch.no_grad()
+def quantize_gptq(
+    model: Any,
+    examples: Sequence[Mapping[str, Any]],
+    *,
+    bits: int = 4,
+    group_size: int = 128,
+    desc_act: bool = False,
+    sym: bool = True,
+    true_sequential: bool = True,
+    skip: Sequence[str] = (),
+    progress: Progress = iter,
+) -> Any:
+    """Quantise the linear modules of a model's layers, in place; embeddings, norms, biases and the head stay whole.
+
+    What stays whole is bfloat16 afterwards where it was float32: the kernels work in half precision.
+
+    Args:
+        model: A causal language model with plain weights: decoder-only or StepReasoner.
+        examples: Encoded texts (`input_ids`) to calibrate on.
+        bits: 2, 3, 4 or 8.
+        group_size: Inputs that have a scale together; -1: all of a row.
+        desc_act: Quantise the inputs with the strongest activations first; slower at inference.
+        sym: Symmetric ranges.
+        true_sequential: Inside a layer too, a module sees the inputs that the quantised ones before it give.
+        skip: Modules that stay whole: names or beginnings of them (`model.layers.0`), or last parts (`o_proj`).
+        progress: Wraps the layers.
+
+    Returns:
+        The model, with packed modules; `save_gptq` writes it.
+
+    Raises:
+        QuantizationError: if the model cannot be quantised or a setting does not fit. Nothing has changed then.
+        MissingExtraError: naming the extra, if gptqmodel is missing.
+    """
+    if bits not in BITS:
+        raise QuantizationError(f"bits must be one of {', '.join(map(str, BITS))}, got {bits}.")
+    if group_size not in GROUP_SIZES:
+        raise QuantizationError(f"group_size must be one of {', '.join(map(str, GROUP_SIZES))}, got {group_size}.")
+    if not examples:
+        raise QuantizationError("GPTQ needs texts to calibrate on.")
+    found = projections(model, "all")
+    chosen = {name: module for name, module in found.items() if not _is_skipped(name, skip)}
+    unused = [item for item in skip if not any(_is_skipped(name, [item]) for name in found)]
+    if unused or not chosen:
+        raise QuantizationError(
+            f"skip={', '.join(unused or skip)}: "
+            f"{'there is no such module' if unused else 'nothing is left to quantise'}."
+        )
+    layers = list(dict.fromkeys(_layer_of(name) for name in chosen))
+    with quiet_gptqmodel():
+        config = _config(bits, group_size, desc_act, sym, true_sequential)
+        results: dict[str, tuple[Any, ...]] = {}
+        for layer in progress(list_of(LayerWalk(model, layers, examples), len(layers))):
+            inside = {name: module for name, module in chosen.items() if _layer_of(name) == layer.name}
+            for names in _groups(layer, inside) if true_sequential else [list(inside)]:
+                results |= _solved(layer, {name: inside[name] for name in names}, config)
+        for name, result in results.items():
+            _put(model, name, _packed(chosen[name], result, config))
+    for parameter in model.parameters():  # not the buffers: rotary frequencies stay as they are
+        if parameter.dtype == torch.float32:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    model.config.quantization_config = _public_config(config, list(chosen), len(chosen) < len(found))
+    return model
+
+
+def save_gptq(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Write a quantised model: weights, `config.json`, and auto-gptq's `quantize_config.json`."""
+    quantised = model.config.quantization_config
+    with quiet_gptqmodel():
+        model.save_pretrained(folder, state_dict=_version_1(model))
+    write_json_atomically(Path(folder, "quantize_config.json"), quantised)
+
+
+def _version_1(model: Any) -> dict[str, torch.Tensor]:
+    """The weights as they are saved: zero points less one, as auto-gptq writes them."""
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+    from gptqmodel.utils.model import convert_gptq_v2_to_v1_format_module
+
+    tensors, config = dict(model.state_dict()), model.config.quantization_config
+    for name, module in model.named_modules():
+        if isinstance(module, BaseQuantLinear):
+            like = copy.copy(module)
+            like._buffers = {**module._buffers, "qzeros": module.qzeros.clone()}
+            convert_gptq_v2_to_v1_format_module(like, _config(*(config[key] for key in _SOLVER_KEYS)))
+            tensors[f"{name}.qzeros"] = like.qzeros
+    return tensors
+
+
+@contextlib.contextmanager
+def quiet_gptqmodel() -> Any:
+    """gptqmodel imported for this machine, without its banner and its tables on the terminal.
+
+    Raises:
+        MissingExtraError: naming the extra.
+    """
+    # it runs one thread a core for each module, and crashes where threads and cores do not match
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(min(os.cpu_count() or 1, 2)))
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            import gptqmodel  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError(
+                f"GPTQ needs the extra gptq: pip install 'hf_reason[gptq]' ({' '.join(str(error).split())[:200]})."
+            ) from error
+        yield
+
+
+def list_of(walk: LayerWalk, length: int) -> Any:
+    """The walk with a length, for a progress bar."""
+
+    class Sized:
+        def __len__(self) -> int:
+            return length
+
+        def __iter__(self) -> Any:
+            return iter(walk)
+
+    return Sized()
+
+
+def _is_skipped(name: str, skip: Sequence[str]) -> bool:
+    return any(name == item or name.startswith(f"{item}.") or name.endswith(f".{item}") for item in skip)
+
+
+def _layer_of(name: str) -> str:
+    """`model.layers.3` of `model.layers.3.mlp.up_proj`: up to the first number."""
+    parts = name.split(".")
+    place = next(index for index, part in enumerate(parts) if part.isdigit())
+    return ".".join(parts[: place + 1])
+
+
+def _config(bits: int, group_size: int, desc_act: bool, sym: bool, true_sequential: bool) -> Any:
+    from gptqmodel.quantization import QuantizeConfig
+
+    return QuantizeConfig(
+        bits=bits,
+        group_size=group_size,
+        desc_act=desc_act,
+        sym=sym,
+        true_sequential=true_sequential,
+        act_group_aware=group_size > 0 and not desc_act,
+        offload_to_disk=False,
+    )
+
+
+def _groups(layer: VisitedLayer, modules: Mapping[str, nn.Module]) -> list[list[str]]:
+    """The modules of a layer in the order in which they work; those that read the same tensor are together."""
+    inputs: dict[str, int] = {}
+    kept: list[torch.Tensor] = []  # a tensor that is freed may give its id to another
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            kept.append(args[0])
+            inputs.setdefault(name, id(args[0]))
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in modules.items()]
+    try:
+        layer.run(1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found: dict[int, list[str]] = {}
+    for name, place in inputs.items():
+        found.setdefault(place, []).append(name)
+    idle = [name for name in modules if name not in inputs]
+    return [*found.values(), *([idle] if idle else [])]
+
+
+def _solved(layer: VisitedLayer, modules: Mapping[str, nn.Module], config: Any) -> dict[str, tuple[Any, ...]]:
+    from gptqmodel.quantization.gptq import GPTQ
+
+    solvers = {name: GPTQ(module, copy.deepcopy(config)) for name, module in modules.items()}
+    for solver in solvers.values():
+        solver.quantizer.configure(perchannel=True)
+
+    def adds(solver: Any) -> Callable[..., None]:
+        return lambda module, args, output: solver.add_batch(args[0].detach(), output.detach())
+
+    handles = [module.register_forward_hook(adds(solvers[name])) for name, module in modules.items()]
+    try:
+        layer.run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    results = {}
+    for name, solver in solvers.items():
+        weight, *others = solver.quantize()[:4]
+        solver.free()
+        # the layers that follow see what the rounded weights give; they are packed at the end
+        linear: Any = modules[name]
+        linear.weight.data = weight.to(linear.weight, copy=True)
+        results[name] = tuple(tensor.cpu().clone() for tensor in (weight.float(), *others))
+    return results
+
+
+def _packed(module: Any, result: tuple[Any, ...], config: Any) -> nn.Module:
+    """The packed module of a solved one, in the layout of version 1."""
+    from gptqmodel.nn_modules.qlinear.torch import TorchLinear
+
+    weight, scale, zero, g_idx = result
+    whole = nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias is not None)
+    whole.weight.data = weight
+    if module.bias is not None:
+        whole.bias.data = module.bias.detach().float().cpu()
+    packed = TorchLinear(
+        bits=config.bits,
+        group_size=config.group_size,
+        sym=config.sym,
+        desc_act=config.desc_act,
+        in_features=whole.in_features,
+        out_features=whole.out_features,
+        bias=module.bias is not None,
+        pack_dtype=torch.int32,
+        register_buffers=False,
+    )
+    packed.pack_original(whole, scale.float(), zero.float(), g_idx)
+    packed.post_init()
+    return packed.to(module.weight.device)
+
+
+def _put(model: Any, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)
+
+
+def _public_config(config: Any, names: Sequence[str], partial: bool) -> dict[str, Any]:
+    """What `config.json` and `quantize_config.json` say: the layout, and no text, path or setting of this machine."""
+    shown = {
+        "quant_method": "gptq",
+        "bits": config.bits,
+        "group_size": config.group_size,
+        "desc_act": config.desc_act,
+        "sym": config.sym,
+        "true_sequential": config.true_sequential,
+        "lm_head": False,
+        "damp_percent": config.damp_percent,
+        "checkpoint_format": "gptq",
+        "format": "gptq",
+        "meta": {"quantizer": ["hf_reason", "gptqmodel"]},
+    }
+    # transformers (by optimum) replaces all linear modules below this name, or those that are listed
+    stacks = {name.rpartition(".")[0] for name in map(_layer_of, names)}
+    shown["block_name_to_quantize"] = (
+        stacks.pop() if len(stacks) == 1 else os.path.commonprefix(sorted(stacks)).rpartition(".")[0]
+    )
+    if partial:
+        shown["modules_in_block_to_quantize"] = [list(names)]
+    return shown
