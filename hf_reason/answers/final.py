@@ -92,7 +92,7 @@ def final_part(text: str) -> tuple[str, bool]:
     """The part of an answer that states the result, and whether the text marks it as such.
 
     Marked are `\\boxed{...}`, `<answer>`, 答案是..., 答：..., "the answer is ..." and "#### ..."; otherwise the
-    part is the last sentence. A result that the text takes back later ("wait, no, ...") is none, and values that the
+    part is the last sentence. A result that the text withdraws later ("wait, no, ...") is none, and values that the
     part denies ("3, not 4") are left out.
     """
     text = own_answer(text)

@@ -13,8 +13,8 @@ _INTRODUCES = re.compile(r"^\s*(?:的?(?:答案|结果|值))?(?:应?[是为]|[:�
 # "Therefore, ...", "所以": words that lead to a result and are no part of it.
 _LEADS = re.compile(
     r"^(?:(?:(?:所以|因此|解(?!集)|故|则|即|得|综上(?:所述)?|于是|可知|最终|最后)[,，]?(?:可?解?得|求得|可知|有)?|(?:可|解|求)得|∴"
-    r"|(?:and\s+)?(?:therefore|thus|hence|so|then|finally|consequently|we (?:get|have|find|obtain)(?: that)?|it follows that"
-    r"|this gives|giving)(?![A-Za-z]))\s*[:：,，]?\s*)+",
+    r"|(?:and\s+)?(?:therefore|thus|hence|so|then|finally|consequently|we (?:get|have|find|obtain)(?: that)?"
+    r"|it follows that|this gives|giving)(?![A-Za-z]))\s*[:：,，]?\s*)+",
     re.IGNORECASE,
 )
 _ANSWERS_ARE = re.compile(

@@ -1,4 +1,4 @@
-"""What an answer takes back: 答案是3，不是4; the answer is 5. Wait, no, it should be 6."""
+"""What an answer withdraws: 答案是3，不是4; the answer is 5. Wait, no, it should be 6."""
 
 import re
 

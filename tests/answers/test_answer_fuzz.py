@@ -17,8 +17,8 @@ FRAGMENTS = (
     r"30分 km/h kg ℃ ° \frac{1}{2} \frac{ \sqrt{ \boxed{ } { ( ) [ ] \left( \right) \begin{cases} \end{cases} "
     r"\\ & $ $$ \( \) = ≈ + - × ÷ * / ^ _ ² ³ √ π ± ≤ < > ∞ ∪ ∈ | ! : ： , ， 、 ; ； 。 . ? … …… ~ ① ② A B "
     "C D x y x= y= x_1= 答案是 答： 故选 选 不是 而是 等等，不对 应该是 所以 因此 或 和 且 对 错 无解 "
-    "<answer> </answer> #### ** 的平方 次方 根号 又 分之 余 The answer is wait, no not or and therefore twenty five million March "
-    "2024年3月5日 下午3点半 15:30 個 點 雞 é 😀"
+    "<answer> </answer> #### ** 的平方 次方 根号 又 分之 余 The answer is wait, no not or and therefore twenty five "
+    "million March 2024年3月5日 下午3点半 15:30 個 點 雞 é 😀"
 )
 PIECES = [*FRAGMENTS.split(" "), " ", "\n", "\u3000", "\u200b", "\ud800", "\x00"]
 LONG = {
