@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hf_reason.answers.numerals import in_digits
 
+from .framing import without_frames
 from .text_keys import folded, normalise
 
 _OPTION = re.compile(r"(?:^|(?<=[\s)）.。,，;；]))[(（]?([A-JＡ-Ｊ])[)）.．、:：](?=\s*\S)")
@@ -92,7 +93,7 @@ def _parts(stem: str, options: Iterable[str], common: set[str]) -> Parts:
     if all(is_generic(line) for line in content):
         content = lines
     # Instructions are left out where something else is there.
-    telling = [line for line in content if not _is_instruction(line)] or content
+    telling = without_frames([line for line in content if not _is_instruction(line)] or content)
     telling[:1] = [_POLITE.sub("", line) or line for line in telling[:1]]
     text = "\n".join(telling)
     return Parts(

@@ -115,6 +115,52 @@ def test_all_parts_of_a_row_are_the_problem_and_instructions_are_not(tmp_path: P
     assert planted(tmp_path, row).hits(CONTEXT) == "test.jsonl#1"
 
 
+FRAMES = [
+    "请解决以下数学应用题",
+    "請解決以下數學應用題",
+    "你是一个数学老师",
+    "你是一位有二十年经验的小学数学教师，请用中文解答学生的问题。",
+    "作为专家，给出你的答案",
+    "这是一道小学应用题",
+    "Let's do some math.",
+    "You are a helpful math tutor.",
+    "Below is an instruction that describes a task, paired with an input. Write a response.",
+]
+SHORT = "小红有15本书，小明的书是她的3倍，两人一共有多少本书？"
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("problem", [CONTEXT, SHORT], ids=["long", "short"])
+def test_what_only_frames_a_problem_is_left_out_of_a_single_row(tmp_path: Path, frame: str, problem: str) -> None:
+    rows = [
+        {"instruction": frame, "input": problem},
+        {"instruction": problem, "input": frame},
+        {"question": f"{frame}：{problem}"},
+        {"question": f"{problem}{frame}"},
+    ]
+    for row in rows:
+        found = planted(tmp_path, row)
+        assert found.hits(problem) == "test.jsonl#1", row
+        assert found.hits(problem.replace("36", "48").replace("15", "16")) is None
+        assert found.hits(f"{frame}\n一辆汽车每小时行60千米，4小时行多少千米？") is None
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"instruction": "把下面的句子翻译成英文", "input": "今天天气很好。"}, "今天天气很好。我们去公园吧，好吗？"),
+        ({"instruction": "请写一首诗", "input": "春天"}, "春天来了，花儿开了。请问春天有几个月？"),
+        ({"question": "小红是小明的妹妹。\n小明的妹妹叫什么名字？"}, "小明的妹妹叫什么名字？"),
+        (
+            {"context": "请客那天来了很多人。", "question": "来的人里谁最高，他为什么请客？"},
+            "来的人里谁最高，他为什么请客？",
+        ),
+    ],
+)
+def test_a_task_with_a_short_input_and_a_passage_are_no_frames(tmp_path: Path, row: dict, text: str) -> None:
+    assert planted(tmp_path, row).hits(text) is None
+
+
 def test_lines_that_the_rows_repeat_are_instructions(tmp_path: Path) -> None:
     prompt = "下面是一道小学数学应用题，你要像一位耐心的老师那样把它讲清楚，让每个孩子都能听懂。\n"
     others = [f"{prompt}第{i}组有{i + 4}个苹果，又买{i + 9}个，现在几个？" for i in range(8)]
