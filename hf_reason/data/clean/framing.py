@@ -15,8 +15,8 @@ _ROLE = (
 _REQUEST = (
     r"(?:请(?![客假教柬])|麻烦|烦请|帮(?:我|忙)|尝?试着?|认真|仔细|逐步|一步|解决|解答|回答|作答|完成|阅读|根据|按照?|用(?:中文|简体)"
     r"|[写给]出|[把将]你?的?(?:最终)?(?:答案|结果)|只?需|注意|要求|提示|任务|指令"
-    r"|(?:please|kindly|now |answer|solve|respond|reply|read|think|consider|work |give |provide|show |write |use |put |do "
-    r"|try |let's|let us|(?:your|the) task|task|instructions?|note|given the |here (?:is|are)|below (?:is|are)"
+    r"|(?:please|kindly|now |answer|solve|respond|reply|read|think|consider|work |give |provide|show |write |use |put "
+    r"|do |try |let's|let us|(?:your|the) task|task|instructions?|note|given the |here (?:is|are)|below (?:is|are)"
     r"|the following|this is)\b)"
 )
 _KIND = (

@@ -4,6 +4,7 @@
 another common name for a question, an answer or a history get the layouts' name, unless the row has that already.
 """
 
+import re
 from collections.abc import Iterable
 
 from .reasoning import reasoning_names, squashed
@@ -20,16 +21,35 @@ _SAME = {
     "steps": ("solution_steps", "step_list", "proof_steps"),
     "context": ("passage", "background", "article", "paragraph", "material"),
 }
+# Names of the correct answer; beside a column with what somebody answered, they are the reference.
+_REFERENCES = (
+    *("ground_truth", "reference_answer", "expected_answer", "correct_answer", "gold_answer", "golden_answer", "gold"),
+    *("golden", "gold_standard_solution", "expected_output", "expected", "true_answer", "std_answer", "gt"),
+)
 # Name -> other names that mean the same where no layout knows the row as it is.
 _LIKELY = {
     "question": (
         *("question_text", "question_content", "problem_statement", "user_prompt", "user_input", "user_query"),
-        *("user_message", "user", "human", "q", "input"),
+        *("user_message", "user", "human", "q", "input", "original_question", "ori_question", "user_question"),
+        *(
+            "math_problem",
+            "question_stem",
+            "stem",
+            "statement",
+            "task_prompt",
+            "input_text",
+            "inputs",
+            "exercise",
+            "ask",
+        ),
     ),
     "answer": (
         *("final_answer", "final_response", "model_answer", "model_response", "model_output", "generated_answer"),
         *("assistant", "assistant_response", "completion", "output", "content", "reply", "bot", "gpt"),
-        *("solution", "target", "ground_truth", "reference_answer"),
+        *("generated_solution", "generation", "generated_text", "llm_response", "response_text", "output_text"),
+        *("answer_text", "gpt_answer"),
+        *("predicted_answer", "solution", "target", *_REFERENCES, "conclusion", "final", "result"),
+        *("answer_key", "correct", "ans", "a"),
     ),
     "generations": ("responses", "completions", "samples"),
 }
@@ -39,6 +59,13 @@ _THERE = {
     "answer": {"answer", "response"},
     "generations": {"generations"},
 }
+# Names of a history that no list has: `previous_turns`, `dialog_context`, `conversation_log`.
+_HISTORY = re.compile(
+    r"(?:prev|previous|prior|past|earlier|preceding|old)"
+    r"(?:messages?|msgs?|turns?|chats?|conversations?|dialogs?|dialogues?|rounds?|exchanges?|context|history|qa)"
+    r"|(?:chat|conversation|conv|dialog|dialogue|messages?|turns?|multiturn|session)(?:history|context|log)"
+    r"|history(?:messages?|turns?|list|chats?|conversations?|dialogs?|dialogues?)?"
+)
 _EXTRA = (
     *("task", "task_desc", "input", "domain", "category", "subject", "options", "choices", "reference_answer"),
     *("finish_reason", "finish_reasons", "stop_reason", "is_reasoning_complete"),
@@ -57,7 +84,8 @@ def respelled(columns: Iterable[str], known: frozenset[str]) -> dict[str, str]:
     usual = {squashed(name): name for name in (*others, *_SAME, *_EXTRA, *sorted(known))}
     found: dict[str, str] = {}
     for name in columns:
-        english = usual.get(squashed(name), name)
+        plain = squashed(name)
+        english = usual.get(plain) or ("history" if _HISTORY.fullmatch(plain) else name)
         if len(name) > 1 and name not in known and english not in (*columns, *found.values()):
             found[name] = english
     return found
@@ -83,6 +111,9 @@ def renamed(columns: Iterable[str], fits: bool, thoughts: Iterable[str]) -> dict
         other = next((name for name in names if name in there and name not in found), None)
         if other is not None and _THERE[english].isdisjoint(there):
             found[other] = english
+    known = next((name for name in _REFERENCES if name in there and name not in found), None)
+    if known is not None and "reference_answer" not in there:
+        found[known] = "reference_answer"
     named = reasoning_names(tuple(there))
     if named and not set(thoughts) & set(there):
         found.setdefault(named[0], "reasoning")

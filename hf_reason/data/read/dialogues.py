@@ -45,6 +45,7 @@ _NAMES = {
 _PERSONA = re.compile(r"(?:(?:you are|你是)[^.。!！\n]{0,80}[.。!！]?\s*){1,2}", re.IGNORECASE)
 _FORMAT = re.compile(
     r"<think>|<answer>|begin_of_thought|\\boxed|step[- ]by[- ]step|逐步(?:思考|推理)|一步一步|"
+    r"\A(?:detailed thinking (?:on|off)|/(?:no_?)?think)\s*\Z|"
     r"\AYour role as an assistant involves thoroughly exploring",
     re.IGNORECASE,
 )

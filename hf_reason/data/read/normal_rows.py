@@ -38,6 +38,8 @@ _LISTS = frozenset(
     )
 )
 _DIALOGUES = ("messages", "conversations", "history", "prompt", "completion")
+# Keys of an object of passages: PubMedQA, HotpotQA.
+_PASSAGES = ("contexts", "sentences", "paragraphs", "passages", "text", "content", "context")
 _QUESTIONS = ("question", "problem", "query", "instruction")
 _ANSWERS = ("answer", "response", "output", "completion", "content", "solution", "target", "ground_truth")
 _SAID = ("answer", "response", "output", "completion", "content", "final_answer", "model_answer", "reference_answer")
@@ -64,6 +66,7 @@ def normal_row(values: dict[str, Any]) -> dict[str, Any]:
         del row[name]
     row = _with_chain(row)
     row = _with_names(row, _renamed(tuple(row)))
+    row = _with_passage(row)
     return _one_dialogue(unpacked({name: _cell(name, value) for name, value in row.items()}))
 
 
@@ -80,6 +83,34 @@ def _with_chain(row: dict[str, Any]) -> dict[str, Any]:
         return {**{name: value for name, value in row.items() if name != "steps"}, "reasoning": steps}
     alone = isinstance(solution, str) and not _fits(columns) and not any(row.get(name) for name in _SAID)
     return {**row, "answer": answer} if alone and (answer := boxed(solution)) else row  # type: ignore[arg-type]
+
+
+def _with_passage(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose `context` is a list with a dialogue or passages as its history or one passage.
+
+    So is one whose `input` is a dialogue.
+    """
+    context, asked = row.get("context"), row.get("input")
+    if isinstance(asked, list) and asked and all(map(is_message, asked)) and "prompt" not in row:
+        row = {"prompt" if name == "input" else name: value for name, value in row.items()}
+    if not isinstance(context, list | dict) or not any(row.get(name) for name in (*_QUESTIONS, "prompt")):
+        return row
+    rest = {name: value for name, value in row.items() if name != "context"}
+    plain = isinstance(context, list) and all(isinstance(item, str) for item in context)
+    turns = None if plain else as_messages(context, "context")
+    if turns and all(map(is_message, turns)) and not row.get("history"):
+        return rest | {"history": turns}
+    passage = "\n\n".join(_texts(context))
+    return rest | {"context": passage} if passage else rest
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts in nested lists, and in objects of the lists that data sets of passages have."""
+    if isinstance(value, str):
+        return [value] if value.strip() else []
+    if isinstance(value, dict):
+        value = next((value[name] for name in _PASSAGES if value.get(name)), [])
+    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
 
 
 @lru_cache(maxsize=512)

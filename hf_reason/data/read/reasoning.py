@@ -24,7 +24,15 @@ REASONING_NAMES = (
     *("model_reasoning", "deepseek_reasoning", "deepseek_thinking_trajectory", "scratchpad", "inner_monologue"),
 )
 # Used when there is nothing else.
-_LAST_NAMES = ("explanation", "analysis")
+_LAST_NAMES = (
+    *("explanation", "analysis", "derivation", "justification", "solution_process", "worked_solution", "working"),
+    *("workings", "r1_solution", "r1_solution_1"),
+)
+# Chinese names of reasoning that no list has (推导过程, 长思维链), and words that say that a column is about it.
+_CHINESE = re.compile("推理|推导|思考|思维|思路|链式|独白|分析过程")
+_CHINESE_ABOUT = re.compile(
+    "时[间长]|长度|[数量次]|模[式型]|类[型别]|等级|难度|要求|语言|开关|消耗|评[分价]|得分|标签|步骤|任务|问题|题|是否|能力"
+)
 # One of these words makes any other name one of reasoning, unless a word of the second set says that it is about it.
 _WORDS = frozenset(
     ("reasoning", "reasonings", "thinking", "thought", "thoughts", "think", "cot", "cots", "rationale", "rationales")
@@ -76,6 +84,8 @@ def _rank(name: str) -> int | None:
     plain = squashed(name)
     if (rank := _KNOWN.get(plain, _LAST.get(plain))) is not None:
         return rank
+    if not plain.isascii():
+        return len(_KNOWN) if _CHINESE.search(plain) and not _CHINESE_ABOUT.search(plain) else None
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name.replace("CoT", "Cot"))]
     words = words[1:] if words[:1] and words[0] in _WHOSE else words
     named = not _WORDS.isdisjoint(words) and _ABOUT.isdisjoint(words)
