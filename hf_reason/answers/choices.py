@@ -5,7 +5,7 @@ import re
 from .final import all_boxes, final_part
 from .normalise import fold, undressed
 
-_JOIN = r" ?(?:(?:[,，、;；和与及&/]|以及|\band\b) ?)?"
+_JOIN = r" ?(?:(?:[,，] ?(?:\band\b|和|以及)|[,，、;；和与及&/]|以及|\band\b) ?)?"
 _STEM = "甲乙丙丁戊"
 # 甲醇, 丁基: names of substances
 _STEM_ALONE = rf"[{_STEM}](?![\u4e00-\u9fff]*[醇烷酸酯基苯型级等方班校地车队船])"
@@ -16,6 +16,13 @@ _MARK = re.compile(rf"[A-Z]|[①-⑳]|[{_STEM}]")
 _NUMBERED = re.compile(r"[(（](\d|1\d|20)[)）]")
 _SEVERAL_NUMBERED = re.compile(rf"(?:{_NUMBERED.pattern}[,，、和]?\s?){{2,10}}(?=[。.]?$|正确|对)")
 _ALL_NUMBERED = re.compile(rf"^(?:选项?\s*)?(?:{_NUMBERED.pattern}{_JOIN}){{2,10}}(?:项|正确)?[.。]?$")
+# Statements I, II and III: where one of them has several letters, all are numerals.
+_ROMANS = {name: chr(ord("①") + at) for at, name in enumerate("I II III IV V VI VII VIII IX X".split())}  # noqa: SIM905
+_ROMAN = re.compile(
+    r"(?<![A-Za-z'])(?:VIII|VII|VI|IV|IX|III|II|I|V|X)(?![A-Za-z'])(?!\s+(?:think|choose|believe|would|am|get|have|will|can|know)\b)"
+)
+_LONG_ROMAN = re.compile(r"(?<![A-Za-z'])(?:VIII|VII|VI|IV|IX|III|II)(?![A-Za-z'])")
+_ONLY = re.compile(r"^(?:statements?|options?|only)\s+|\s+only$", re.IGNORECASE)
 # Words between letters that are no letters: "A and C" must not give a, n, d.
 _ALONE = re.compile(rf"^(?:选项?\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$")
 _OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].．、:：]+\s*(\S.*)$", re.DOTALL)
@@ -58,6 +65,11 @@ def _circled(text: str) -> str:
     return _NUMBERED.sub(lambda match: chr(ord("①") + int(match[1]) - 1), text)
 
 
+def _romans(text: str) -> str:
+    """I and III as ① and ③."""
+    return _ROMAN.sub(lambda match: _ROMANS[match[0]], text) if _LONG_ROMAN.search(text) else text
+
+
 def is_choice(text: str) -> str | None:
     """The options of a text that is nothing but options (`C`, `(C)`, `A、C`, `选B`, `①③`), sorted, or `None`.
 
@@ -66,6 +78,8 @@ def is_choice(text: str) -> str | None:
     if len(text) > _MAX_CHOICE:
         return None
     plain = _BLANKS.sub(" ", undressed(text))
+    if _LONG_ROMAN.search(plain):
+        plain = _romans(_ONLY.sub("", _ONLY.sub("", plain)))
     if _ALL_NUMBERED.match(plain):
         plain = _circled(plain)
     match = _ALONE.match(plain)
@@ -96,7 +110,7 @@ def chosen(text: str) -> str | None:
         if found:
             return found
     plain = _BLANKS.sub(" ", fold(re.sub(r"\\text\s*\{([^{}]*)\}|[{}$*]", r"\1", text[-3000:])))
-    plain = _SEVERAL_NUMBERED.sub(lambda match: _circled(match[0]), plain)
+    plain = _SEVERAL_NUMBERED.sub(lambda match: _circled(match[0]), _romans(plain))
     stated = [match for pattern in _STATED for match in pattern.finditer(plain)]
     if stated:
         return _marks(max(stated, key=lambda match: match.end())[1])

@@ -8,15 +8,15 @@ _FACTORIAL = re.compile(r"(?<![\w.!^)])(\d{1,3})!(?![!\d=])")
 _MAX_FACTORIAL = 170
 _BINOMIAL = re.compile(
     r"\\[dt]?binom\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
-    r"|\\?\b(?:mathrm)?\{?C\}?_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)|\bC\((\d{1,3}),\s*(\d{1,3})\)"
+    r"|\\?\b(?:mathrm|rm)?\s*\{?\s*C\s*\}?\s*_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)|\bC\((\d{1,3}),\s*(\d{1,3})\)"
 )
-_PERMUTATION = re.compile(r"\\?\b(?:mathrm)?\{?[AP]\}?_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)")
+_PERMUTATION = re.compile(r"\\?\b(?:mathrm|rm)?\s*\{?\s*[AP]\s*\}?\s*_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)")
 _REPEATING = re.compile(
     r"(?<![\d.])(\d+)\.(\d*)(?:\\(?:overline|bar)\s*\{?\s*(\d+)\s*\}?|\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?"
     r"|\((\d+)\)(?![/\d])|(?<=\d)(\u0307)(?:(\d*)(\d)\u0307)?|(\d*)循环)"
 )
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,2})(?![\w.])")
-_POWER_OF_TEN = re.compile(r"\s*(?:×|\*|\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*\(?([+-]?\d{1,2})\)?\s*\}?(?!\d)")
+_POWER_OF_TEN = re.compile(r"\s*(?:[×*·⋅]|\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*\(?([+-]?\d{1,2})\)?\s*\}?(?!\d)")
 
 
 def _repeating(match: re.Match[str]) -> str:

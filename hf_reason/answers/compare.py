@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from .compare_kinds import KINDS, same_kind
 from .compare_numbers import repeats, same_number, same_scalar
-from .regions import Interval
+from .regions import Interval, meet
 from .symbolic import as_latex, close, verify_symbolic
 from .values import Group, Named, Number, Real, Region, Symbol, Value, Words
 
@@ -36,6 +36,18 @@ def _same_region(answer: Region, reference: Region) -> bool:
         and _same_bound(one.high, other.high)
         for one, other in zip(answer.intervals, reference.intervals, strict=True)
     )
+
+
+def _both(value: Group) -> Region:
+    """Inequalities in a row (k<1, k≠0): what fulfils all of them; where nothing does, any of them (x<-1, x>2)."""
+    regions = [item for item in value.items if isinstance(item, Region)]
+    names = {region.name for region in regions if region.name}
+    met = list(regions[0].intervals)
+    for region in regions[1:]:
+        met = meet(met, list(region.intervals))
+    found = met or [interval for region in regions for interval in region.intervals]
+    name = "" if not names else names.pop() if len(names) == 1 else ";"
+    return Region(name, tuple(sorted(found, key=lambda interval: (interval.low, interval.high))))
 
 
 def _opened(value: Group) -> Region | None:
@@ -150,6 +162,12 @@ def same(answer: Value, reference: Value) -> bool | None:
         return verify_symbolic(left, right) if left and right else None
     for one, other in ((answer, reference), (reference, answer)):
         if isinstance(one, Region):
+            if (
+                isinstance(other, Group)
+                and other.kind != "tuple"
+                and all(isinstance(item, Region) for item in other.items)
+            ):
+                return _same_region(one, _both(other)) or None
             opened = _opened(other) if isinstance(other, Group) else other if isinstance(other, Region) else None
             return False if opened is None else _same_region(one, opened)
     if isinstance(answer, KINDS) or isinstance(reference, KINDS):

@@ -18,6 +18,10 @@ _NAMES = {
     "JPY": "日元",
     "HKD": "港元",
 }
+_NAMED_BEFORE = re.compile(
+    r"(?<![\u4e00-\u9fff])(港币|新台币|台币|日币|美金|欧元|英镑|日元|美元)\s*(\d[\d,]*(?:\.\d+)?\s*[万亿]?)\s*[元圆]?(?![\d.,\u4e00-\u9fff])"
+)
+_PLAIN_NAMES = {"港币": "港元", "台币": "新台币", "日币": "日元", "美金": "美元"}
 _SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion"}
 _AMOUNT = (
     r"(\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
@@ -55,6 +59,7 @@ def _prices(text: str) -> set[int]:
 
 def amounts(text: str) -> str:
     """`text` with every currency sign as a unit behind its amount; dollar signs around a formula stay."""
+    text = _NAMED_BEFORE.sub(lambda match: f"{match[2]}{_PLAIN_NAMES.get(match[1], match[1])}", text)
     if not re.search(r"[$¥€£￥＄￡¢]|\b[A-Z]{3}\b", text):
         return text
     text = text.translate(_FULL_WIDTH).replace("¢", "美分")

@@ -6,7 +6,7 @@ from .revisions import SENTENCE_END, VALUE, revised, without_denials
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _STATED = re.compile(
-    r"(?:【答案】|答案(?:应该|应当|就|应|最终)?(?:是|为|為|选|選|[:：])+|[答解][:：]|故选|应选|正确(?:的)?选项(?:是|为|[:：])+"
+    r"(?:【答案】|答案(?:应该|应当|就|应|最终)?(?:是|为|為|选|選|[:：])(?:(?:是|为|為|选|選)(?![。.!！*\s]*(?:$|\n))|[:：])*|[答解][:：]|故选|应选|正确(?:的)?选项(?:是|为|[:：])+"
     r"|(?:结果|結果|得数)(?:是|为|為|[:：])+|####"
     r"|(?:final\s+)?answer\s*(?:is|[:：])(?:\s*:)?|the\s+(?:result|correct\s+(?:option|choice))\s+is)\s*",
     re.IGNORECASE,
@@ -44,7 +44,12 @@ def _joined(gap: str) -> bool:
     bare = gap.strip(" $\n\t")
     if not bare or bare in ("\\quad", "\\,", "\\)", "\\]"):
         return True
-    return len(gap) <= _MAX_GAP and bool(_LINKED.search(gap)) and not re.search(r"[。！？\n]|\.\s", gap)
+    return (
+        len(gap) <= _MAX_GAP
+        and bool(_LINKED.search(gap))
+        and not re.search(r"[。！？\n]|\.\s", gap)
+        and revised(gap) is None
+    )
 
 
 def boxed(text: str) -> str | None:

@@ -27,13 +27,15 @@ _LARGE = (("亿", 10**8), ("万", 10**4))
 _FRACTION = re.compile(rf"(?:({NUMERAL}+|\d+)又)?({NUMERAL}+|\d+)分之({NUMERAL}+{_POINT}?|\d+)")
 # No quantity is written longer, in numerals or in digits.
 _LONGEST = 100
-_SCALES = {"亿": 10**8, "万": 10**4, "千": 1000, "百": 100}
+_SCALES = {"亿": 10**8, "万": 10**4, "千": 1000, "百": 100, "十": 10}
 _NEGATIVE = re.compile(rf"负(?=\s*(?:{NUMERAL}|\d|\())")
 _BELOW = re.compile(rf"零下(?=\s*(?:{NUMERAL}|\d))")
 _MIXED_SCALES = re.compile(
     r"(?<![\d.,])((?:\d+(?:\.\d+)?\s?[亿万千百](?![克米瓦升卡分兆赫帕])\s?){2,}(?:零?\d{1,4})?|\d+\s?[亿万]\s?零?\d{1,4})(?![\d.,])"
 )
-_SCALE_PART = re.compile(r"(\d+(?:\.\d+)?)\s?([亿万千百])")
+_SCALE_PART = re.compile(r"(\d+(?:\.\d+)?)\s?([亿万千百十])")
+# 5千万, 3千5百万: what multiplies 万
+_BEFORE_LARGE = re.compile(r"(?<![\d.,])((?:\d+(?:\.\d+)?\s?[千百十]\s?){1,3})(?=[万亿])")
 _TWO_SCALES = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?)\s?万亿")
 _ONE_SCALE = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?)\s?([千百])(?![克米瓦升卡分兆赫帕\d])")
 
@@ -178,7 +180,7 @@ def join_scales(text: str) -> str:
     if not any(char in text for char in "亿万千百"):
         return text
     text = _TWO_SCALES.sub(lambda match: written(Fraction(match[1]) * 10**12), text)
-    text = _MIXED_SCALES.sub(_scaled, text)
+    text = _MIXED_SCALES.sub(_scaled, _BEFORE_LARGE.sub(_scaled, text))
     return _ONE_SCALE.sub(lambda match: written(Fraction(match[1]) * _SCALES[match[2]]), text)
 
 

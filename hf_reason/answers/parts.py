@@ -31,6 +31,7 @@ _NAMING = re.compile(
     r"^(?:[\u4e00-\u9fff]{2,6}(?=\\?[A-Za-z]\w?\s*=[^=]+$)|\\?(?:sin|cos|tan|cot)\s*∠?\\?[A-Za-z]{1,6}\s*=\s*(?=[^=]+$)"
     r"|(?:[\u4e00-\u9fff]{0,6}的)?(?:解集|取值范围|定义域|值域)(?:是|为)?[:：]?\s*)"
 )
+_SPEED = re.compile(r"^([时秒])速(?:是|为|约)?\s*(?=\d.{0,12}[米里]$)")
 _RATE = re.compile(
     r"^每\s*([\u4e00-\u9fff]{1,3}?)(?:行驶|行|走|跑|飞行|收费|生产|售价|需要|需|用|是|为)?\s*(\d.*?[\u4e00-\u9fff]{1,4})$"
 )
@@ -44,7 +45,7 @@ def without_leads(text: str) -> str:
 
 def rate(text: str) -> str:
     """每小时60千米 as 60千米/小时."""
-    match = _RATE.match(text)
+    match = _RATE.match(_SPEED.sub(lambda match: "每小时" if match[1] == "时" else "每秒", text))
     return f"{match[2]}/{match[1]}" if match and measures(match[1]) else text
 
 

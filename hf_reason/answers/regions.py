@@ -97,7 +97,8 @@ def _inequality(text: str) -> tuple[str, list[Interval]] | None:
     return parts[2], [Interval(low, first == "≤", high, second == "≤")]
 
 
-def _meet(one: list[Interval], other: list[Interval]) -> list[Interval]:
+def meet(one: list[Interval], other: list[Interval]) -> list[Interval]:
+    """The numbers that lie in both."""
     found = []
     for left in one:
         for right in other:
@@ -124,7 +125,7 @@ def _piece(text: str) -> tuple[str, list[Interval]] | None:
         for part in found[1:]:
             if part is None or part[0] != name:
                 return None
-            met = _meet(met, part[1])
+            met = meet(met, part[1])
         return name, met
     return _inequality(text)
 

@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 
 from .choices import chosen, is_choice, option
-from .clock import read_time
+from .clock import find_ratio, read_time
 from .compare import same, same_number
 from .compare_kinds import KINDS
 from .currency import amounts
@@ -20,9 +20,10 @@ from .parts import numbered_parts
 from .reading import read, split_top
 from .remainders import read_remainder
 from .revisions import without_denials
+from .statements import judgement, states
 from .symbolic import MAX_SYMBOLIC, hostile, verify_symbolic
 from .traditional import simplified
-from .values import Date, Group, Named, Number, Real, Region, Remainder, Symbol, Time, Value, Words
+from .values import Date, Group, Named, Number, Ratio, Real, Region, Remainder, Symbol, Time, Value, Words
 from .words import opposite_words, polarity, same_words, says_all, says_none
 
 __all__ = ["answers_match", "final_number"]
@@ -37,7 +38,9 @@ _FORMULA = re.compile(
     r"\\(?:sqrt|pi|sin|cos|tan|log|ln|infty|pm|frac|binom)|[√π^±!]|^\S{0,30}\d[a-z](?![a-zA-Z²³])\S{0,30}$"
     r"|[\[(][^\u4e00-\u9fff]*,[^\u4e00-\u9fff]*[\])]"
 )
-_NONE_SAID = re.compile(r"无(?:实数)?[解根]|不存在|no (?:real )?solutions?|does not exist", re.IGNORECASE)
+_NONE_SAID = re.compile(
+    r"(?<!不是)(?<!并非)(?<!是否)无(?:实数)?[解根]|不存在|no (?:real )?solutions?|does not exist", re.IGNORECASE
+)
 # What models write after their answer: the next turn of a chat, a phrase of the prompts that they were given.
 _TURN = re.compile(
     r"(?:I hope it is correct\.?\s*)?<\|(?:im_start|im_end|endoftext|eot_id)\|>|I hope it is correct\.?\s*$"
@@ -174,6 +177,8 @@ def _match_kind(part: str, reference: KINDS) -> bool | None:
     found: Value | None = None
     if isinstance(reference, Time):
         found = read_time(part, anywhere=True)
+    elif isinstance(reference, Ratio):
+        found = (read_time(part, anywhere=True) if reference.time else None) or find_ratio(part)
     elif isinstance(reference, Date):
         found = read_date(part, anywhere=True)
     elif isinstance(reference, Remainder):
@@ -221,7 +226,9 @@ def _match_value(answer: str, reference: Value) -> bool | None:
 
 def _match_options(answer: str, target: str) -> bool | None:
     said = chosen(answer)
-    return None if said is None else said == is_choice(target)
+    if said is None:
+        return states(final_part(answer)[0], target) or None
+    return said == is_choice(target)
 
 
 def _match_words(answer: str, target: str) -> bool | None:
@@ -229,6 +236,7 @@ def _match_words(answer: str, target: str) -> bool | None:
     wanted = polarity(target)
     if wanted is not None:
         said = polarity(answer)
+        said = judgement(final_part(answer)[0]) if said is None else said
         return None if said is None else said == wanted
     part, marked = final_part(answer)
     if says_none(target) or says_all(target):
@@ -238,7 +246,9 @@ def _match_words(answer: str, target: str) -> bool | None:
         return False if isinstance(value, Number | Real | Region | Group | Named) else None
     if len(target) > _MAX_TEXT:
         return None
-    return True if same_words(part, target) else False if opposite_words(part, target) else None
+    if same_words(part, target) or states(part, target):
+        return True
+    return False if opposite_words(part, target) else None
 
 
 def _entered(text: str) -> str:
