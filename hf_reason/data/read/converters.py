@@ -14,7 +14,7 @@ from .messages import as_messages, content_of, role_of
 from .reasoning import find_reasoning, reasoning_text
 from .rows import SourceError
 from .think_tags import Thought, join_thought, split_thought, without_prefill
-from .truncation import cut_by_reason
+from .truncation import generations_cut
 
 Convert = Callable[[Values, str], list[RawTrace]]
 QUESTION = "question|problem|prompt|query|instruction"
@@ -93,8 +93,7 @@ def openr1(row: Values, history: str) -> list[RawTrace]:
     count = len(generations)
     verified, judged = _flags(row, "correctness_math_verify", count), _flags(row, "correctness_llama", count)
     complete = _flags(row, "is_reasoning_complete", count)
-    reasons = _flags(row, "finish_reasons", count)
-    whole = [flag is not False and not cut_by_reason(reason) for flag, reason in zip(complete, reasons, strict=True)]
+    whole = [flag is not False and not cut for flag, cut in zip(complete, generations_cut(row, count), strict=True)]
     right = [bool(verified[i]) or bool(judged[i]) for i in range(count)]
     order = sorted(range(count), key=lambda i: (not (whole[i] and right[i]), not whole[i], i))
     parts = split_thought(generations[order[0]])

@@ -99,7 +99,7 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, te
             if (unpack := _unpack(path)) is not None:
                 raise SourceError(f"{path}: an archive cannot be read. Unpack it: {unpack}")
             if texts:
-                return read_lines(path, path.name)
+                return read_csv(path, path.name, on_broken, texts) if ending == ".tsv" else read_lines(path, path.name)
             raise SourceError(
                 f"{path}: not a format that can be read. Known: {', '.join(FORMATS)}, and text with "
                 f"{', '.join(COMPRESSIONS)}."

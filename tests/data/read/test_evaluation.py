@@ -110,3 +110,30 @@ def test_problems_need_no_answer(tmp_path):
         ("a.jsonl#3", f"{Q}\n求和"),
         ("a.jsonl#4", Q),
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "golden",
+        "gt",
+        "ans",
+        "result",
+        "expected",
+        "correct",
+        "Correct Answer",
+        "Expected Output",
+        "std_answer",
+        "结论",
+        "結果",
+    ],
+)
+def test_names_of_the_correct_answer(tmp_path, name):
+    (record,) = read_evaluation_records(write_jsonl(tmp_path / "a.jsonl", [{"question": Q, name: A}]))
+    assert (record["context"], record["answer"]) == (Q, A)
+
+
+def test_a_file_with_tabs(tmp_path):
+    (tmp_path / "a.tsv").write_text(f"题目\t答案\n{Q}\t{A}\n", encoding="utf-8")
+    (record,) = read_evaluation_records(tmp_path / "a.tsv")
+    assert (record["context"], record["answer"]) == (Q, A)
