@@ -8,11 +8,13 @@ from .columns import Values
 from .literals import parsed
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_NUMBERS = "123456789"
 _LISTS = ("options", "choices", "candidates", "endings", "mc_options")
 _TEXT_KEYS = ("text", "content", "value", "option", "option_text")
 _LABEL_KEYS = ("label", "id", "key", "letter", "option_label", "idx")
-# A column for each option: A, option_a, optionA, choiceB, opa, 选项A.
-_COLUMN = re.compile(r"(?:(?:option|choice|opt|op|选项|選項)[_ ]?([A-Ja-j])|([A-J]))")
+# A column for each option: A, option_a, Option A, choiceB, opa, 选项A, option1.
+_COLUMN = re.compile(r"(?:(?i:options?|choice|opt|op|选项|選項)[_ -]?([A-Ja-j]|[1-9])|([A-J]))")
+_LETTER = re.compile(r"\s*[A-Ja-j]\s*")
 _FIRST_LABEL = re.compile(r"(?<![A-Za-z0-9])[A1]\s*[)）.．、:：]")
 _LABELLED_TEXT = re.compile(r"\A\s*[(（]?([A-Za-z]|\d)[)）.．、:：]\s*")
 _LABELLED = re.compile(_LABELLED_TEXT.pattern + r"\S")
@@ -24,10 +26,14 @@ def options_of(row: Values) -> list[tuple[str, str]]:
         if found := _listed(row.get(name)):
             return found
     columns = {(match[1] or match[2]).upper(): row[name] for name in row if (match := _COLUMN.fullmatch(str(name)))}
-    letters = [letter for letter in LETTERS if _is_text(columns.get(letter))]
-    if len(letters) < 2 or letters != list(LETTERS[: len(letters)]):
-        return []
-    return [(letter, str(columns[letter]).strip()) for letter in letters]
+    for labels in (LETTERS, _NUMBERS):
+        found = [label for label in labels if _is_text(columns.get(label))]
+        if len(found) > 1 and found == list(labels[: len(found)]):
+            # 选项1, 选项2 with the answer B
+            lettered = labels == _NUMBERS and any(isinstance(v, str) and _LETTER.fullmatch(v) for v in row.values())
+            shown = LETTERS if lettered else found
+            return [(shown[place], str(columns[label]).strip()) for place, label in enumerate(found)]
+    return []
 
 
 def _is_text(value: object) -> bool:
@@ -80,7 +86,11 @@ def with_options(problem: str, options: list[tuple[str, str]]) -> str:
 
 def label_at(options: list[tuple[str, str]], index: object) -> str | None:
     """The label of the option at an index from 0, as MMLU has it; `None` for anything else."""
-    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(options):
+    if not isinstance(index, int) or isinstance(index, bool):
+        return None
+    if any(label == str(index) for label, _ in options):  # numbered options count as they are numbered
+        return str(index)
+    if not 0 <= index < len(options):
         return None
     return options[index][0] or LETTERS[index]
 

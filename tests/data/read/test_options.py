@@ -28,6 +28,8 @@ COLUMNS = (
     {f"option{letter}": text for letter, text in zip("ABCD", TEXTS, strict=True)},
     {f"op{letter}": text for letter, text in zip("abcd", TEXTS, strict=True)},
     {f"选项{letter}": text for letter, text in zip("ABCD", TEXTS, strict=True)},
+    {f"Option {letter}": text for letter, text in zip("ABCD", TEXTS, strict=True)},
+    {f"Choice_{letter}": text for letter, text in zip("ABCD", TEXTS, strict=True)},
 )
 ANSWERS = (
     *({"answer": "B"}, {"answer": 1}, {"answer": "7"}, {"answerKey": "B"}, {"label": 1}, {"label": "1"}),
@@ -62,3 +64,18 @@ def test_what_is_no_list_of_options(row):
 def test_numbers_of_other_labels():
     options = options_of({"choices": {"text": ["x", "y"], "label": ["1", "2"]}})
     assert with_options("q", options) == "q\n1. x\n2. y"
+
+
+@pytest.mark.parametrize("name", ["option{}", "Option {}", "选项{}", "choice_{}"])
+@pytest.mark.parametrize(
+    ("answer", "asked", "right"),
+    [
+        ("2", "3+4=?\n1. 6\n2. 7\n3. 8", "2"),
+        (2, "3+4=?\n1. 6\n2. 7\n3. 8", "2"),
+        ("B", "3+4=?\nA. 6\nB. 7\nC. 8", "B"),
+    ],
+)
+def test_numbered_columns(tmp_path, name, answer, asked, right):
+    row = {"question": Q, **{name.format(place): text for place, text in enumerate(TEXTS[:3], 1)}, "answer": answer}
+    (record,) = read_evaluation_records(write_jsonl(tmp_path / "a.jsonl", [row]), domain="math")
+    assert (record["context"], record["answer"]) == (asked, right)
