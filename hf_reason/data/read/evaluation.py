@@ -12,10 +12,10 @@ from typing import Any
 from hf_reason.data.record import RawTrace
 
 from .columns import answer_of, domain_hint
-from .detection import LayoutDetector, layout_of
+from .detection import LayoutDetector, UnknownLayoutError, layout_of
 from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
-from .nested_rows import nested_rows
+from .nested_rows import nested_rows, rows_of_columns
 from .normal_rows import normal_row
 from .options import label_at, label_of, options_of, with_options
 from .other_tags import TagTranslator
@@ -83,6 +83,9 @@ def read_evaluation_traces(
     for row in _rows(source, on_broken):
         try:
             traces = _traces(row, translate(normal_row(row.values)), detector, history)
+        except UnknownLayoutError as error:  # which names the row itself
+            on_broken(BrokenRow(row.label, row.number, str(error)))
+            continue
         except SourceError as error:
             on_broken(BrokenRow(row.label, row.number, f"{row.where}: {error} {FIX}"))
             continue
@@ -128,11 +131,18 @@ def _rows(source: str | os.PathLike[str], broken: OnBroken) -> Iterator[Row]:
     """The rows of a source; one object that is not a row itself is replaced by the list of rows in it."""
     with close_rows(open_source(source, broken, texts=True)) as rows:
         for row in rows:
+            if (table := rows_of_columns(row)) and _holds_problem(normal_row(table[0].values)):
+                yield from table
+                continue
             values = normal_row(row.values)
-            if layout_of(values) is not None or _dialogue_text(values) or _column_text(values):
+            if _holds_problem(values):
                 yield row
             else:
                 yield from nested_rows(row, texts=True) or [row]
+
+
+def _holds_problem(values: dict[str, Any]) -> bool:
+    return layout_of(values) is not None or bool(_dialogue_text(values) or _column_text(values))
 
 
 def _dialogue_text(values: dict[str, Any]) -> str | None:

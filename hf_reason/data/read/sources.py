@@ -19,7 +19,7 @@ from .detection import LayoutDetector, UnknownLayoutError, detect
 from .dialogues import check_history
 from .files import close_rows, open_source
 from .layouts import ADAPTERS
-from .nested_rows import nested_rows
+from .nested_rows import nested_rows, rows_of_columns
 from .normal_rows import normal_row
 from .other_tags import TagTranslator
 from .rows import FIX, BrokenRow, OnBroken, Row, SourceError, log_broken, refuse
@@ -102,20 +102,29 @@ def _traces(
                 unknown.known(row)
                 name = adapter.name
                 traces = adapter.traces(values, history)
-            except UnknownLayoutError as error:
-                if (nested := nested_rows(row)) and detect(nested[0].values) is not None:
+            except SourceError as error:
+                if nested := _inner_rows(row, error):
                     unknown.known(row)
                     yield from _traces((each for each in nested), detector, history, broken, translate)
                     continue
-                unknown.add(row, error)
-                broken(BrokenRow(row.label, row.number, str(error)))
-                continue
-            except SourceError as error:
+                if isinstance(error, UnknownLayoutError):
+                    unknown.add(row, error)
+                    broken(BrokenRow(row.label, row.number, str(error)))
+                    continue
                 broken(BrokenRow(row.label, row.number, f"{row.where} (layout {name}): {error} {FIX}"))
                 continue
             for trace in traces:
                 yield replace(trace, source=row.where)
     unknown.next_file(None)
+
+
+def _inner_rows(row: Row, error: SourceError) -> list[Row]:
+    """The rows of a layout in an object that could not be read as a row; empty if there are none."""
+    for find in (rows_of_columns, nested_rows) if isinstance(error, UnknownLayoutError) else (rows_of_columns,):
+        found = find(row)
+        if found and detect(found[0].values) is not None:
+            return found
+    return []
 
 
 def trace_to_record(trace: RawTrace) -> Record:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_reason.data import read_evaluation_records
 from hf_reason.data.read.files import open_source
 from hf_reason.data.read.sources import SourceError, read_traces
 
@@ -237,3 +238,34 @@ def test_a_file_in_gbk_is_told_how_to_convert_it(tmp_path, name):
     path = shlex.quote(str(tmp_path / name))
     wanted = f"gunzip -c {path} | iconv" if name.endswith(".gz") else f"iconv -f GB18030 -t UTF-8 {path} > "
     assert "not UTF-8" in message and wanted in message and "not valid JSON" not in message
+
+
+_TABLE = [
+    {"question": "一加一?", "reasoning": "1+1=2", "answer": "2"},
+    {"question": "二加二?", "reasoning": "2+2=4", "answer": "4"},
+]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {name: [row[name] for row in _TABLE] for name in _TABLE[0]},
+        {name: {str(at): row[name] for at, row in enumerate(_TABLE)} for name in _TABLE[0]},
+        {"columns": list(_TABLE[0]), "index": [0, 1], "data": [list(row.values()) for row in _TABLE]},
+    ],
+    ids=["lists", "pandas", "split"],
+)
+def test_a_table_by_columns(tmp_path, table):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(table), encoding="utf-8")
+    assert [(t.context, t.thought, t.answer) for t in read_traces(path)] == [tuple(row.values()) for row in _TABLE]
+    records = read_evaluation_records(path)
+    assert [(record["context"], record["answer"]) for record in records] == [("一加一?", "2"), ("二加二?", "4")]
+
+
+@pytest.mark.parametrize("row", [{"prompt": ["a", "b"], "completion": ["c"]}, {"x": [1, 2], "y": [3, 4]}])
+def test_what_is_no_table_by_columns(tmp_path, row):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(SourceError, match="t.json#1"):
+        list(read_traces(path))
