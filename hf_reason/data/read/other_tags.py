@@ -23,6 +23,13 @@ _OPENING = re.compile(
     r"|(?P<wide>[◁【《])(?P<name>[^\W\d][\w ]{0,30})[▷】》]"
     r"|<\|(?P<special>(?:(?:begin|start)_of_)?[A-Za-z]\w{0,40}?)\|>)"
 )
+# Pairs whose names begin or end with one of these words: `<think_start>`, `<|cot_begin|>`, `[思考开始]`, `<开始思考>`.
+_STARTS = {"start": "end", "begin": "end", "open": "close", "开始": "结束", "開始": "結束"}
+_START = re.compile(
+    r"\s*(?P<open>(?P<left><\|?|\[|【|◁|《|\{)(?:(?P<first>start|begin|open|开始|開始)[\w ]{1,40}"
+    r"|[^\W\d][\w ]{0,40}?(?P<last>start|begin|open|开始|開始))(?:\|?>|\]|】|▷|》|\}))",
+    re.IGNORECASE,
+)
 
 
 def unknown_tag(answer: str) -> str | None:
@@ -35,6 +42,8 @@ def unknown_tag(answer: str) -> str | None:
         `x` for `<x>...</x>` or `OPEN,CLOSE`; `None` if there is no such pair, nothing follows it, or it is markup
         that documents use.
     """
+    if (pair := _start_and_end(answer)) is not None:
+        return pair
     found = _OPENING.match(answer)
     if found is None:
         return None
@@ -46,6 +55,22 @@ def unknown_tag(answer: str) -> str | None:
     if found["angle"]:
         return None if _MARKUP.fullmatch(name) else name
     return f"{opening},{closing}"
+
+
+def _start_and_end(answer: str) -> str | None:
+    """`OPEN,CLOSE` for a pair that says in words where it starts and ends."""
+    found = _START.match(answer)
+    if found is None:
+        return None
+    group = "first" if found["first"] else "last"
+    word, (start, end) = found[group], found.span(group)
+    other = _STARTS[word.lower()]
+    other = other.upper() if word.isupper() else other.title() if word.istitle() else other
+    closing = answer[found.start("open") : start] + other + answer[end : found.end("open")]
+    place = answer.find(closing, found.end())
+    if place < 0 or not answer[place + len(closing) :].strip() or not answer[found.end() : place].strip():
+        return None
+    return f"{found['open']},{closing}"
 
 
 def _closing(found: re.Match[str]) -> tuple[str, str]:

@@ -12,19 +12,26 @@ from .rows import SourceError
 
 # Names of angle tags, with what models add to them: `<longcat_think>`, `<think_fast>`.
 _NAMES = (
-    "think(?:ing)?|thoughts?|reason(?:ing)?|rationale|scratch_?pad|cot|chain_of_thought|inner_monologue|"
+    "think(?:ing)?|thoughts?|reason(?:ing)?|rationale|scratch_?pad|cot|chain_of_thought|inner_monologue|antthinking|chain-of-thought|"
     "思考|思考过程|思考過程|推理|推理过程|推理過程|思维链|思維鏈"
 )
 THOUGHT_NAME = rf"(?:[a-z]\w{{0,20}}[:_])?(?:{_NAMES})(?:_[a-z]\w{{0,20}})?"
 _ATTRIBUTES = r"(?:\s[^<>＜＞]{0,200})?"
 
+_MARKED = ("think", "thinking", "thought", "reasoning", "cot")
+# Tags that say in words where they start and end, plain and as special tokens.
+_STARTS_AND_ENDS = tuple(
+    (f"<{bar}{start.format(name)}{bar}>", f"<{bar}{end.format(name)}{bar}>")
+    for name in _MARKED
+    for bar in ("", "|")
+    for start, end in (("{}_start", "{}_end"), ("begin_of_{}", "end_of_{}"))
+)
 PAIRS = (
+    *_STARTS_AND_ENDS,
     ("[THINK]", "[/THINK]"),  # Magistral
     ("◁think▷", "◁/think▷"),  # Kimi
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, OpenThoughts
-    ("<|begin_of_thinking|>", "<|end_of_thinking|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
-    ("<|thinking|>", "<|/thinking|>"),
+    *((f"<|{name}|>", f"<|/{name}|>") for name in _MARKED),
     ("<start_working_out>", "<end_working_out>"),
     ("<unused94>thought", "<unused95>"),  # MedGemma
     ("<|channel>thought", "<channel|>"),  # Gemma

@@ -8,6 +8,7 @@ from trace_files import write_jsonl
 from hf_reason.data import DataError, prepare
 from hf_reason.data.prepare.counts import Counts
 from hf_reason.data.prepare.report import report_html, unknown_tag_notes
+from hf_reason.data.read.other_tags import TagTranslator, unknown_tag
 
 THOUGHTS = [
     "先看题目里的已知数。\n再把两个数相加。",
@@ -49,6 +50,25 @@ def test_an_unknown_tag_is_named_with_the_option_that_reads_it(tmp_path, opening
     report = prepare(source, tmp_path / "two", thought_tags=[name], progress=False)
     assert report["counts"]["filters"]["empty_thought"] == 0 == len(report["unknown_tags"])
     assert report["settings"]["thought_tags"] == [name]
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        *(
+            ("<|plan_begin|>", "<|plan_end|>"),
+            ("[深思开始]", "[深思结束]"),
+            ("【開始深思】", "【結束深思】"),
+            ("{plan_start}", "{plan_end}"),
+        ),
+        *(("<Start Plan>", "<End Plan>"), ("<|OPEN_PLAN|>", "<|CLOSE_PLAN|>")),
+    ],
+)
+def test_pairs_that_say_where_they_start_and_end(opening, closing):
+    name = f"{opening},{closing}"
+    assert unknown_tag(f"{opening}先想一想。{closing}答案是7。") == name
+    assert TagTranslator([name])(f"{opening}先想一想。{closing}答案是7。") == "<think>先想一想。</think>答案是7。"
+    assert unknown_tag(f"{opening}先想一想。") is None
 
 
 def test_nothing_left_because_of_a_tag_says_so(tmp_path):

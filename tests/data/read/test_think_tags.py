@@ -291,3 +291,20 @@ def test_many_tags_cost_linear_time(text):
     start = time.process_time()
     split_thought(text)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        *(
+            ("<think_start>", "<think_end>"),
+            ("<|thinking_start|>", "<|thinking_end|>"),
+            ("<|cot_start|>", "<|cot_end|>"),
+        ),
+        *(("<begin_of_thought>", "<end_of_thought>"), ("<|begin_of_reasoning|>", "<|end_of_reasoning|>")),
+        *(("<|think|>", "<|/think|>"), ("<|REASONING|>", "<|/REASONING|>")),
+    ],
+)
+def test_tags_that_say_where_they_start_and_end(opening, closing):
+    found = split_thought(f"{opening}\n推理\n{closing}\n\n7")
+    assert (found.thought, found.answer, found.closed) == ("推理", "7", True)
