@@ -64,18 +64,26 @@ def parsed_option(name: str, value: dict[str, Any] | str | None) -> dict[str, An
     return value
 
 
+_SWITCHES = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
+
+
 def numbers_from_text(config: Any) -> None:
-    """Turn the numbers of a dataclass that were given as text, as a YAML's `1e-3` is, into numbers.
+    """Turn the numbers and switches of a dataclass that were given as text, as a YAML's `1e-3` is, into what they say.
 
     Raises:
-        ValueError: if such a text is not a number.
+        ValueError: if such a text is no number, or neither true nor false.
     """
     for item in fields(config):
         value = getattr(config, item.name, None)
         if not isinstance(value, str):
             continue
-        kinds = {int, float} & {item.type, *get_args(item.type)}
+        kinds = {int, float, bool} & {item.type, *get_args(item.type)}
         if not kinds or str in get_args(item.type):
+            continue
+        if kinds == {bool}:
+            if (said := _SWITCHES.get(value.strip().lower())) is None:
+                raise ValueError(f"{item.name} must be true or false, got {value!r}.")
+            setattr(config, item.name, said)
             continue
         try:
             number = float(value)

@@ -12,7 +12,7 @@ from .rows import SourceError
 
 # Names of angle tags, with what models add to them: `<longcat_think>`, `<think_fast>`.
 _NAMES = (
-    "think(?:ing)?|thoughts?|reason(?:ing)?|rationale|scratch_?pad|cot|chain_of_thought|inner_monologue|antthinking|chain-of-thought|"
+    "think(?:ing)?|thoughts?|reason(?:ing)?|rationale|scratch_?pad|cot|chain[_-]of[_-]thought|inner_monologue|antthinking|"
     "思考|思考过程|思考過程|推理|推理过程|推理過程|思维链|思維鏈"
 )
 THOUGHT_NAME = rf"(?:[a-z]\w{{0,20}}[:_])?(?:{_NAMES})(?:_[a-z]\w{{0,20}})?"
