@@ -73,6 +73,10 @@ def _of_domain(data: "datasets.Dataset", domain: str, name: str) -> "datasets.Da
     return data.select(rows)
 
 
+# Endings that say that a file was meant, whatever else the name could be.
+_FILE = re.compile(r"\.(?:jsonl?|ndjson|csv|tsv|parquet|arrow|txt)(?:\.(?:gz|bz2|xz|zst))?\Z", re.IGNORECASE)
+
+
 def _open(place: str) -> "datasets.DatasetDict":
     from datasets import load_dataset, load_from_disk
 
@@ -85,6 +89,8 @@ def _open(place: str) -> "datasets.DatasetDict":
         raise DataError(f"{place} is a file, not a prepared folder. {_how_to_prepare(place)}")
     if not _HUB_NAME.fullmatch(place):
         raise DataError(f"{place}: there is no such folder.")
+    if _FILE.search(place):
+        raise DataError(f"{place}: there is no such file.")
     try:
         return load_dataset(place)
     except Exception as error:  # offline, not found, no permission, not a data set: one message for the user

@@ -91,3 +91,9 @@ def test_built_in_sample_is_prepared_once(tmp_path, monkeypatch):
     assert len(made) == 1 and made[0].startswith("sample-")
     monkeypatch.setattr(pipeline, "run", None)
     assert load_cot_sft_dataset()["id"] == train["id"]
+
+
+@pytest.mark.parametrize("name", ["traces.jsonl", "data/traces.csv", "a/b.JSONL.gz"])
+def test_a_file_that_does_not_exist(name):
+    with pytest.raises(DataError, match=f"^{name}: there is no such file.$"):
+        load_cot_sft_dataset("all", data_dir=name)
