@@ -24,35 +24,42 @@ _ROMAN = re.compile(
 _LONG_ROMAN = re.compile(r"(?<![A-Za-z'])(?:VIII|VII|VI|IV|IX|III|II)(?![A-Za-z'])")
 _ONLY = re.compile(r"^(?:statements?|options?|only)\s+|\s+only$", re.IGNORECASE)
 # Words between letters that are no letters: "A and C" must not give a, n, d.
-_ALONE = re.compile(rf"^(?:选项?\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$")
+_ALONE = re.compile(
+    rf"^(?:选项?\s*|序号[是为:：]?\s*|(?i:options?|choices?)\s*)?({_LETTERS})\s*(?:项|选项|正确|是?对的)?[.。:：]?$"
+)
 _OPTION = re.compile(r"^[(（\[]?([A-Z])[)）\].．、:：]+\s*(\S.*)$", re.DOTALL)
-_WRONG = r"(?!\s*(?:选?项|option)?\s*(?:(?:是|is|are|都)\s*)?(?:错|不|有误|wrong|incorrect|not|false|排除))"
+_OR = r"(?!\s*(?:或者?|还是|\bor\b)\s*[(（]?[A-J①-⑳])"
+_WRONG = rf"{_OR}(?!\s*(?:选?项|option)?\s*(?:(?:是|is|are|都)\s*)?(?:错|不|有误|wrong|incorrect|not|false|排除))"
 _STATED = (
     re.compile(
         rf"(?<![不别非排除没])(?:应该?选|故选|(?:认为|觉得)(?:应该)?是|选择|选项?|正确(?:的)?(?:选项|答案|结论|说法|命题|的)?|答案)"
         rf"(?:应该|应当|应|就|只有|的?序号|的?有|项)?(?:是|为|选|[:：])*\s*[*$\s]*({_LETTERS})(?![A-Za-z]){_WRONG}"
     ),
     re.compile(
-        rf"(?<![A-Za-z])({_LETTERS})(?![A-Za-z])\s*(?:选?项|选项)?\s*(?:(?:才|都|均|就|说法|答案)?是)?(?:正确|对的|符合(?:题意|要求))"
+        rf"(?<![A-Za-z])({_LETTERS})(?![A-Za-z])\s*(?:选?项|选项)?\s*(?:(?:才|都|均|就|说法|答案)?是|[都均全])?(?:正确|对的|对(?=[\s。,，；;.]|$)|符合(?:题意|要求))"
     ),
     re.compile(
-        r"(?i:\b(?:answers?|ans|options?|choices?|both)(?: (?:should|must) be| is| are|[:：])*"
+        r"(?i:\b(?:answers?|ans|options?|choices?|both)(?: (?:should|must|would|has to|can only) be| is| are|[:：])*"
         r"(?: the)?(?: options?| choices?)?)"
         rf"\s*[:：]?[*$\s]*({_LETTERS})(?![A-Za-z'])"
         rf"(?!\s+(?!and\b|because|since|as\b|is\b|are\b|which|for\b)[a-z]){_WRONG}"
     ),
     re.compile(
         r"(?:所以|因此|故|于是|(?i:\b(?:so|therefore|thus|hence)\b))[,，:：]?\s*"
-        r"(?:应?该?(?:是|选|为)|(?i:it'?s|it is))?\s*"
+        r"(?:应?该?(?:是|选|为)|(?i:it'?s|it (?:is|must be|should be|has to be)))?\s*"
         rf"({_LETTERS})\s*(?=[.。!！]|$)"
     ),
     re.compile(rf"(?i:\b(?:choose|pick|select|go with)(?: options?| choices?)?)\s*({_LETTERS})(?![A-Za-z']){_WRONG}"),
     re.compile(rf"(?<![A-Za-z'])({_LETTERS})(?![A-Za-z'])\s+(?i:(?:is|are)(?: the)?(?: correct| right| true))"),
 )
+# Only where nothing else is stated: the question asks for the wrong one.
+_WRONG_ONE = re.compile(
+    rf"(?:不正确|错误|不对|有误|不成立|不符合题意|不可能)的?(?:选项|一项|说法|结论|命题|一个)?(?:应该|应|有|序号)?(?:是|为)\s*[*$]*({_LETTERS})(?![A-Za-z])"
+)
 _SMALL = re.compile(r"^(?:[Oo]ption|[Cc]hoice|选项?|答案[是为:]?)?\s*[(（]?([a-j])[)）]?[.。]?$")
 _BLANKS = re.compile(r"\s+")
 _MAX_CHOICE = 200
-_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.．、:：])(?!\w*\d*[=+])")
+_LEADS = re.compile(r"^[(（\[]?([A-H])(?:[)）\]]|[.．、:：])(?!\w*\d*[=+])(?!\s*[A-J](?![A-Za-z]))")
 
 
 def _marks(text: str) -> str:
@@ -114,5 +121,8 @@ def chosen(text: str) -> str | None:
     stated = [match for pattern in _STATED for match in pattern.finditer(plain)]
     if stated:
         return _marks(max(stated, key=lambda match: match.end())[1])
+    stated = list(_WRONG_ONE.finditer(plain[-_MAX_CHOICE:]))
+    if stated:
+        return _marks(stated[-1][1])
     match = _LEADS.match(undressed(part) if marked else text.strip()) or _SMALL.match(undressed(part))
     return match[1].upper() if match else None

@@ -10,6 +10,10 @@ _BINOMIAL = re.compile(
     r"\\[dt]?binom\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
     r"|\\?\b(?:mathrm|rm)?\s*\{?\s*C\s*\}?\s*_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)|\bC\((\d{1,3}),\s*(\d{1,3})\)"
 )
+# C_5^2C_3^1 is 10×3, and not 103.
+_FACTOR = re.compile(
+    r"(?<=[\d})])\s*(?=(?:\\(?:mathrm|rm)\s*\{?\s*|\{\\rm\s*)?[CAP]\s*\}?\s*_\{?\d{1,3}\}?\s*\^|(?<=\})\\[dt]?binom)"
+)
 _PERMUTATION = re.compile(r"\\?\b(?:mathrm|rm)?\s*\{?\s*[AP]\s*\}?\s*_\{?(\d{1,3})\}?\s*\^\{?(\d{1,3})\}?(?!\d)")
 _REPEATING = re.compile(
     r"(?<![\d.])(\d+)\.(\d*)(?:\\(?:overline|bar)\s*\{?\s*(\d+)\s*\}?|\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?"
@@ -55,6 +59,7 @@ def _factorial(match: re.Match[str]) -> str:
 
 def closed_values(text: str) -> str:
     """Factorials, binomials, permutations, repeating decimals and scientific notation as numbers."""
+    text = _FACTOR.sub("×", text)
     if "C" in text or "binom" in text:
         text = _BINOMIAL.sub(_binomial, text)
     if "_" in text:

@@ -25,6 +25,8 @@ def _same_ratio(answer: Ratio, reference: Ratio) -> bool | None:
             for one, other in zip(answer.parts, reference.parts, strict=True)
         )
     )
+    if answer.time and reference.time and len(answer.parts) != len(reference.parts):
+        return _same_time(answer.time, reference.time)
     # 6:10 and 12:20 are equal ratios and different times.
     return (None if equal else False) if answer.time and reference.time else equal
 

@@ -19,7 +19,7 @@ _NAMES = {
     "HKD": "港元",
 }
 _NAMED_BEFORE = re.compile(
-    r"(?<![\u4e00-\u9fff])(港币|新台币|台币|日币|美金|欧元|英镑|日元|美元)\s*(\d[\d,]*(?:\.\d+)?\s*[万亿]?)\s*[元圆]?(?![\d.,\u4e00-\u9fff])"
+    r"(?<![\u4e00-\u9fff])(港币|新台币|台币|日币|美金|欧元|英镑|日元|美元)\s*(\d[\d,]*(?:\.\d+)?\s*[万亿]?|[零一壹二贰两三叁四肆五伍六陆七柒八捌九玖十拾百佰千仟万亿]+)\s*[元圆]?整?(?![\d.,\u4e00-\u9fff])"
 )
 _PLAIN_NAMES = {"港币": "港元", "台币": "新台币", "日币": "日元", "美金": "美元"}
 _SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion"}
@@ -31,7 +31,8 @@ _BEFORE = re.compile(rf"(-?)((?:HK|NT|US)\\?\$|\\?\$|[¥€£]|\b(?:USD|RMB|CNY|
 # Text between dollar signs is a formula; words there say that they are prices.
 _PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[\u4e00-\u9fff，。]{2}|[.?!]\s|,\s+[A-Za-z]{2}")
 _DOLLAR = re.compile(r"(?<!\\)\$+")
-_FULL_WIDTH = str.maketrans("￥＄￡", "¥$£")
+_FULL_WIDTH = str.maketrans("￥＄￡０１２３４５６７８９", "¥$£0123456789")
+_FULL_WIDTH_POINT = re.compile(r"(?<=\d)．(?=\d)")
 
 
 def _behind(match: re.Match[str]) -> str:
@@ -62,7 +63,7 @@ def amounts(text: str) -> str:
     text = _NAMED_BEFORE.sub(lambda match: f"{match[2]}{_PLAIN_NAMES.get(match[1], match[1])}", text)
     if not re.search(r"[$¥€£￥＄￡¢]|\b[A-Z]{3}\b", text):
         return text
-    text = text.translate(_FULL_WIDTH).replace("¢", "美分")
+    text = _FULL_WIDTH_POINT.sub(".", text.translate(_FULL_WIDTH)).replace("¢", "美分")
     prices = _prices(text)
     return _BEFORE.sub(
         lambda match: match[0] if match[2] == "$" and match.start(2) not in prices else _behind(match), text

@@ -3,6 +3,7 @@
 import re
 
 from .revisions import SENTENCE_END, VALUE, revised, without_denials
+from .units import known_unit, measures
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _STATED = re.compile(
@@ -18,6 +19,15 @@ _NEXT_QUESTION = re.compile(r"\n\s*(?:\*\*)?(?:Question|Q|User|Human|Problem|问
 _LINKED = re.compile(r"[,，、;；和与及或]|\b(?:and|or)\b")
 _NAME = re.compile(r"((?:[A-Za-z](?:_\{?\w{1,3}\}?|\d)?|[\u4e00-\u9fff]{1,4})\s*(?:=|为|是|[:：]))\s*\$?\s*$")
 _MAX_GAP = 60
+_BARE_NUMBER = re.compile(r"[-+]?\$?(?:\d[\d.,]*|\\[dt]?frac\s*\{\d+\}\s*\{\d+\}|\d+/\d+)")
+# What may stand behind a box: a unit in Chinese, in Latin letters before a full stop, or in \text.
+_BEHIND = re.compile(
+    r"[\s$~]*(?:\\[,; ])?\s*(?:(?P<chinese>[\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]{1,3})?)|\\?(?P<rate>[%‰])"
+    r"|\\(?:text|mathrm)\s*\{\s*(?P<text>[^{}]{1,24}?)\s*\}(?P<power>\^\{?[23]\}?)?"
+    r"|(?P<latin>[A-Za-z]{1,8}(?:/[A-Za-z]{1,4})?(?:\^\{?[23]\}?|[²³])?)\$?\s*(?:[.,;。，；)]|$))"
+)
+# Words that are more than a unit: 当x=3时, 3里, 3两个.
+_SHORT_UNITS = frozenset("时里两分寸担节安牛伏欧帕周in")
 
 
 def all_boxes(text: str) -> list[tuple[int, int, str]]:
@@ -52,6 +62,17 @@ def _joined(gap: str) -> bool:
     )
 
 
+def _unit_behind(tail: str) -> str:
+    """The unit that stands behind a box: \\boxed{12}元, $\\boxed{12}$ cm^2."""
+    match = _BEHIND.match(tail[:_MAX_GAP])
+    if match is None:
+        return ""
+    if match["rate"]:
+        return match["rate"]
+    unit = known_unit(match["chinese"] or "") or match["latin"] or (match["text"] or "") + (match["power"] or "")
+    return f" {unit}" if unit not in _SHORT_UNITS and measures(unit) else ""
+
+
 def boxed(text: str) -> str | None:
     """The content of the last `\\boxed{...}`, or `None`.
 
@@ -66,7 +87,7 @@ def boxed(text: str) -> str | None:
     group = boxes[first:]
     contents = list(dict.fromkeys(box[2] for box in group))
     if len(contents) == 1:
-        return contents[0]
+        return contents[0] + (_unit_behind(text[group[-1][1] :]) if _BARE_NUMBER.fullmatch(contents[0]) else "")
     named = []
     for start, _, content in group:
         name = _NAME.search(text[max(0, start - 30) : start])

@@ -124,6 +124,8 @@ def plain_numbers(text: str) -> str:
     text = _PERCENT_WORD.sub("%", fractions_in_digits(text))
     if "‰" in text:
         text = re.sub(r"(\d+(?:\.\d+)?)\s*‰", r"(\1/1000)", text)
+    if "‱" in text:
+        text = re.sub(r"(\d+(?:\.\d+)?)\s*‱", r"(\1/10000)", text)
     text = scaled(_SPACED.sub(lambda match: match[0].replace(" ", ""), text))
     return re.sub(r"\(\((-?\d+/\d+)\)\)", r"(\1)", _NESTED.sub(r"\1/\2", text))
 

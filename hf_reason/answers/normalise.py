@@ -26,12 +26,13 @@ _RANGE = re.compile(r"(?<=[\d%\u4e00-\u9fff])\s*(?:~|〜|∼|～|\\sim(?![a-z]))
 _ROOTS = (("³√", "∛"), ("⁴√", "∜"), ("∛", "\\sqrt[3]"), ("∜", "\\sqrt[4]"))
 _ROOT = re.compile(r"(\\sqrt\[[34]\])\s*(\d+)")
 _SYSTEM = re.compile(
-    r"(?:\\left\s*)?(?:\\?\{\s*)?\\begin\{(?:cases|aligned|array)\}(?:\{[lcr|]*\})?(.{0,400}?)\\end\{(?:cases|aligned|array)\}(?:\s*\\right\s*\.)?",
+    r"(?:\\left\s*)?(?:\\?\{\s*)?\\begin\{(?:cases|aligned|array|matrix)\}(?:\{[lcr|]*\})?(.{0,400}?)\\end\{(?:cases|aligned|array|matrix)\}(?:\s*\\right\s*\.)?",
     re.DOTALL,
 )
 _NAMED_SIGNS = [
     (re.compile(r"\\triangle(?![a-z])\s*"), "△"),
     (re.compile(r"\\angle(?![a-z])\s*"), "∠"),
+    (re.compile(r"\\(?:colon|ratio)(?![a-z])\s*"), ":"),
     (re.compile(r"\\parallel(?![a-z])\s*|(?<=[A-Z])\s*//\s*(?=[A-Z])"), "∥"),
     (re.compile(r"\\perp(?![a-z])\s*"), "⊥"),
 ]

@@ -9,6 +9,8 @@ _PART = re.compile(
     rf"(?<![A-Za-z])(?:第\s*)?[(（]\s*(\d)\s*[)）]\s*(?:小?[问题])?|{_AFTER}第\s*([一二三四五六七八九\d])\s*小?[问题空]"
     rf"|{_AFTER}(\d)[)）、]|([①-⑨])"
 )
+_FIRST_PART = re.compile(r"\n\s*(?=[(（]\s*1\s*[)）]|第[一1]小?[问题空]|①)")
+_MAX_PARTS = 500
 _INTRODUCES = re.compile(r"^\s*(?:的?(?:答案|结果|值))?(?:应?[是为]|[:：])?\s*")
 # "Therefore, ...", "所以": words that lead to a result and are no part of it.
 _LEADS = re.compile(
@@ -19,7 +21,7 @@ _LEADS = re.compile(
 )
 _ANSWERS_ARE = re.compile(
     r"^(?:the\s+)?(?:(?:only|real|final|correct|possible|two|three)\s+)*(?:solutions?|roots?|answers?|values?|zeros?|results?)"
-    r"(?:\s+(?:of|to|for)\s+(?:the\s+)?[\w\s^+=-]{1,30}?)?\s*(?:is|are|:)\s+|^(?:方程的?|该方程的?)?(?:解|根|两根|答案|结果)(?:分别)?(?:是|为)[:：]?\s*",
+    r"(?:\s+(?:of|to|for)\s+(?:the\s+)?[\w\s^+=-]{1,30}?)?\s*(?:is|are|:)\s+|^(?:[原该此]?方程组?的?|不等式组?的?)?(?:解|根|两根|答案|结果)(?:分别)?(?:是|为)[:：]?\s*",
     re.IGNORECASE,
 )
 # C(5,2) is a binomial coefficient.
@@ -32,6 +34,7 @@ _NAMING = re.compile(
     r"|(?:[\u4e00-\u9fff]{0,6}的)?(?:解集|取值范围|定义域|值域)(?:是|为)?[:：]?\s*)"
 )
 _SPEED = re.compile(r"^([时秒])速(?:是|为|约)?\s*(?=\d.{0,12}[米里]$)")
+_LETTER_IS = re.compile(r"(?<=\b[b-zB-HJ-Z])\s+(?:is|equals)\s+(?=[-\d\\(])")
 _RATE = re.compile(
     r"^每\s*([\u4e00-\u9fff]{1,3}?)(?:行驶|行|走|跑|飞行|收费|生产|售价|需要|需|用|是|为)?\s*(\d.*?[\u4e00-\u9fff]{1,4})$"
 )
@@ -40,6 +43,7 @@ _RATE = re.compile(
 def without_leads(text: str) -> str:
     """A text without the words that lead to its result."""
     text = _NAMING.sub("", _LEADS.sub("", text))
+    text = _LETTER_IS.sub("=", text) if " is " in text or " equals " in text else text
     return _POINT.sub("", _ANSWERS_ARE.sub("", text))
 
 
@@ -71,3 +75,12 @@ def numbered_parts(text: str) -> list[str] | None:
         for mark, end in zip(marks, ends, strict=True)
     ]
     return parts if all(parts) else None
+
+
+def numbered_end(text: str) -> str | None:
+    """The end of a text, from the last line that begins with (1), where it is nothing but numbered parts."""
+    if len(text) <= _MAX_PARTS and numbered_parts(text):
+        return text
+    starts = [match.end() for match in _FIRST_PART.finditer(text)]
+    end = text[starts[-1] :].strip() if starts else ""
+    return end if 0 < len(end) <= _MAX_PARTS and numbered_parts(end) else None

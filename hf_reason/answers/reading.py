@@ -15,7 +15,8 @@ from .symbolic import numeric
 from .values import Group, Named, Number, Real, Region, Symbol, Value, Words
 
 _NAMED = re.compile(
-    r"^(\\?[A-Za-z]+(?:_\{?\w{1,3}\}?|\d)?|[\u4e00-\u9fff]{1,6}?)\s*(?:=|:|是|为|有)\s*(?![=:])(.+)$", re.DOTALL
+    r"^(\\?[A-Za-z]+(?:_\{?\w{1,3}\}?|\d)?|[αβγδθλμφω]|[\u4e00-\u9fff]{1,6}?)\s*(?:=|:|是|为|有)\s*(?![=:])(.+)$",
+    re.DOTALL,
 )
 _COUNTED = re.compile(
     r"^((?![^\d]*[了共需买卖花付用剩每还])[\u4e00-\u9fff]{1,6}?)(?:有|是|为|共)?\s*(-?\d.*)$", re.DOTALL
@@ -39,6 +40,9 @@ _TRAILING_UNIT = re.compile(
 _ROWS = re.compile(r"^\[\s*(?:\[[^\[\]]*\]\s*,?\s*){1,20}\]$")
 _MATRIX = re.compile(r"^\(?\s*\\begin\{([pbvBV]?matrix|array)\}(.*?)\\end\{\1\}\s*\)?$", re.DOTALL)
 _MAX_ITEMS = 20
+_GREEK = dict(
+    zip("αβγδθλμφω", ["alpha", "beta", "gamma", "delta", "theta", "lambda", "mu", "phi", "omega"], strict=True)
+)
 
 
 def split_top(text: str, cases: bool = False) -> list[str]:
@@ -76,7 +80,7 @@ def _items(text: str) -> list[str]:
 
 
 def _plain_name(name: str) -> str:
-    return re.sub(r"[\\_{}\s]", "", name)
+    return _GREEK.get(name, re.sub(r"[\\_{}\s]", "", name))
 
 
 def _as_named(parts: list[str]) -> Named | Group | None:

@@ -54,6 +54,8 @@ _CHINESE_ORDINAL = re.compile(rf"^第\s*(\d+|{NUMERAL}+)(?=\D{{0,4}}$)")
 _OPERAND = rf"(?:(?<![\d.])\d+(?:\.\d+)?|[a-zπ]|\([^()]*\)|(?<!{NUMERAL}){NUMERAL}++)"
 _POWER = re.compile(rf"({_OPERAND})的(?:(平方|立方)(?![根米千分厘毫公和差])|(负?(?:\d+|n|{NUMERAL}+))次[方幂])")
 _ROOT = re.compile(rf"(?:(立方)根号|(三次)根号|根号下?)\s*({_OPERAND})|({_OPERAND})的(算术)?(平方|立方)根")
+_MULTIPLIED = re.compile(r"(?<=[\d)}])\s*乘以\s*(?=[\d(\\])")
+_LOG_CALL = re.compile(r"(?<![A-Za-z\\])log_?(\d{1,2})\s*\(")
 _OVER = re.compile(r"([^\s分之,，。=]{1,12})分之([^\s分之,，。=]{1,12})")
 
 
@@ -136,6 +138,10 @@ def formulas(text: str) -> str:
     r"""Chinese words of a formula as signs: 根号2 -> \sqrt{2}, 3的平方 -> 3^2, 2的10次方 -> 2^{10}, 2分之根号3."""
     if "次" in text or "平方" in text or "立方" in text:
         text = _POWER.sub(_power, text)
+    if "乘以" in text:
+        text = _MULTIPLIED.sub("×", text)
+    if "log" in text:
+        text = _LOG_CALL.sub(r"\\log_{\1}(", text)
     if "根" in text:
         text = _ROOT.sub(_root, text)
         if "分之" in text:

@@ -100,15 +100,17 @@ def states(part: str, target: str) -> bool:
         return False
     if last.startswith(wanted) and _WINS.fullmatch(rest):
         return True
+    if re.fullmatch(rf"就?是{re.escape(wanted)}[^,，不没]{{1,4}}的", last):
+        return True
     head = _LAST_COPULA.match(last)
     return head is not None and last[head.end() :].strip(" *“”\"'‘’《》「」『』").casefold() == wanted.casefold()
 
 
 def judgement(part: str) -> bool | None:
     """What a sentence says of the statement that is asked about: 这个说法是错误的, "Yes, it is." """
-    sentence = _last_sentence(part)
+    sentence = re.sub(r"^判断(?:结果)?\s*:\s*", "", _last_sentence(part))
     match = _JUDGED.match(sentence)
-    said = sentence[match.end() :].strip().casefold() if match else ""
+    said = sentence[match.end() if match else 0 :].strip().casefold()
     reply = re.split(r"[,，.。]", sentence, maxsplit=1)
     for verdict in (True, False):
         if said in _JUDGEMENTS[verdict]:

@@ -45,7 +45,7 @@ _TABLE = {
 }
 # Products of base dimensions (in m, kg, s, A, mol).
 _PRODUCTS: dict[Dimension, str] = {
-    (("length", 2),): "1 平米 10000 公顷/ha/hectare 2000/3 亩 4046.8564224 英亩/acre",
+    (("length", 2),): "1 平米/平方 10000 公顷/ha/hectare 2000/3 亩 4046.8564224 英亩/acre",
     (("length", 3),): "1e-9 微升/μl/ul 1e-6 毫升/ml/cc/milliliter/millilitre 0.0001 dl 0.001 升/公升/l/liter/litre "
     "1 立方 0.003785411784 加仑/gallon/gal 0.000946352946 夸脱/quart/qt 0.000473176473 品脱/pint "
     "0.0002365882365 cup",

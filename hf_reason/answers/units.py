@@ -17,7 +17,12 @@ _IN_ROWS = [
     for name in _NAMES
     if any(len(found) == 1 and found[0][0] in _ROW for found, _ in UNITS[name]) or name in ("升", "毫升", "ml", "l")
 ]
-_CHINESE = "|".join(re.escape(name) for name in _IN_ROWS if not name[0].isalpha() or not name.isascii())
+_POWERS_IN_ROWS = [
+    power + name for power in ("平方", "立方") for name in ("千米", "公里", "分米", "厘米", "毫米", "米")
+]
+_CHINESE = "|".join(
+    re.escape(name) for name in [*_POWERS_IN_ROWS, "公顷", *_IN_ROWS] if not name[0].isalpha() or not name.isascii()
+)
 _LATIN = "|".join(name for name in _IN_ROWS if name.isascii() and name[0].isalpha())
 _UNIT = rf"(?:{_CHINESE}|(?i:{_LATIN})(?![A-Za-z])\.?)"
 # All units in Latin or Greek letters, for a pattern of what may follow a number.
@@ -30,7 +35,8 @@ _PER = re.compile(r"\s*(?:/|每|\bper\b|\bp(?=h$))\s*")
 _TIMES = re.compile(r"[·*×⋅]")
 _LOOSE = {"元", "块", "米", "角", "公斤", "千克"}
 COMPOUND = re.compile(
-    rf"(?<![\d.])({_NUMBER})\s*({_UNIT})((?:\s*(?:零|又|和|and|,)?\s*{_NUMBER}\s*{_UNIT}){{1,6}}(?![\u4e00-\u9fff]?\d)|零?\d{{1,2}}(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%\"]))"
+    rf"(?<![\d.])({_NUMBER})\s*({_UNIT})((?:\s*(?:零|又|和|and|,)?\s*{_NUMBER}\s*{_UNIT}){{1,6}}(?![\u4e00-\u9fff]?\d)"
+    rf"|\s*\d\s*[毛角]\d(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%\"])|零?\d{{1,2}}(?![\d.]|\s*[\u4e00-\u9fffA-Za-z/%\"]))"
 )
 _PART = re.compile(rf"({_NUMBER})\s*({_UNIT})")
 # After a number these begin another word: 3角形, 4分之, 5元素.
@@ -119,6 +125,9 @@ def compound(match: re.Match[str]) -> tuple[Fraction, str, Fraction] | None:
     """
     first = _FEET.get(match[2], match[2])
     parts = [(number, _FEET.get(name, name) if first == "ft" else name) for number, name in _PART.findall(match[3])]
+    if len(parts) == 1 and match[3][-1].isdigit():
+        # 10块8毛5
+        parts.append((match[3][-1], "分钱"))
     if not parts:
         return _loose(match, first)
     for dimension, size in measures(first):

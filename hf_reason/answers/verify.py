@@ -7,31 +7,28 @@ import re
 from itertools import pairwise
 
 from .choices import chosen, is_choice, option
-from .clock import find_ratio, read_time
+from .clock import read_time
 from .compare import same, same_number
 from .compare_kinds import KINDS
 from .currency import amounts
-from .dates import read_date
 from .expressions import MAX_LENGTH
 from .final import all_boxes, final_part, own_answer
 from .forms import final_number, numbers_in, pure_number
 from .normalise import fold, joined_digits, undressed
-from .parts import numbered_parts
-from .reading import read, split_top
-from .remainders import read_remainder
+from .parts import numbered_end
+from .reading import read
 from .revisions import without_denials
+from .sentences import match_kind, match_list, match_named
 from .statements import judgement, states
 from .symbolic import MAX_SYMBOLIC, hostile, verify_symbolic
 from .traditional import simplified
-from .values import Date, Group, Named, Number, Ratio, Real, Region, Remainder, Symbol, Time, Value, Words
+from .values import Group, Named, Number, Real, Region, Symbol, Value, Words
 from .words import opposite_words, polarity, same_words, says_all, says_none
 
 __all__ = ["answers_match", "final_number"]
 
 _SEGMENT = re.compile(r"\$\$?([^$]{1,400}?)\$\$?|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL)
 _COPULA = re.compile(r"(?:是|为|等于|有|:|：|\bis|\bare|\bequals?|\bbe)\s*")
-# The numbers of a condition are no results: 当x=2时取最小值-1.
-_CONDITION = re.compile(r"当.{1,20}时|\b(?:when|if)\b", re.IGNORECASE)
 _COMPARES = re.compile(r"[<>≤≥≠]|\\(?:le|ge|lt|gt|ne)(?:q|qslant)?(?![a-z])")
 # Parts of a text that may be a formula; a number in one of them is not the whole result.
 _FORMULA = re.compile(
@@ -39,14 +36,15 @@ _FORMULA = re.compile(
     r"|[\[(][^\u4e00-\u9fff]*,[^\u4e00-\u9fff]*[\])]"
 )
 _NONE_SAID = re.compile(
-    r"(?<!不是)(?<!并非)(?<!是否)无(?:实数)?[解根]|不存在|no (?:real )?solutions?|does not exist", re.IGNORECASE
+    r"(?<!不是)(?<!并非)(?<!是否)(?:无|没有)(?:实数?)?[解根]|不存在|no (?:real )?solutions?|does not exist",
+    re.IGNORECASE,
 )
 # What models write after their answer: the next turn of a chat, a phrase of the prompts that they were given.
 _TURN = re.compile(
     r"(?:I hope it is correct\.?\s*)?<\|(?:im_start|im_end|endoftext|eot_id)\|>|I hope it is correct\.?\s*$"
 )
 # Only where the reference is a decimal: everywhere else "1,22" lists two numbers.
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"-?(?:\d+,(?:\d{1,2}|\d{4,})|0,\d{3}|\d{4,},\d{3})")
 _MAX_WORDS = 8
 _MAX_TEXT = 60
 
@@ -126,6 +124,8 @@ def _match_number(answer: str, part: str, marked: bool, reference: Number) -> bo
     if _COMPARES.search(part):
         return None
     wanted = reference.stated
+    if wanted.unit.startswith("时") and (time := read_time(fold(part), anywhere=True)) and same(time, reference):
+        return True
     formula = _FORMULA.search(re.split(r"[=≈]", part)[-1].strip(" .。")[-MAX_SYMBOLIC:])
     found = numbers_in(part) or ([] if marked and formula else numbers_in(answer[-1000:]))
     if not found or formula:
@@ -140,52 +140,6 @@ def _match_number(answer: str, part: str, marked: bool, reference: Number) -> bo
     return False
 
 
-def _match_list(part: str, reference: Group) -> bool | None:
-    """The numbers of a sentence against a list: it must name as many as asked for."""
-    if (
-        reference.kind == "tuple"
-        or _CONDITION.search(part)
-        or not all(isinstance(item, Number) for item in reference.items)
-    ):
-        return None
-    found = [stated for piece in split_top(part) for stated in numbers_in(piece)]
-    if len(found) == len(reference.items):
-        verdict = same(Group("list", tuple(map(Number, found))), Group("list", reference.items))
-        return verdict if verdict or len(part) <= _MAX_TEXT else None
-    return False if len(found) == 1 else None
-
-
-def _match_named(answer: str, reference: Named) -> bool | None:
-    """Look for each name of the reference in the answer: 鸡有18只,兔有12只."""
-    verdicts = []
-    for name, wanted in reference.items:
-        head = re.escape(name) if not name.isascii() else rf"(?<![A-Za-z\\]){re.escape(name)}"
-        after = re.findall(
-            rf"{head}(?:子|的?(?:只数|数量|个数|人数|只))?\s*(?:有|是|为|共|=|:|：)?\s*([^,，;；。、\n]+)",
-            answer[-1000:],
-        )
-        values = [read(text.strip()) for text in after]
-        values = [value for value in values if not isinstance(value, Words)]
-        if not values:
-            return None
-        verdicts.append(same(values[-1], wanted))
-    return False if False in verdicts else None if None in verdicts else True
-
-
-def _match_kind(part: str, reference: KINDS) -> bool | None:
-    """A time, a date or a remainder somewhere in a sentence."""
-    found: Value | None = None
-    if isinstance(reference, Time):
-        found = read_time(part, anywhere=True)
-    elif isinstance(reference, Ratio):
-        found = (read_time(part, anywhere=True) if reference.time else None) or find_ratio(part)
-    elif isinstance(reference, Date):
-        found = read_date(part, anywhere=True)
-    elif isinstance(reference, Remainder):
-        found = read_remainder(part, anywhere=True)
-    return None if found is None else same(found, reference)
-
-
 def _match_formula(answer: str, part: str, marked: bool, reference: Symbol) -> bool | None:
     """What math-verify picks from unmarked prose need not be the result, so it proves nothing against it."""
     text = part if marked or "$" not in answer or len(answer) > MAX_SYMBOLIC else answer
@@ -196,7 +150,8 @@ def _match_formula(answer: str, part: str, marked: bool, reference: Symbol) -> b
 
 
 def _match_value(answer: str, reference: Value) -> bool | None:
-    part, marked = (answer, True) if len(answer) <= MAX_SYMBOLIC and numbered_parts(answer) else final_part(answer)
+    numbered = numbered_end(answer)
+    part, marked = (numbered, True) if numbered else final_part(answer)
     if says_none(part) and not isinstance(reference, Words | Symbol):
         return False
     if isinstance(reference, Number) and reference.stated.decimals and _DECIMAL_COMMA.fullmatch(undressed(part)):
@@ -212,13 +167,13 @@ def _match_value(answer: str, reference: Value) -> bool | None:
     if isinstance(reference, Number):
         return _match_number(answer, part, marked, reference)
     if isinstance(reference, Group):
-        return _match_list(part, reference)
+        return match_list(part, reference)
     if isinstance(reference, Named):
         if len(reference.items) == 1 and isinstance(reference.items[0][1], Number):
             return _match_number(answer, part, marked, reference.items[0][1])
-        return _match_named(answer, reference)
+        return match_named(answer, reference)
     if isinstance(reference, KINDS):
-        return _match_kind(fold(part), reference)
+        return match_kind(fold(part), reference)
     if isinstance(reference, Symbol):
         return _match_formula(answer, part, marked, reference)
     return None
@@ -281,6 +236,8 @@ def answers_match(answer: str, reference: str) -> bool | None:
         return True
     part, marked = final_part(reference)
     target = part if marked else without_denials(reference)
+    if target.strip("$ ") == "R" and isinstance(read(final_part(answer)[0]), Region):
+        return _match_value(answer, read(target))
     if polarity(target) is None and is_choice(target):
         return _match_options(answer, target)
     labelled = option(target)

@@ -14,9 +14,9 @@ _SAYS_NO = (
 YES, NO = frozenset(_SAYS_YES.split()), frozenset(_SAYS_NO.split())
 _BARE = re.compile(r"[\s，。、；：！？,.;:!?'\"“”‘’`*$（）()【】\[\]{}《》「」]+")
 _CLAUSES = re.compile(r"[,，。.;；!！\s]+")
-_SUBJECT = r"(?:此|该|原|这个|本|此题|这道)?(?:题|方程组?|不等式组?)?"
+_SUBJECT = r"(?:此|该|原|这个|本|此题|这道)?(?:题|(?:分式|一元二次)?方程组?|不等式组?)?"
 _NOTHING = re.compile(
-    rf"{_SUBJECT}(?:(?:没有|无)(?:实数?|整数|正整数|有理数)?(?:解|根)|解不存在)"
+    rf"{_SUBJECT}(?:(?:没有|无)(?:实数?|实|整数|正整数|有理数)?(?:解|根)|解不存在)"
     r"|(?:极限|最大值|最小值|这样的\w{0,6}|满足\w{0,8}的\w{0,6})?不存在(?:的)?|(?:解集)?(?:为|是)?空集|∅|φ"
     r"|(?:thereis|thereare|has|ithas|theequationhas)?no(?:real|integer|such|valid)?"
     r"(?:solutions?|roots?|values?)(?:exists?)?"
