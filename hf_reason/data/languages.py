@@ -5,6 +5,7 @@ prose do not outweigh it. Code blocks and formulas (LaTeX commands, names of poi
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -174,7 +175,8 @@ def _japanese(piece: str) -> int:
 
 
 def _latin_words(text: str) -> list[str]:
-    return [word.lower() for word in _LATIN_WORD.findall(_LATEX_NAME.sub(" ", text[:_LOOK_AT]))]
+    text = unicodedata.normalize("NFKC", text[:_LOOK_AT])  # ｗｉｄｅ letters are those of words
+    return [word.lower() for word in _LATIN_WORD.findall(_LATEX_NAME.sub(" ", text))]
 
 
 def _english_ratio(words: list[str]) -> float:

@@ -163,3 +163,12 @@ def test_the_language_of_a_record_is_that_of_its_chain(context: str, steps: list
 )
 def test_foreign_prose(text: str, foreign: bool) -> None:
     assert is_foreign_prose(text, 0.4) is foreign
+
+
+def test_wide_letters_are_letters():
+    wide = "Ｆｉｒｓｔ　ｗｅ　ａｄｄ　ｔｈｒｅｅ　ａｎｄ　ｆｏｕｒ，　ｗｈｉｃｈ　ｉｓ　ｓｅｖｅｎ．"
+    assert detect_language(wide) == "en"
+    assert (
+        detect_language("Ｐｒｉｍｅｒｏ　ｓｕｍａｍｏｓ　ｔｒｅｓ　ｙ　ｃｕａｔｒｏ，　ｑｕｅ　ｓｏｎ　ｓｉｅｔｅ．")
+        == "other"
+    )
