@@ -1,6 +1,8 @@
 """The files of an adapter: the hash of its base, what PEFT leaves out, and bringing back those of a checkpoint."""
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +12,19 @@ import torch
 
 from hf_reason._files import is_first_process, write_atomically
 
-from .peft_adapters import check_base, write_base
+from .peft_adapters import AdapterError, check_base, write_base
 
 # What is trained, where PEFT saves what it comes to: the virtual tokens that an encoder makes (p-tuning, prefix
 # projection), and the ranks that AdaLoRA has left.
 TRAINED_FILE = "trained_weights.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+# What may differ between a checkpoint and the run that resumes it: names, versions, and what only the start or the
+# training reads.
+_FREE = re.compile(
+    r"^(inference_mode|base_model_.*|revision|task_type|auto_mapping|peft_version)$|init|dropout|_config$"
+)
+_SCHEDULE = ("total_step", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "rank_pattern", "r")
 
 
 def adapter_folders(folder: str | os.PathLike[str], model: Any) -> Iterator[tuple[str, Path]]:
@@ -60,6 +70,48 @@ def check_bases(folder: str | os.PathLike[str], model: Any, base: dict[str, Any]
     for _, place in adapter_folders(folder, model):
         if base is not None:
             check_base(place, model, base)
+
+
+def check_same_adapters(folder: str | os.PathLike[str], model: Any) -> None:
+    """Refuse to resume a checkpoint whose adapters are others than those of the model.
+
+    Weights that are missing would stay as they are, and another rank or alpha would make another model.
+
+    Raises:
+        AdapterError: if the model has an adapter and the checkpoint none, or the reverse, or their settings differ.
+    """
+    carried = dict(adapter_folders(folder, model))
+    if not carried and Path(folder, CONFIG_FILE).is_file():
+        raise AdapterError(
+            f"{folder} is a checkpoint of an adapter, and this run trains none. Set the same peft_config."
+        )
+    for name, place in carried.items():
+        if not (place / CONFIG_FILE).is_file():
+            if any(Path(folder).glob("model*.safetensors")):
+                raise AdapterError(
+                    f"{folder} is a checkpoint without the adapter {name!r}, which this run trains. Leave peft_config "
+                    "out, or begin anew (on that checkpoint as the model, if it is meant as the base)."
+                )
+            continue
+        saved, now = _shape(json.loads((place / CONFIG_FILE).read_text())), _shape(model.peft_config[name].to_dict())
+        changed = [
+            f"{key} {saved[key]} -> {now[key]}" for key in sorted(saved.keys() & now.keys()) if saved[key] != now[key]
+        ]
+        if changed:
+            raise AdapterError(
+                f"{place} holds an adapter with other settings than this run's: {', '.join(changed)}. Resume with the "
+                "same peft_config, or begin anew."
+            )
+
+
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an adapter that say which function its weights are, in one form."""
+    adalora = getattr(config["peft_type"], "value", config["peft_type"]) == "ADALORA"
+    kept = {key: value for key, value in config.items() if not (_FREE.search(key) or (adalora and key in _SCHEDULE))}
+    return {
+        key: sorted(map(str, value)) if isinstance(value, set | list | tuple) else getattr(value, "value", value)
+        for key, value in kept.items()
+    }
 
 
 def restore_trained(folder: str | os.PathLike[str], model: Any) -> bool:

@@ -40,7 +40,7 @@ def make_generation_config_savable(model: Any) -> list[str]:
         try:
             config.validate(strict=True)
             break
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             flags = [name for name in _FLAG.findall(str(error)) if getattr(config, name, None) is not None]
             if not flags:
                 what = " ".join(str(error).split())

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hf_reason.models.base_weights import base_fingerprint
+from hf_reason.models.lm_head import causal_model
 from hf_reason.models.peft_adapters import changes_base, known_base
 
 from .untouched_base import check_adapter
@@ -52,13 +53,34 @@ def check_adapters(model: Any, config: Any, args: Any) -> dict[str, Any] | None:
             "The model carries an adapter of which no weight is trainable, as it is loaded for inference. Load it "
             "with peft.PeftModel.from_pretrained(base, folder, is_trainable=True), or merge it into the base."
         )
+    if getattr(config, "inference_mode", False):
+        raise ValueError(
+            "peft_config has inference_mode=True, as every saved adapter_config.json has: nothing would be trained. "
+            "Set peft_config.inference_mode = False for a new adapter; to train the saved one further, load it with "
+            "peft.PeftModel.from_pretrained(base, folder, is_trainable=True)."
+        )
     for one in (*carried.values(), *([] if config is None else [config])):
         check_adapter(one, args)
+        if getattr(one, "is_prompt_learning", False):
+            _refuse_virtual_tokens(model, str(getattr(one.peft_type, "value", one.peft_type)))
     if not carried and config is None:
         return None
     if any(changes_base(one) for one in carried.values()):
         return known_base(model)
     return base_fingerprint(model)
+
+
+def _refuse_virtual_tokens(model: Any, kind: str) -> None:
+    """Refuse them where the model's own forward would, at the first step.
+
+    Raises:
+        ValueError: for a StepReasoner, and for a prefix in the cache of a LoAR.
+    """
+    causal = causal_model(model)
+    if getattr(causal.config, "model_type", None) == "step_reasoner":
+        raise ValueError(f"StepReasoner reads ids, and {kind} adds virtual tokens. Use LoRA or another method.")
+    if hasattr(causal, "loar") and kind == "PREFIX_TUNING":
+        raise ValueError(f"{kind} fills a cache of its own, so it does not work together with LoAR. Use LoRA.")
 
 
 class RankAllocation(TrainerCallback):

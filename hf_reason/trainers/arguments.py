@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from datasets import Dataset, IterableDataset
-from transformers import TrainingArguments
+from transformers import PreTrainedTokenizerBase, ProcessorMixin, TrainingArguments
 from trl import SFTTrainer
 
 from hf_reason.text.collator import CoTCollator
@@ -104,12 +104,19 @@ def check_positions(data_collator: Any) -> None:
     """Refuse a data set in the place of the collator, where version 0.1 had `train_dataset`.
 
     Raises:
-        TypeError: if `data_collator` is a data set.
+        TypeError: if `data_collator` is a data set, a tokenizer, or cannot be called.
     """
     if isinstance(data_collator, Dataset | IterableDataset):
         raise TypeError(
             "The third positional argument is data_collator since version 0.2, as in trl.SFTTrainer, and it is a data "
             "set here. Pass train_dataset=..., eval_dataset=... and processing_class=... by name."
+        )
+    is_tokenizer = isinstance(data_collator, PreTrainedTokenizerBase | ProcessorMixin)
+    if data_collator is not None and (is_tokenizer or not callable(data_collator)):
+        raise TypeError(
+            "data_collator is the third positional argument, as in trl.SFTTrainer; got a "
+            f"{type(data_collator).__name__}. Pass train_dataset=..., eval_dataset=... and processing_class=... by "
+            "name."
         )
 
 
@@ -157,12 +164,19 @@ def check_rows(rows: Any, name: str, args: Any) -> None:
     """Refuse prepared data of which nothing is left, or nothing is learned from.
 
     Raises:
-        ValueError: if there is no example, or (of a training set that is not streamed) no token that the loss counts.
+        ValueError: if there is no example, no whole batch with `dataloader_drop_last`, or (of a training set that is
+            not streamed) no token that the loss counts.
     """
     if _is_empty(rows):
         raise ValueError(
             f"{name} data set: no example is left after max_length={args.max_length}, or none has a label. Raise "
             "max_length, or check the data."
+        )
+    batch = args.world_size * (args.train_batch_size if name == "train" else args.eval_batch_size)
+    if args.dataloader_drop_last and isinstance(rows, Dataset) and len(rows) < batch:
+        raise ValueError(
+            f"{name} data set: {len(rows)} examples fill no batch of {batch}, and dataloader_drop_last=True "
+            "drops what does not. Lower the batch size, or leave dataloader_drop_last out."
         )
     if not isinstance(rows, Dataset) or "labels" not in rows.column_names or weighs_something(rows, args):
         return

@@ -7,7 +7,13 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
 from hf_reason._private import public
-from hf_reason.models.adapter_files import check_bases, restore_adapters, restore_trained, save_adapter_files
+from hf_reason.models.adapter_files import (
+    check_bases,
+    check_same_adapters,
+    restore_adapters,
+    restore_trained,
+    save_adapter_files,
+)
 from hf_reason.text.instructions import save_instructions
 
 from .resumed_data import check_data_facts, save_data_facts
@@ -67,6 +73,7 @@ class CheckpointTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         check_bases(resume_from_checkpoint, self.model, self.base)
+        check_same_adapters(resume_from_checkpoint, self._unwrapped())
         if not restore_trained(resume_from_checkpoint, self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.routing.load(resume_from_checkpoint)

@@ -168,6 +168,12 @@ def format_of(columns: list[str], name: str, args: "CoTSFTConfig", formatting_fu
             "formats. Convert it with hf_reason.data.prepare or `hf-reason prepare`."
         )
     logger.info("%s data set: not records, trained as trl.SFTTrainer does", name)
+    if args.completion_only_loss and formatting_func is None and not {"completion", "completion_mask"} & set(columns):
+        raise ValueError(
+            f"completion_only_loss=True: the {name} data set has columns {columns} and no completion, so the loss "
+            "would be on the whole text. Leave it out, convert the data to prompt and completion, or (for messages) "
+            "set assistant_only_loss=True."
+        )
     if args.overlong in ("split", "error"):
         raise ValueError(
             f"overlong={args.overlong!r} is for records, and the {name} data set is in one of TRL's formats, which "
@@ -193,14 +199,15 @@ def refuse_for_records(args: "CoTSFTConfig") -> None:
         "completion_only_loss=False": args.completion_only_loss is False,
         "assistant_only_loss=True": args.assistant_only_loss,
         f"truncation_mode={args.truncation_mode!r}": args.truncation_mode != "keep_start",
-        "dataset_kwargs={'skip_prepare_dataset': True}": options.get("skip_prepare_dataset", False),
+        f"dataset_kwargs={options}": any(options.values()) or "add_special_tokens" in options,
+        f"dataset_text_field={args.dataset_text_field!r}": args.dataset_text_field in RECORD_FIELDS,
     }
     found = [name for name, is_set in names.items() if is_set]
     if found:
         raise ValueError(
             f"{', '.join(found)}: records are tokenised here, have their loss on the chain and keep their beginning. "
-            "Leave completion_only_loss unset, and assistant_only_loss, truncation_mode and dataset_kwargs at their "
-            "defaults; or pass a data set in one of TRL's formats."
+            "Leave completion_only_loss unset, and assistant_only_loss, truncation_mode, dataset_kwargs and "
+            "dataset_text_field at their defaults; or pass a data set in one of TRL's formats."
         )
 
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig
@@ -229,11 +230,25 @@ def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "
             f"target_modules={targets!r} is a pattern, which PEFT does not accept beside layers. Give names, such as "
             f"{', '.join(stack.linear_names())}, or 'all-linear'."
         )
+    if isinstance(targets, list | set | tuple):
+        _refuse_elsewhere(targets, stack, model)
     if targets is None:
         targets = DEFAULTS.get(model.config.model_type) or "all-linear"
     config.target_modules = sorted(stack.linear_names() if targets == "all-linear" else targets)
     config.exclude_modules = _with_elsewhere(config.exclude_modules, stack)
     return config
+
+
+def _refuse_elsewhere(targets: Iterable[str], stack: LayerStack, model: Any) -> None:
+    """Refuse names that only modules outside the layers have, such as `embed_tokens`, which would get no LoRA."""
+    layers = tuple(f"{name}." for name in stack.names)
+    for target in targets:
+        found = [name for name, _ in model.named_modules() if f".{name}".endswith(f".{target}")]
+        if found and not any(name.startswith(layers) for name in found):
+            raise ValueError(
+                f"target_modules names {target!r}, which is outside the layers ({found[0]}). Leave it out, or use "
+                "CoTSFTTrainer with this peft_config."
+            )
 
 
 def _with_elsewhere(excluded: Any, stack: LayerStack) -> str:

@@ -10,6 +10,8 @@ _LOST_PARTS = ("pissa_niter", "corda", "loftq", "lora_ga")
 # Methods that read the task of each example, which the trainers do not pass, or the logits, which are never built.
 _NEED_TASKS = ("POLY", "MULTITASK_PROMPT_TUNING")
 _NEED_LOGITS = ("CPT",)
+# Hides the model's forward, into which the fused loss is put.
+_HIDE_FORWARD = ("ADAPTION_PROMPT",)
 
 
 def moves_base(config: Any) -> str | None:
@@ -48,6 +50,11 @@ def check_adapter(config: Any, args: Any) -> None:
     if kind in _NEED_LOGITS:
         raise ValueError(
             f"{kind} computes its own loss from the logits, which are not built. Use another PEFT method."
+        )
+    if kind in _HIDE_FORWARD:
+        raise ValueError(
+            f"{kind} replaces the model's forward, which the fused loss needs (in trl.SFTTrainer, too). Use another "
+            "PEFT method."
         )
     if not getattr(config, "is_prompt_learning", False):
         return

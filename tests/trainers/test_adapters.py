@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny import evaluation_loss, first_batch, save_model, tiny_qwen2, tiny_trainer
+from tiny import evaluation_loss, first_batch, save_model, tiny_qwen2, tiny_step_reasoner, tiny_trainer
 from transformers import AutoModelForCausalLM
 
 from hf_reason.cli.arguments import InferenceArguments, ScratchArguments
@@ -314,6 +314,68 @@ def test_the_loss_is_that_of_the_adapted_model(config, weights, tied, tmp_path, 
     if weights:
         weight = torch.where(batch["segment_ids"][:, 1:].flatten() == THOUGHT, 0.5 * weight, weight)
     assert evaluation_loss(trainer, batch) == pytest.approx(float((nll * weight).sum() / weight.sum()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (LoraConfig(**_LORA, inference_mode=True), "inference_mode=True, as every saved adapter_config.json has"),
+        (
+            peft.AdaptionPromptConfig(adapter_len=2, adapter_layers=1, task_type="CAUSAL_LM"),
+            "replaces the model's forward",
+        ),
+    ],
+)
+def test_an_adapter_that_would_not_be_trained_is_refused(config, message, tmp_path, tokenizer, records):
+    from tiny import tiny_model
+
+    with pytest.raises(ValueError, match=message):
+        _trainer(tmp_path, tiny_model(tokenizer, "llama"), tokenizer, records, config)
+
+
+def test_virtual_tokens_on_models_of_our_own(tmp_path, tokenizer, records):
+    """Refused before the first step on a StepReasoner, and as a prefix on a LoAR; else they are prompt to a LoAR."""
+    from hf_reason.models.loar import LoARConfig, apply_loar
+
+    prefix = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    prompt = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    for config in (prefix, prompt):
+        with pytest.raises(ValueError, match="StepReasoner reads ids, and .*_TUNING adds virtual tokens"):
+            _trainer(tmp_path, tiny_step_reasoner(tokenizer), tokenizer, records, config)
+    routed = tiny_qwen2(tokenizer, num_key_value_heads=2)
+    apply_loar(routed, LoARConfig(budget=0.5, anneal_ratio=0.0))
+    with pytest.raises(ValueError, match="PREFIX_TUNING fills a cache of its own"):
+        _trainer(tmp_path, routed, tokenizer, records, prefix)
+    trainer = _trainer(tmp_path, routed, tokenizer, records, prompt)
+    trainer.train()
+    batch = first_batch(trainer)
+    with torch.no_grad():
+        plain = trainer.model.eval()(**{name: batch[name] for name in ("input_ids", "attention_mask", "labels")}).loss
+    assert evaluation_loss(trainer, batch) == pytest.approx(plain.item(), abs=1e-4)
+
+
+def test_a_resume_with_another_adapter_is_refused(base, tmp_path, tokenizer, records):
+    """Weights that the checkpoint lacks would stay as they are, and another alpha is another model."""
+
+    def make(config, out="lora"):
+        return _trainer(
+            tmp_path / out, base, tokenizer, records, config, max_steps=1, save_strategy="steps", save_steps=1
+        )
+
+    lora, whole = str(tmp_path / "lora" / "checkpoint-1"), str(tmp_path / "whole" / "checkpoint-1")
+    make(LoraConfig(**_LORA)).train()
+    make(None, "whole").train()
+    for config, place, message in (
+        ({"lora_alpha": 64}, lora, "lora_alpha 8 -> 64"),
+        ({"target_modules": ["q_proj", "k_proj"]}, lora, "target_modules .*v_proj.* -> .*k_proj"),
+        ({"r": 8}, lora, "r 4 -> 8"),
+        ({}, whole, "a checkpoint without the adapter 'default'"),
+    ):
+        with pytest.raises(AdapterError, match=message):
+            make(LoraConfig(**{**_LORA, **config})).train(resume_from_checkpoint=place)
+    with pytest.raises(AdapterError, match="a checkpoint of an adapter, and this run trains none"):
+        make(None).train(resume_from_checkpoint=lora)
+    make(LoraConfig(**_LORA, lora_dropout=0.1)).train(resume_from_checkpoint=lora)
 
 
 def _with_other_stacks(tokenizer):

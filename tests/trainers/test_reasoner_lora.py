@@ -243,6 +243,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, model, tokenizer, recor
         ({"lora": LoraConfig(**LORA, bias="all")}, "bias='all' changes weights outside the reasoner"),
         ({"lora": LoraConfig(**LORA, init_lora_weights="pissa")}, "init_lora_weights='pissa' changes weights"),
         ({"lora": LoraConfig(**LORA, target_parameters=["mlp.experts"])}, "target_parameters"),
+        ({"lora": LoraConfig(**{**LORA, "target_modules": ["q_proj", "lm_head"]})}, "'lm_head', which is outside"),
     ],
 )
 def test_bad_options_are_refused(tmp_path, model, tokenizer, records, options, message):

@@ -62,6 +62,20 @@ def test_a_data_set_in_the_collators_place_is_named(tiny_model, records, trainer
         trainer(tiny_model, None, Dataset.from_list(records[:4]))
 
 
+def test_what_cannot_collate_is_named(tiny_model, tokenizer, records):
+    for wrong in ({"train": Dataset.from_list(records[:4])}, records[:4], tokenizer):
+        with pytest.raises(
+            TypeError, match=f"data_collator is the third .*got a {type(wrong).__name__}. Pass train_da"
+        ):
+            CoTSFTTrainer(tiny_model, None, wrong, Dataset.from_list(records[:4]), None, tokenizer)
+
+
+def test_data_that_fill_no_batch_are_refused(tmp_path, tiny_model, tokenizer, records):
+    options = {"dataloader_drop_last": True, "per_device_train_batch_size": 16}
+    with pytest.raises(ValueError, match="train data set: 8 examples fill no batch of 16"):
+        tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records[:8], **options)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_args_are_left_alone(tmp_path, tiny_model, tokenizer, records, streamed):
     """TRL drops `selective` from the dictionary, and forces dispatch_batches for a stream."""
@@ -316,11 +330,24 @@ def test_broken_records_are_named(tmp_path, tiny_model, tokenizer, records, fiel
         {"assistant_only_loss": True},
         {"truncation_mode": "keep_end"},
         {"dataset_kwargs": {"skip_prepare_dataset": True}},
+        {"dataset_kwargs": {"add_special_tokens": False}},
+        {"dataset_text_field": "context"},
     ],
 )
 def test_options_without_a_meaning_for_records_are_refused(tmp_path, tiny_model, tokenizer, records, options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}=.*one of TRL's formats"):
         tiny_trainer(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records[:4], **options)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"text": "3+4=7"}, {"messages": [{"role": "user", "content": "3+4=?"}, {"role": "assistant", "content": "7"}]}],
+)
+def test_a_completion_that_is_not_there_is_said(tmp_path, tiny_model, tokenizer, row):
+    with pytest.raises(ValueError, match="completion_only_loss=True: the train data set .* no completion"):
+        tiny_trainer(
+            *(CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, [row] * 4), completion_only_loss=True
+        )
 
 
 def test_they_work_on_the_formats_of_trl(tmp_path, tiny_model, tokenizer, records):

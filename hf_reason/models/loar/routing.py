@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from hf_reason.models.layer_selection import reasoning_stack
@@ -83,7 +84,10 @@ class Routing(nn.Module):
             if flat is not None:
                 present = flat[:, -count:].bool()
             _check_unpacked(kwargs.get("position_ids"), present)
-            prompt = given.bool() if given is not None else self._prompt_of(ids, count, like.device, bool(use))
+            if given is not None:  # the virtual tokens of prompt tuning, in front of it, are prompt
+                prompt: torch.Tensor | None = pad(given.bool(), (count - given.shape[1], 0), value=True)
+            else:
+                prompt = self._prompt_of(ids, count, like.device, bool(use))
             self._prompt = present if prompt is None else present & prompt.to(present.device)
             self._tasks = self._task_of_rows(tasks, batch, like.device)
         return arguments, kwargs
