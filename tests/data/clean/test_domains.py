@@ -292,6 +292,27 @@ def test_words_that_mean_something_else(tagger: DomainTagger, text: str, domain:
     assert tagger.tag(text) == domain
 
 
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("What are the functions of the skin?", "medical"),
+        ("Which organ system has the function of digestion?", "medical"),
+        ("What are the functions of blood?", "medical"),
+        ("心臟有什麼功能？", "medical"),
+        ("皮肤的功能有哪些？", "medical"),
+        ("肝脏有什么作用？", "medical"),
+        ("What are the functions of a parliament?", "general"),
+        ("What is the derivatives market?", "finance"),
+        ("What is 2 to the power of 10?", "math"),
+        ("What is the volume of a sphere of radius 3?", "math"),
+        ("What is an acute angle?", "math"),
+        ("What are the zeros of the function f?", "math"),
+    ],
+)
+def test_functions_volumes_and_powers_of_what(tagger: DomainTagger, text: str, domain: str) -> None:
+    assert tagger.tag(text) == domain
+
+
 def test_traditional_texts_get_the_domain_of_the_simplified_ones(tagger: DomainTagger) -> None:
     converter = OpenCC("s2tw")
     texts = [text for domain in DOMAINS for kind in ("plain", "traps") for text in QUESTIONS[domain][kind]]
