@@ -29,7 +29,7 @@ _LABEL = (
     rf"{_MENTIONED}"
     rf"|(?P<ordinal>第[{_HAN}]{{1,3}})(?=[，,、：:])"
     r"|(?P<zh_named>(?:情况|情形|方法|解法|方案|思路|小?问题?|小题|阶段|部分)"
-    rf"[ \t]*[(（]?(?:{_NUMBER})[)）]?){_MENTIONED}"
+    rf"[ \t]*[(（]?(?:{_NUMBER}|[A-H](?=[ \t]*(?:[:：]|\n)))[)）]?){_MENTIONED}"
     rf"|(?P<en_part>(?i:{_ENGLISH_PARTS})[ \t]+[(（]?(?:{_NUMBER}|[A-Ha-h]\b)[)）]?)"
     r"(?=[ \t]*(?:[:：.,(（—*-]|\n|\Z)|[ \t]+(?i:step))"
     r"|(?P<dot>\d{1,3})[.．](?:(?![\d.．])|(?=\d+\.\d+[ \t]*[×÷+*/=＝]))"  # "3.3.5×2=7" is 3.5×2=7
@@ -58,6 +58,7 @@ _WORDED = ("zh_step", "zh_order", "en_step")
 _PARTS = ("zh_part", "zh_named", "en_part")
 _SIGNS = ("circle", "disc", "round_sign", "dot_sign", "han_sign")
 _BRACKETS = ("right", "round", "roman_right", "roman_round", "han_round")
+_LETTERS = ("letter", "letter_round")
 _SEPARATOR = re.compile(r"[ \t]*(?:[:：、,，)）]|[.．](?!\d+[ \t.:：、])|[-–—](?=[ \t]))")
 _JOINED = re.compile(r"[ \t]*[和与到至及或~～]|[.．]\d|[ \t]+(?:and|or|to|through)\b")  # "步骤1和步骤2": a mention
 _ENGLISH_TITLE = re.compile(r"[ \t]+(?![a-z])|\s*\Z|\s*\n")
@@ -142,6 +143,9 @@ def _behind_clause(text: str, label: re.Match[str], style: str, head_start: int)
         return "sentence" if _SEPARATOR.match(text, label.end()) else None
     if style in _BRACKETS or style.startswith("option"):
         return "clause"
+    if style in _LETTERS:  # "a) add, b) multiply", but not the points (1, a), (2, b)
+        before = text[max(0, head_start - _HEAD_LENGTH) : head_start]
+        return "clause" if before.count("(") <= before.count(")") else None
     last = text[head_start - 1]
     open_end = text[head_start].isspace() and (last in _UNFINISHED or (last.isascii() and last.isalpha()))
     return "clause" if style == "dot" and not open_end else None

@@ -29,6 +29,13 @@ ABBREVIATION = re.compile(
 )
 _FRAGMENT = 7  # letters, a Chinese one counted twice; "好的。" or "Wait." is the beginning of a step, not one
 _SENTENCE_END = re.compile(r"[。！？；!?….．;]+[\"'”’」』）)】\]*]*")
+_REFERENCE = re.compile(
+    r"(?:^|[^A-Za-z])(?:figs?|figure|nos?|eqs?|equation|vol|sec|section|ch|chapter|table)\.?[ \t]?\d{1,3}$",
+    re.IGNORECASE,
+)
+_BULLET_LINE = re.compile(
+    r"(?:\A|\n)(?P<indent>[ \t]*)(?:(?P<bullet>[-*+•·][ \t]+(?=\S))|(?P<other>[^\s]))(?P<rest>[^\n]*)"
+)
 _LINE = re.compile(r"\n[ \t\r]*(?=\S)")
 _EQUATION_LINE = re.compile(r"[a-z]\w{0,9}[ \t]*(?:\([^()\n]{0,20}\))?[ \t]*[=<>≤≥≈]")
 _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t>*#-]*\d{1,3}$")
@@ -84,7 +91,9 @@ def _ends_sentence(text: str, match: re.Match[str]) -> bool:
                 return False
         elif not following.isspace():
             return False
-        before = text[max(0, start - 12) : start]
+        before = text[max(0, start - 16) : start]
+        if text[end : end + 3].lstrip()[:1].islower() and _REFERENCE.search(before):  # "in Fig. 2. the value"
+            return False
         return not (ABBREVIATION.search(before) or _LIST_NUMBER.search(before) or _inside_number(text, start, end))
     return following.isspace() or is_han(following)
 
@@ -96,6 +105,28 @@ def _begins_line(text: str, position: int, line: int) -> bool:
     return _EQUATION_LINE.match(text, position) is not None
 
 
+def _nested_bullets(text: str) -> set[int]:
+    """Where the bullets begin that stand below one of several bullets: parts of an item, as in a numbered list."""
+    nested: set[int] = set()
+    below: set[int] = set()
+    top = count = least = 0  # the indent of the list's own bullets, how many there are, and how many it needs
+    for match in _BULLET_LINE.finditer(text):
+        bullet, indent = match.start("bullet"), match.end("indent") - match.start("indent")
+        if bullet >= 0 and count and indent > top:
+            below.add(bullet)
+            continue
+        if bullet < 0 and indent > 0:
+            continue  # a line that continues an item
+        if bullet < 0 or not count or indent < top:
+            nested |= below if count >= least else set()
+            below, top, count, least = set(), indent, 0, 2
+        if bullet >= 0:
+            count += 1
+            # 解题过程如下：what a single heading announces are the steps
+            least = 3 if match["rest"].rstrip(" *").endswith((":", "：")) else least
+    return nested | below if count >= least else nested
+
+
 def sentence_starts(text: str, blocked: bytearray) -> list[int]:
     """Positions where a sentence begins, the first one left out, in order.
 
@@ -103,7 +134,7 @@ def sentence_starts(text: str, blocked: bytearray) -> list[int]:
         text: The chain.
         blocked: One byte a character; positions that are not 0 are passed over.
     """
-    starts = set()
+    starts: set[int] = set()
     for match in _SENTENCE_END.finditer(text):
         if _ends_sentence(text, match):
             space = SPACE.match(text, match.end())
@@ -111,4 +142,5 @@ def sentence_starts(text: str, blocked: bytearray) -> list[int]:
     for match in _LINE.finditer(text):
         if _begins_line(text, match.end(), match.start()):
             starts.add(match.end())
+    starts -= _nested_bullets(text)
     return sorted(position for position in starts if 0 < position < len(text) and not blocked[position])
