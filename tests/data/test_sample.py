@@ -11,10 +11,10 @@ import hf_reason.data as data_package
 from hf_reason.answers.equations import find_equations
 from hf_reason.data.clean.dedup import Deduplicator
 from hf_reason.data.clean.filters import FilterConfig, failed_filter
+from hf_reason.data.languages import cjk_ratio
 from hf_reason.data.load import sample_files
 from hf_reason.data.prepare import prepare
 from hf_reason.data.read.sources import read_traces, trace_to_record
-from hf_reason.data.languages import cjk_ratio
 from hf_reason.data.record import DOMAINS, RawTrace
 
 SAMPLE = Path(data_package.__file__).parent / "sample"

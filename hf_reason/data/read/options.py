@@ -27,12 +27,12 @@ def options_of(row: Values) -> list[tuple[str, str]]:
             return found
     columns = {(match[1] or match[2]).upper(): row[name] for name in row if (match := _COLUMN.fullmatch(str(name)))}
     for labels in (LETTERS, _NUMBERS):
-        found = [label for label in labels if _is_text(columns.get(label))]
-        if len(found) > 1 and found == list(labels[: len(found)]):
+        there = [label for label in labels if _is_text(columns.get(label))]
+        if len(there) > 1 and there == list(labels[: len(there)]):
             # 选项1, 选项2 with the answer B
             lettered = labels == _NUMBERS and any(isinstance(v, str) and _LETTER.fullmatch(v) for v in row.values())
-            shown = LETTERS if lettered else found
-            return [(shown[place], str(columns[label]).strip()) for place, label in enumerate(found)]
+            shown = LETTERS if lettered else there
+            return [(shown[place], str(columns[label]).strip()) for place, label in enumerate(there)]
     return []
 
 
