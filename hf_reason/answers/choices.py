@@ -32,11 +32,11 @@ _OR = r"(?!\s*(?:或者?|还是|\bor\b)\s*[(（]?[A-J①-⑳])"
 _WRONG = rf"{_OR}(?!\s*(?:选?项|option)?\s*(?:(?:是|is|are|都)\s*)?(?:错|不|有误|wrong|incorrect|not|false|排除))"
 _STATED = (
     re.compile(
-        rf"(?<![不别非排除没])(?:应该?选|故选|(?:认为|觉得)(?:应该)?是|选择|选项?|正确(?:的)?(?:选项|答案|结论|说法|命题|的)?|答案)"
+        rf"(?<![不别非排除没])(?<!不[能应该会可要])(?:应该?选|故选|(?:认为|觉得)(?:应该)?是|选择|选项?|正确(?:的)?(?:选项|答案|结论|说法|命题|的)?|答案)"
         rf"(?:应该|应当|应|就|只有|的?序号|的?有|项)?(?:是|为|选|[:：])*\s*[*$\s]*({_LETTERS})(?![A-Za-z]){_WRONG}"
     ),
     re.compile(
-        rf"(?<![A-Za-z])({_LETTERS})(?![A-Za-z])\s*(?:选?项|选项)?\s*(?:(?:才|都|均|就|说法|答案)?是|[都均全])?(?:正确|对的|对(?=[\s。,，；;.]|$)|符合(?:题意|要求))"
+        rf"(?<![A-Za-z])({_LETTERS})(?![A-Za-z])\s*(?:选?项|选项)?\s*(?:(?:才|都|均|就|说法|答案)?是|[都均全])?(?:正确|对的|对(?=[\s。,，；;.]|$)|[是为]真命题|符合(?:题意|要求))"
     ),
     re.compile(
         r"(?i:\b(?:answers?|ans|options?|choices?|both)(?: (?:should|must|would|has to|can only) be| is| are|[:：])*"
@@ -48,6 +48,10 @@ _STATED = (
         r"(?:所以|因此|故|于是|(?i:\b(?:so|therefore|thus|hence)\b))[,，:：]?\s*"
         r"(?:应?该?(?:是|选|为)|(?i:it'?s|it (?:is|must be|should be|has to be)))?\s*"
         rf"({_LETTERS})\s*(?=[.。!！]|$)"
+    ),
+    re.compile(
+        r"(?i:\b(?:correct|true|right) (?:statements?|propositions?|conclusions?|ones?|items?) (?:is|are))"
+        rf"\s*({_LETTERS})(?![A-Za-z'])"
     ),
     re.compile(rf"(?i:\b(?:choose|pick|select|go with)(?: options?| choices?)?)\s*({_LETTERS})(?![A-Za-z']){_WRONG}"),
     re.compile(rf"(?<![A-Za-z'])({_LETTERS})(?![A-Za-z'])\s+(?i:(?:is|are)(?: the)?(?: correct| right| true))"),

@@ -7,7 +7,7 @@ from .units import known_unit, measures
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _STATED = re.compile(
-    r"(?:【答案】|答案(?:应该|应当|就|应|最终)?(?:是|为|為|选|選|[:：])(?:(?:是|为|為|选|選)(?![。.!！*\s]*(?:$|\n))|[:：])*|[答解][:：]|故选|应选|正确(?:的)?选项(?:是|为|[:：])+"
+    r"(?:【(?:参考|正确|最终)?答案】[:：]?|答案(?:应该|应当|就|应|最终)?(?:是|为|為|选|選|[:：])(?:(?:是|为|為|选|選)(?![。.!！*\s]*(?:$|\n))|[:：])*|[答解][:：]|故选|应选|正确(?:的)?选项(?:是|为|[:：])+"
     r"|(?:结果|結果|得数)(?:是|为|為|[:：])+|####"
     r"|(?:final\s+)?answer\s*(?:is|[:：])(?:\s*:)?|the\s+(?:result|correct\s+(?:option|choice))\s+is)\s*",
     re.IGNORECASE,
@@ -103,6 +103,7 @@ def _stated(text: str) -> tuple[str, int] | None:
     start = found[-1].end()
     tail = text[start:].strip(" \t\n*")
     display = _DISPLAY.match(tail)
+    tail = re.split(r"(?<=\S)\s*【", tail, maxsplit=1)[0]
     first = (display[1] or display[2]) if display else SENTENCE_END.split(tail, maxsplit=1)[0] if tail else ""
     return (first.strip(), start + len(first)) if first.strip() else None
 

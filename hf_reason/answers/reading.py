@@ -15,7 +15,7 @@ from .symbolic import numeric
 from .values import Group, Named, Number, Real, Region, Symbol, Value, Words
 
 _NAMED = re.compile(
-    r"^(\\?[A-Za-z]+(?:_\{?\w{1,3}\}?|\d)?|[αβγδθλμφω]|[\u4e00-\u9fff]{1,6}?)\s*(?:=|:|是|为|有)\s*(?![=:])(.+)$",
+    r"^(∠\d|[∠△]?\\?[A-Za-z]+(?:_\{?\w{1,3}\}?|\d)?|[A-Za-z]\([A-Za-z\d]{1,2}\)|\|[A-Z]{2}\||[αβγδθλμφω]|[\u4e00-\u9fff]{1,6}?)\s*(?:=|:|是|为|有)\s*(?![=:])(.+)$",
     re.DOTALL,
 )
 _COUNTED = re.compile(
@@ -32,6 +32,8 @@ _LEFT_SIDE = re.compile(
 )
 # A(1,2): a named point.
 _NAMED_POINT = re.compile(r"^([A-Z]['′]?\d?)\s*(\([^()]*,[^()]*\))$")
+# Names of roots, which have no order; a_1 and a_2, or v_1 and v_2, have one.
+_ROOTS = frozenset("xyztkmn")
 _ROOT_NAME = re.compile(r"^([A-Za-z]+?)\d*$")
 _MATHEMATICAL = re.compile(r"[\\^_=<>√π∞∪∩{}]|[+*/-].*[A-Za-z]|[A-Za-z].*[+*/-]|^[a-z]$|^[\[(].*,.*[\])]$|\d[a-z]")
 _TRAILING_UNIT = re.compile(
@@ -95,7 +97,7 @@ def _as_named(parts: list[str]) -> Named | Group | None:
             return None
         found.append((_plain_name(match[1]), value))
     bases = {base[1] if (base := _ROOT_NAME.match(name)) else name for name, _ in found}
-    if len(found) > 1 and len(bases) == 1:
+    if len(found) > 1 and len(bases) == 1 and (bases & _ROOTS or len({name for name, _ in found}) == 1):
         return Group("list", tuple(value for _, value in found))
     return Named(tuple(found))
 

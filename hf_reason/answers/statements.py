@@ -7,8 +7,10 @@ from .revisions import SENTENCE_END
 
 _CLAUSE = re.compile(r"[,，;；]|[.](?=\s)")
 _QUOTES = r"[\s*“”\"'‘’《》「」『』]*"
+_MADE = "written|painted|composed|discovered|invented"
 _COPULA = (
-    rf"(?:是|为|叫做?|叫作|属于|构成|选择|[:：]|\b(?:is|are|was|were|called|named)\b(?:\s+(?:the|a|an)\b)?){_QUOTES}"
+    r"(?:是|为|叫做?|叫作|属于|构成|选择|位于|处于|(?<![现存正])在|[:：]"
+    rf"|\b(?:is|are|was|were|called|named|(?:{_MADE}) by)\b(?:\s+(?:the|a|an)\b)?)(?:一?[个种名位只])?{_QUOTES}"
 )
 _LAST_COPULA = re.compile(rf"^.*{_COPULA}(?=\S)", re.IGNORECASE | re.DOTALL)
 # What takes a statement back, or makes it a supposition or a question.
@@ -18,51 +20,28 @@ _UNSURE = re.compile(
     r"|wrong|false|incorrect)\b",
     re.IGNORECASE,
 )
+_NOTE = re.compile(r"(?<=[^\s(])\s*\([^()]*\)$")
+_FORMULA = re.compile(r"(?=.*[A-Z])[A-Za-z0-9_{}()]+")
 _DENIES = re.compile(r"而?(?:不是|并非|不为)|(?:and |but )?not\b", re.IGNORECASE)
 # 最矮的是小红, 最高的是小明: two answers, and nobody knows which of them is asked for.
 _STATES_TOO = re.compile(
-    r"(?:是|为|叫|最)\s*[\u4e00-\u9fff]{1,5}$|最[\u4e00-\u9fff]{1,3}$|\b(?:is|are|was|were)\s+(?:the\s+)?\w+$",
+    r"(?:是|为|叫|最)\s*[\u4e00-\u9fff]{1,5}$|[最更][\u4e00-\u9fff]{1,3}$|\b(?:is|are|was|were)\s+(?:the\s+)?\w+$",
     re.IGNORECASE,
 )
 _LEADS = re.compile(
     r"^(?:答[:：]|所以|因此|因而|故|综上(?:所述)?|于是|可见|so|therefore|thus|hence)?[,，:：\s]*", re.IGNORECASE
 )
 _WINS = re.compile(
-    r"(?:就?是)?(?:[^,，、比和与跟同的和]{0,6}最[^,，]{1,4}|(?:赢了|获胜|胜出|胜利)了?|(?:得了?|是|获得)(?:第一名?|冠军)"
+    r"(?:就?是)?(?:[^,，、比和与跟同的和]{0,6}[最更][^,，]{1,4}|(?:赢|获胜|胜出|胜利)了?|(?:得了?|是|获得)(?:第一名?|冠军)"
     r"|(?:是)?说(?:的是)?真话的?人?|(?:是)?说谎的?人?|是凶手)"
     r"|\s+(?:is|was|runs|ran)\s+the\s+(?:most\s+)?\w+|\s+(?:wins|won)(?:\s+the\s+\w+)?",
     re.IGNORECASE,
 )
-_JUDGEMENTS = {
-    True: frozenset(
-        ["正确", "正确的", "对", "对的", "成立", "成立的", "真", "√", "✓", "✔", "☑", "✅", "true", "correct", "right"]
-    ),
-    False: frozenset(
-        [
-            "错误",
-            "错误的",
-            "错",
-            "错的",
-            "不正确",
-            "不正确的",
-            "不对",
-            "不对的",
-            "不成立",
-            "假",
-            "×",
-            "✗",
-            "✘",
-            "❌",
-            "✕",
-            "有误的",
-            "false",
-            "incorrect",
-            "wrong",
-        ]
-    ),
-}
+_TRUE = "正确 正确的 对 对的 成立 成立的 真 √ ✓ ✔ ☑ ✅ true correct right"
+_FALSE = "错误 错误的 错 错的 不正确 不正确的 不对 不对的 不成立 假 × ✗ ✘ ❌ ✕ 有误的 false incorrect wrong"
+_JUDGEMENTS = {True: frozenset(_TRUE.split()), False: frozenset(_FALSE.split())}
 _JUDGED = re.compile(
-    r"(?:此|该|这[个句种]?|本|原|上述|以上|题中的?|题目中?的?|它的?|判断|\bthe\b|\bthis\b|\bthat\b|\bit\b)"
+    r"(?:此|该|这[个句种]?|本|原|上述|以上|题中的?|题目中?的?|它的?|判断|(?=说法|命题|结论)|\bthe\b|\bthis\b|\bthat\b|\bit\b)"
     r"\s*(?:[\u4e00-\u9fff]{0,4}(?:说法|判断|观点|命题|结论|陈述|话|题|表述|论断|推断|答案)"
     r"|(?:given\s+)?(?:statement|claim|proposition|assertion|conclusion))?\s*(?:都|就|也)?(?:是|为|[:：]|\bis\b)?\s*",
     re.IGNORECASE,
@@ -90,9 +69,15 @@ def states(part: str, target: str) -> bool:
         clauses.pop()
     if not clauses or not 1 <= len(wanted) <= 40:
         return False
+    clauses[-1] = _NOTE.sub("", clauses[-1]) if "(" not in wanted else clauses[-1]
     last = sentence if _CLAUSE.search(wanted) else _LEADS.sub("", clauses[-1])
     if clauses[-1].startswith("而是"):
         clauses = clauses[-1:]
+    if _FORMULA.fullmatch(wanted):
+        last = re.sub(r"[_{}]", "", last)
+        wanted = re.sub(r"[_{}]", "", wanted)
+    if wanted in ("够", "不够"):
+        return re.search(rf"(?<!不){wanted}了?$", last) is not None
     rest = last.replace(wanted, "", 1)
     if rest == last or any(_STATES_TOO.search(clause) for clause in clauses[:-1]):
         return False

@@ -23,7 +23,7 @@ from .statements import judgement, states
 from .symbolic import MAX_SYMBOLIC, hostile, verify_symbolic
 from .traditional import simplified
 from .values import Group, Named, Number, Real, Region, Symbol, Value, Words
-from .words import opposite_words, polarity, same_words, says_all, says_none
+from .words import opposite_words, other_substance, polarity, same_words, says_all, says_none
 
 __all__ = ["answers_match", "final_number"]
 
@@ -45,6 +45,7 @@ _TURN = re.compile(
 )
 # Only where the reference is a decimal: everywhere else "1,22" lists two numbers.
 _DECIMAL_COMMA = re.compile(r"-?(?:\d+,(?:\d{1,2}|\d{4,})|0,\d{3}|\d{4,},\d{3})")
+_WORDS = re.compile(r"第[^\d\s][\u4e00-\u9fff]{1,8}$|^[A-Z][a-z]?\d?[A-Z]")
 _MAX_WORDS = 8
 _MAX_TEXT = 60
 
@@ -203,7 +204,7 @@ def _match_words(answer: str, target: str) -> bool | None:
         return None
     if same_words(part, target) or states(part, target):
         return True
-    return False if opposite_words(part, target) else None
+    return False if opposite_words(part, target) or other_substance(part, target) else None
 
 
 def _entered(text: str) -> str:
@@ -252,4 +253,8 @@ def answers_match(answer: str, reference: str) -> bool | None:
     if isinstance(value, Words) and "$" in target and len(target) > _MAX_TEXT:
         segments = _segments(target)
         value = read(" ; ".join(segments)) if segments and pure_number(segments[-1]) is None else value
-    return _match_words(answer, target) if isinstance(value, Words) else _match_value(answer, value)
+    if isinstance(value, Words):
+        return _match_words(answer, target)
+    verdict = _match_value(answer, value)
+    # 第三象限, H2O: words that may be read as a value
+    return states(final_part(answer)[0], target) or None if verdict is None and _WORDS.search(target) else verdict

@@ -26,6 +26,7 @@ _EVERYTHING = re.compile(
     rf"{_SUBJECT}(?:的解)?有?(?:无数|无穷多|无限多|无穷)(?:多)?(?:个|组)?(?:解)?"
     r"|(?:thereare|has|ithas)?infinite(?:ly)?(?:many)?(?:solutions?)?"
 )
+_SIGNS = re.compile(r"^\\(?:times|checkmark)(?![a-z])")
 _SET_SIGNS = re.compile(r"\\(?:emptyset|varnothing)")
 # Words that say the opposite of each other, inside of texts that are otherwise the same.
 _PAIRS = (
@@ -52,7 +53,8 @@ def bare(text: str) -> str:
 
 def polarity(text: str) -> bool | None:
     """Whether a text says yes or no, and nothing else."""
-    part = undressed(final_part(text)[0]).casefold()
+    part = _SIGNS.sub(lambda match: "×" if match[0] == "\\times" else "√", final_part(text)[0])
+    part = undressed(part).casefold()
     found = {
         True if word in YES else False if word in NO else None
         for clause in (_CLAUSES.split(part) if bare(part) not in YES | NO else [part])
@@ -102,6 +104,13 @@ def same_words(answer: str, reference: str) -> bool:
         return bare(answer) == bare(reference) != "" and not _SHORT_WORD.fullmatch(answer.strip())
     answer, reference = (_ORDINAL.sub(_in_digits, text) for text in (answer, reference))
     return bare(in_digits(fold(answer))) == bare(in_digits(fold(reference))) != ""
+
+
+def other_substance(answer: str, reference: str) -> bool:
+    """Whether two short formulas differ by the case of their letters alone: Co is no CO."""
+    left, right = (undressed(text) for text in (answer, reference))
+    chemical = len(right) <= 4 and _CHEMICAL.match(left) and _CHEMICAL.match(right)
+    return bool(chemical) and left != right and left.casefold() == right.casefold()
 
 
 def opposite_words(answer: str, reference: str) -> bool:
