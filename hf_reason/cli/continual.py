@@ -7,8 +7,9 @@ is not published.
 
 from collections.abc import Sequence
 
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
+from hf_reason.cli.inputs.models import peft_config_of
 from hf_reason.cli.inputs.round_model import load_round_model
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run is None:
         return
     model, tokenizer = load_round_model(round_args, model_args, args, run.splits.train)
-    trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    trainer = CoTSFTTrainer(model, peft_config=peft_config_of(model_args), **run.inputs(tokenizer))
     this_round.measure_before(run, trainer)
     run.train(trainer)
     results = run.finish(trainer, model_args.model_name_or_path)

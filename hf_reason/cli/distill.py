@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
 from hf_reason.cli.inputs.long_context import apply_long_context
+from hf_reason.cli.inputs.models import peft_config_of
 from hf_reason.cli.inputs.students import load_student
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
@@ -32,6 +33,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     model, tokenizer = load_student(student, scratch, model_args, args, run.splits.train)
     apply_long_context(long_context, model)
-    trainer = DistillKLTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    trainer = DistillKLTrainer(model, peft_config=peft_config_of(model_args), **run.inputs(tokenizer))
     run.train(trainer)
     run.finish(trainer, model_args.model_name_or_path)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
 from hf_reason import generate_cot
-from hf_reason.cli.inputs.models import load_model_and_tokenizer
+from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     model, tokenizer = load_model_and_tokenizer(model_args, ScratchArguments(), args, run.splits.train)
     fresh = apply_routing(routing, model, tokenizer)
-    trainer = CoTSFTTrainer(model, peft_config=get_peft_config(model_args), **run.inputs(tokenizer))
+    trainer = CoTSFTTrainer(model, peft_config=peft_config_of(model_args), **run.inputs(tokenizer))
     prepare_routing(trainer, run, routing, fresh)
     run.train(trainer)
     run.finish(trainer, model_args.model_name_or_path)

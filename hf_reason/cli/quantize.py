@@ -36,6 +36,10 @@ class QuantizeArguments(CompressionArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.skip_modules = as_list(self.skip_modules)
+        kept = {"bits": 4, "group_size": 128, "desc_act": False}
+        changed = [f"--{name}" for name, value in kept.items() if getattr(self, name) != value]
+        if self.method != "gptq" and changed:
+            raise ValueError(f"{', '.join(changed)}: only gptq has it; {self.method} has bits and groups of its own.")
 
 
 CLASSES = (QuantizeArguments,)
@@ -84,12 +88,13 @@ def _quantize(run: Compression, args: QuantizeArguments) -> None:
         )
         run.save(lambda folder: save_gptq(quantised, folder))
         return
-    from hf_reason.compression.bnb import quantize_bnb
+    from hf_reason.compression.bnb import check_runs_here, quantize_bnb
 
     whole = run.work / "whole"  # an adapter is merged, a LoAR is apart
     if not whole.is_dir():
         run.save(run.load().save_pretrained, whole)
     smaller = quantize_bnb(whole, args.method, skip=args.skip_modules)
+    check_runs_here(smaller)
     run.save(lambda folder: _save(smaller, folder))
 
 

@@ -10,6 +10,7 @@ from .errors import MissingExtraError, QuantizationError
 from .projections import projections
 
 METHODS = ("nf4", "int8")
+_CPU_ROWS = 32
 
 
 def quantize_bnb(
@@ -60,3 +61,27 @@ def quantize_bnb(
     return AutoModelForCausalLM.from_pretrained(
         name, dtype=whole, quantization_config=BitsAndBytesConfig(**options), use_safetensors=True
     )
+
+
+def check_runs_here(model: Any) -> None:
+    """Refuse 4-bit weights that bitsandbytes would rearrange for this CPU, and cannot, before they are measured.
+
+    Raises:
+        QuantizationError: naming the modules, on a CPU with AVX512-BF16.
+    """
+    from bitsandbytes.functional import has_avx512bf16
+
+    if model.device.type != "cpu" or not has_avx512bf16():
+        return
+    unfit = [
+        name
+        for name, module in model.named_modules()
+        if (state := getattr(getattr(module, "weight", None), "quant_state", None)) is not None
+        and (state.shape[0] % _CPU_ROWS or state.shape[1] % state.blocksize)
+    ]
+    if unfit:
+        raise QuantizationError(
+            "bitsandbytes runs 4-bit weights on this CPU (AVX512-BF16) only where the outputs are a multiple of "
+            f"{_CPU_ROWS} and the inputs of 64; {len(unfit)} modules have others, such as {unfit[0]}. Use "
+            "--method int8, name them in --skip_modules, or run on a GPU."
+        )

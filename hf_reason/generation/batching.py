@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from hf_reason.models.lm_head import causal_model
+from hf_reason.models.lm_head import causal_model, without_router_logits
 
 from .distributed import gather, process_index_and_count
 from .limits import check_prompts, warn_beyond_context
@@ -155,7 +155,7 @@ def generate_ids(
     turns = -(-len(batches) // world)
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     device, outputs, lengths = model_device(model), {}, []
-    with evaluation_mode(model), only_asked_for(model):
+    with evaluation_mode(model), only_asked_for(model), without_router_logits(model):
         for turn in tqdm(range(turns), desc="generate", disable=not progress or rank > 0):
             number = min(turn * world + rank, len(batches) - 1)
             batch = batches[number]

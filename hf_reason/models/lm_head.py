@@ -1,4 +1,4 @@
-"""The LM head of a model, as the chunked divergence reads it."""
+"""The LM head of a model, as the chunked divergence reads it; a mixture's router logits, switched off."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,25 @@ if TYPE_CHECKING:
 def causal_model(model: Any) -> Any:
     """The causal language model inside PEFT's wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def without_router_logits(model: Any) -> Iterator[None]:
+    """While it lasts a mixture's config asks for no router logits.
+
+    TRL turns `output_router_logits` on for every mixture that has a balance loss. With it transformers computes that
+    loss in `generate`, too, where the mask is longer than the tokens: an error for every batch of several rows.
+    """
+    whole: Any = getattr(causal_model(model), "config", None)
+    config = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
+    before = getattr(config, "output_router_logits", None)
+    if before:
+        config.output_router_logits = False
+    try:
+        yield
+    finally:
+        if before:
+            config.output_router_logits = before
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hf_reason.models.adapter_files import (
     restore_trained,
     save_adapter_files,
 )
+from hf_reason.models.lm_head import without_router_logits
 from hf_reason.text.instructions import save_instructions
 
 from .resumed_data import check_data_facts, save_data_facts
@@ -43,7 +44,8 @@ class CheckpointTrainer(SFTTrainer):
         return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
+        with without_router_logits(self._unwrapped()):  # a run turns them on by itself
+            super()._save(output_dir, state_dict)
         folder = output_dir or str(self.args.output_dir)
         self.routing.save(folder)
         if self.instructions:

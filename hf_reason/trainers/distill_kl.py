@@ -109,7 +109,7 @@ class DistillKLTrainer(CoTSFTTrainer):
         if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
             raise ValueError("Prompt-learning adapters shift the positions that the teacher is compared at. Use LoRA.")
         if self.aux_loss_enabled:
-            raise ValueError("output_router_logits (a mixture's balance loss) is not supported with a teacher.")
+            raise ValueError("A mixture's balance loss is not supported with a teacher: set router_aux_loss_coef=0.")
 
     def _check_teacher(self) -> None:
         """Refuse rows that the teacher cannot read as the student does: too long, or packed."""

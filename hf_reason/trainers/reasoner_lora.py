@@ -225,6 +225,8 @@ def _lora_config(given: "LoraConfig | None", stack: LayerStack, model: Any) -> "
             "peft_config."
         )
     targets: Any = config.target_modules
+    if isinstance(targets, str) and targets in stack.linear_names():
+        targets = [targets]  # TRL's ModelConfig makes a text of a list of one name
     if isinstance(targets, str) and targets != "all-linear":
         raise ValueError(
             f"target_modules={targets!r} is a pattern, which PEFT does not accept beside layers. Give names, such as "

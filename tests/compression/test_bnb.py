@@ -5,7 +5,9 @@ import torch
 from tiny import save_model, tiny_model, tiny_step_reasoner
 from transformers import AutoModelForCausalLM
 
+from hf_reason.cli.quantize import QuantizeArguments
 from hf_reason.compression import QuantizationError, quantize_bnb
+from hf_reason.compression.bnb import check_runs_here
 from hf_reason.compression.measure_model import disk_bytes
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -36,6 +38,21 @@ def test_what_is_refused(tokenizer, tmp_path, tiny_model):
     quantize_bnb(whole, "int8").save_pretrained(tmp_path / "small")
     with pytest.raises(ValueError, match="quantised"):
         quantize_bnb(tmp_path / "small")
+
+
+def test_widths_that_do_not_run_on_this_cpu(tokenizer, tmp_path, tiny_model, monkeypatch):
+    whole = save_model(tmp_path / "whole", tiny_model, tokenizer)
+    found = quantize_bnb(whole, "nf4")
+    monkeypatch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: False)
+    check_runs_here(found)
+    monkeypatch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: True)
+    with pytest.raises(QuantizationError, match="14 modules have others, such as model.layers.0.self_attn.q_proj"):
+        check_runs_here(found)
+
+
+def test_options_of_gptq_alone(tmp_path):
+    with pytest.raises(ValueError, match="--bits, --desc_act: only gptq has it; nf4 has"):
+        QuantizeArguments(model_name_or_path="m", output_dir=str(tmp_path), method="nf4", bits=8, desc_act=True)
 
 
 def test_modules_that_stay_whole(tokenizer, tmp_path, tiny_model):

@@ -251,6 +251,12 @@ def test_bad_options_are_refused(tmp_path, model, tokenizer, records, options, m
         _trainer(tmp_path, model, tokenizer, records, **options)
 
 
+def test_one_name_of_a_module_is_no_pattern(tmp_path, model, tokenizer, records):
+    """`--lora_target_modules q_proj`: TRL makes a text of it."""
+    trainer = _trainer(tmp_path, model, tokenizer, records, lora=LoraConfig(**{**LORA, "target_modules": "q_proj"}))
+    assert list(trainer.model.peft_config["default"].target_modules) == ["q_proj"]
+
+
 def test_a_model_with_an_adapter_is_refused(tmp_path, model, tokenizer, records):
     from peft import get_peft_model
 

@@ -48,6 +48,20 @@ def _scratch_tokenizer(
         return AutoTokenizer.from_pretrained(folder)
 
 
+def peft_config_of(model_args: "ModelConfig") -> Any:
+    """TRL's `get_peft_config`, in which a single name of `lora_target_modules` stays a name.
+
+    TRL makes a text of it, which PEFT reads as a pattern of whole names, such as `model.layers.0.self_attn.q_proj`.
+    """
+    from trl import get_peft_config
+
+    config = get_peft_config(model_args)
+    targets = getattr(config, "target_modules", None)
+    if isinstance(targets, str) and targets.isidentifier():
+        config.target_modules = {targets}
+    return config
+
+
 def load_model_and_tokenizer(
     model_args: "ModelConfig",
     scratch: ScratchArguments,

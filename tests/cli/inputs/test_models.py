@@ -7,7 +7,7 @@ import torch
 from trl import ModelConfig
 
 from hf_reason.cli.arguments import ScratchArguments
-from hf_reason.cli.inputs.models import load_model_and_tokenizer
+from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.trainers import CoTSFTConfig
 
 _CONFIG = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -63,6 +63,17 @@ def test_a_folder_without_a_tokenizer_asks_for_one(tmp_path, tiny_model, tokeniz
         load_model_and_tokenizer(config, ScratchArguments(), _args(tmp_path), iter(()))
     given = ScratchArguments(tokenizer_name_or_path=str(tmp_path / "t"))
     assert len(load_model_and_tokenizer(config, given, _args(tmp_path), iter(()))[1]) == len(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("q_proj", {"q_proj"}), ("q_proj v_proj", {"q_proj", "v_proj"}), (".*q_proj", ".*q_proj"), ("all-linear",) * 2],
+)
+def test_one_target_is_a_name(given, expected):
+    """TRL makes a text of a list of one, and PEFT reads it as a pattern that matches nothing."""
+    config = peft_config_of(ModelConfig(use_peft=True, lora_target_modules=given.split()))
+    assert config.target_modules == expected
+    assert peft_config_of(ModelConfig()) is None
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
