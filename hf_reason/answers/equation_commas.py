@@ -6,6 +6,8 @@ from fractions import Fraction
 from .expressions import evaluate_expression
 
 _WELL_FORMED = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
+# a=120,120+30=150
+_ASSIGNED = re.compile(r"(?<=[A-Za-z]=)(\d{1,3}),(?=(\d{3}(?:[-+×÷*/]\d+(?:\.\d+)?){1,6})=(\d+(?:\.\d+)?)(?![\d,]))")
 _OPERATORS = tuple("+-×÷*/")
 
 
@@ -14,6 +16,16 @@ def _value(text: str) -> Fraction | None:
         return evaluate_expression(text)
     except ValueError:
         return None
+
+
+def _apart(match: re.Match[str]) -> str:
+    value = _value(match[2])
+    return f"{match[1]}, " if value is not None and value == _value(match[3]) else match[0]
+
+
+def assignments_apart(text: str) -> str:
+    """A space behind the comma between a value and an equation that holds: a=120,120+30=150."""
+    return _ASSIGNED.sub(_apart, text)
 
 
 def equation_end(text: str, wanted: Fraction | None, following: str, grouped: bool, operated: bool) -> int:

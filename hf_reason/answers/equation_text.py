@@ -2,14 +2,16 @@
 
 import re
 
+from .equation_commas import assignments_apart
 from .latex_plain import clean_markup
 from .normalise import VULGAR, vulgar
-from .numerals import NUMERAL, chinese_number, fractions_in_digits, written
+from .numerals import NUMERAL, chinese_number, fractions_in_digits, join_large, written
 from .spoken import formulas
 from .units import COMPOUND, in_last_unit
 
 _DEGREE = re.compile(r"°|\^\s*\{?\\circ\}?")
 _ROOT = re.compile(r"(?:√|\\sqrt)\s*(?:\{([^{}]{1,30})\}|\(([^()]{1,30})\)|(\d+(?:\.\d+)?))")
+_PERMILLE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*‰")
 _EXPONENT = re.compile(r"\^\{(-?\d+)\}")
 _COUNTER = r"(?:个|只|本|辆|元|块|米|人|页|岁)?"
 _NUMBER = rf"(?:(?<!{NUMERAL})(?:{NUMERAL}++(?:点{NUMERAL}++)?)|(?<!\d)\d+(?:\.\d+)?%?|\(\d+/\d+\))"
@@ -51,6 +53,11 @@ def equation_text(text: str) -> str:
     """`text` with its arithmetic in plain signs; an equation that continues in the next line is joined."""
     if "°" in text or "\\circ" in text:
         text = _DEGREE.sub("度", text)
+    if "万" in text or "亿" in text:
+        text = join_large(text)
+    if "‰" in text:
+        text = _PERMILLE.sub(r"(\1/1000)", text)
+    text = assignments_apart(text)
     if "分之" in text:
         text = fractions_in_digits(text)
     if "次方" in text or "平方" in text or "立方" in text or "根号" in text:

@@ -175,12 +175,17 @@ def _scaled(match: re.Match[str]) -> str:
     return written(total)
 
 
+def join_large(text: str) -> str:
+    """What multiplies 万 or 亿 as one number: 5千万 -> 5000万, 3千5百万 -> 3500万."""
+    return _BEFORE_LARGE.sub(_scaled, text)
+
+
 def join_scales(text: str) -> str:
     """Numbers written in parts (1亿2000万, 3万5千, 2千) as one number each; 3万 alone stays."""
     if not any(char in text for char in "亿万千百"):
         return text
     text = _TWO_SCALES.sub(lambda match: written(Fraction(match[1]) * 10**12), text)
-    text = _MIXED_SCALES.sub(_scaled, _BEFORE_LARGE.sub(_scaled, text))
+    text = _MIXED_SCALES.sub(_scaled, join_large(text))
     return _ONE_SCALE.sub(lambda match: written(Fraction(match[1]) * _SCALES[match[2]]), text)
 
 

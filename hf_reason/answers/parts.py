@@ -9,7 +9,7 @@ _PART = re.compile(
     rf"(?<![A-Za-z])(?:第\s*)?[(（]\s*(\d)\s*[)）]\s*(?:小?[问题])?|{_AFTER}第\s*([一二三四五六七八九\d])\s*小?[问题空]"
     rf"|{_AFTER}(\d)[)）、]|([①-⑨])"
 )
-_FIRST_PART = re.compile(r"\n\s*(?=[(（]\s*1\s*[)）]|第[一1]小?[问题空]|①)")
+_FIRST_PART = re.compile(r"\n[ \t]*(?=[(（]\s*1\s*[)）]|第[一1]小?[问题空]|①)")
 _MAX_PARTS = 500
 _INTRODUCES = re.compile(r"^\s*(?:的?(?:答案|结果|值))?(?:应?[是为]|[:：])?\s*")
 # "Therefore, ...", "所以": words that lead to a result and are no part of it.

@@ -368,3 +368,19 @@ def test_a_formula_that_cannot_be_worked_out_is_refused(equation: str) -> None:
 def test_numbers_are_written_without_losing_a_digit(value: Fraction, style: str, text: str) -> None:
     assert format_number(value, style) == text
     assert evaluate_expression(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "holding"),
+    [
+        ("3亿5千万+5千万=4亿", [True]),
+        ("3千5百万+5百万=4千万", [True]),
+        ("3亿5千万+5千万=5亿", [False]),
+        ("5‰×2000=10", [True]),
+        ("a=120,120+30=150", [True]),
+        ("a=120,120+30=120,150", [True]),
+        ("先算360÷3=120,120+30=151", [True, False]),
+    ],
+)
+def test_scales_rates_and_commas(text: str, holding: list[bool]) -> None:
+    assert [equation.holds for equation in find_equations(text)] == holding
