@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hf_reason._files import is_first_process, write_atomically
+from hf_reason._private import is_place, public
 
 from .peft_adapters import AdapterError, check_base, write_base
 
@@ -44,11 +45,20 @@ def save_adapter_files(folder: str | os.PathLike[str], model: Any, base: dict[st
     for name, place in adapter_folders(folder, model):
         if base is not None and place.is_dir():
             write_base(place, base)
+        if is_first_process():
+            _public_card(place / "README.md", model.peft_config[name].base_model_name_or_path)
         if is_first_process() and (trained := _trained(model, name)):
             from safetensors.torch import save_file
 
             state = {key: value.detach().cpu().contiguous() for key, value in trained.items()}
             write_atomically(place / TRAINED_FILE, partial(save_file, state))
+
+
+def _public_card(card: Path, base: str | None) -> None:
+    """Shorten the path of a local base in the card that PEFT has written: it is pushed with a checkpoint."""
+    if base and is_place(base) and card.is_file():
+        text = card.read_text(encoding="utf-8").replace(base, public(base))
+        write_atomically(card, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _trained(model: Any, name: str) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def test_the_hash_is_that_of_the_base_before_its_adapter_changed_it(config, base
     trainer.train()
     trainer.save_model()
     assert json.loads((tmp_path / "out" / "base_model.json").read_text())["hash"] == _base(base)
+    card = (tmp_path / "out" / "README.md").read_text()  # PEFT's, which is pushed with a checkpoint
+    assert str(tmp_path) not in card and "base_model: base" in card
     loaded, _ = load_for_inference(str(tmp_path / "out"), InferenceArguments(use_cpu=True, dtype="float32"))
     assert torch.allclose(_logits(loaded), _logits(trainer.model), atol=1e-5)
 

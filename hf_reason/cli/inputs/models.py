@@ -55,7 +55,7 @@ def peft_config_of(model_args: "ModelConfig") -> Any:
     """
     from trl import get_peft_config
 
-    config = get_peft_config(model_args)
+    config: Any = get_peft_config(model_args)
     targets = getattr(config, "target_modules", None)
     if isinstance(targets, str) and targets.isidentifier():
         config.target_modules = {targets}
