@@ -60,6 +60,8 @@ _STATED = (
 _WRONG_ONE = re.compile(
     rf"(?:不正确|错误|不对|有误|不成立|不符合题意|不可能)的?(?:选项|一项|说法|结论|命题|一个)?(?:应该|应|有|序号)?(?:是|为)\s*[*$]*({_LETTERS})(?![A-Za-z])"
 )
+# 最终答案：北京（B）
+_BEHIND = re.compile(r"^[^()（）,，]{0,30}(?:[\u4e00-\u9fff]{2}|[a-z]{3}|\d)\s*[(（]\s*([A-J])\s*[)）]$")
 _SMALL = re.compile(r"^(?:[Oo]ption|[Cc]hoice|选项?|答案[是为:]?)?\s*[(（]?([a-j])[)）]?[.。]?$")
 _BLANKS = re.compile(r"\s+")
 _MAX_CHOICE = 200
@@ -128,5 +130,8 @@ def chosen(text: str) -> str | None:
     stated = list(_WRONG_ONE.finditer(plain[-_MAX_CHOICE:]))
     if stated:
         return _marks(stated[-1][1])
+    behind = _BEHIND.search(part) if marked else None
+    if behind:
+        return behind[1]
     match = _LEADS.match(undressed(part) if marked else text.strip()) or _SMALL.match(undressed(part))
     return match[1].upper() if match else None

@@ -202,7 +202,7 @@ def read(text: str, nested: bool = False) -> Value:
     bare = undressed(text) if len(text) <= 1000 else ""
     plain = rate(formulas(without_leads(bare)))
     text = text if plain == bare else plain
-    if not plain or len(plain) > 500 or MARKED.match(plain):
+    if not plain or len(plain) > 500 or MARKED.match(plain) or plain.startswith(("因为", "由于")):
         return Words(text)
     time = read_time(plain)
     if time is not None:

@@ -37,7 +37,7 @@ def match_named(answer: str, reference: Named) -> bool | None:
     for name, wanted in reference.items:
         head = re.escape(name) if not name.isascii() else rf"(?<![A-Za-z\\]){re.escape(name)}"
         after = re.findall(
-            rf"{head}(?:子|的?(?:只数|数量|个数|人数|只))?\s*(?:有|是|为|共|=|:|：)?\s*([^,，;；。、\n]+)",
+            rf"{head}(?:子|的?(?:只数|数量|个数|人数|只|年龄|价格|单价|高度?|长度?|速度|体重|身高|面积|成绩|得分))?\s*(?:有|是|为|共|=|:|：)?\s*([^,，;；。、\n]+)",
             answer[-1000:],
         )
         values = [read(text.strip()) for text in after]

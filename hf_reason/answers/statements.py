@@ -22,6 +22,8 @@ _UNSURE = re.compile(
 )
 _NOTE = re.compile(r"(?<=[^\s(])\s*\([^()]*\)$")
 _FORMULA = re.compile(r"(?=.*[A-Z])[A-Za-z0-9_{}()]+")
+# What says something of a subject before it: 函数单调递增, the series converges.
+_PREDICATE = re.compile(r"有[\u4e00-\u9fff]{2}|单调|先.{1,4}后|(?:con|di)verges?$|(?:in|de)creas(?:es|ing)$")
 _DENIES = re.compile(r"而?(?:不是|并非|不为)|(?:and |but )?not\b", re.IGNORECASE)
 # 最矮的是小红, 最高的是小明: two answers, and nobody knows which of them is asked for.
 _STATES_TOO = re.compile(
@@ -76,6 +78,8 @@ def states(part: str, target: str) -> bool:
     if _FORMULA.fullmatch(wanted):
         last = re.sub(r"[_{}]", "", last)
         wanted = re.sub(r"[_{}]", "", wanted)
+    if _PREDICATE.match(wanted) and last.endswith(wanted) and not _UNSURE.search(last.removesuffix(wanted)):
+        return True
     if wanted in ("够", "不够"):
         return re.search(rf"(?<!不){wanted}了?$", last) is not None
     rest = last.replace(wanted, "", 1)
