@@ -128,6 +128,7 @@ assert sys.meta_path == finders and waiting[0] not in finders
     assert "hf_reason._registration" in times and "transformers.models.auto.auto_factory" in times
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_failure_does_not_break_transformers_and_is_told():
     """As with a version of transformers that our modeling file does not fit, or that keeps its tables elsewhere."""
@@ -161,6 +162,7 @@ assert not [finder for finder in sys.meta_path if type(finder).__module__.starts
     _python(code)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_threads_that_import_at_the_same_time():
     """hf_reason while another thread is importing transformers; and two threads that import it after hf_reason."""

@@ -55,7 +55,7 @@ def _arguments(tmp_path, dataset, name, *extra, **settings):
     )
 
 
-@pytest.mark.parametrize("source", ["live", "cache"])
+@pytest.mark.parametrize("source", [pytest.param("live", marks=pytest.mark.slow), "cache"])
 def test_two_processes_train_as_one(tmp_path, dataset, teacher, cache, source, run_here):
     where = {"live": teacher, "cache": cache}[source]
     options = {"teacher_model_name_or_path": where, "path_weight": 1.0, "kl_weight": 0.75}
