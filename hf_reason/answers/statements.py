@@ -15,8 +15,8 @@ _COPULA = (
 _LAST_COPULA = re.compile(rf"^.*{_COPULA}(?=\S)", re.IGNORECASE | re.DOTALL)
 # What takes a statement back, or makes it a supposition or a question.
 _UNSURE = re.compile(
-    r"[不没非未无别否]|如果|假如|假设|假定|可能|也许|或许|大概|怀疑|误|吗|以为|[若?？]|认为|说(?!法|真|谎|明)"
-    r"|n't\b|\b(?:not|never|no|neither|nor|if|may|maybe|might|could|possibly|perhaps|unlikely|suppose|assume|says?|thinks?|claims?|whether"
+    r"[不没非未无别否]|如果|假如|假设|假定|可能|也许|或许|大概|怀疑|误|猜|要么|曾|以前|过去|原名|吗|以为|[若?？]|认为|说(?!法|真|谎|明)"
+    r"|n't\b|\b(?:not|never|no|neither|nor|if|may|maybe|might|could|possibly|perhaps|unlikely|doubts?|guess|either|formerly|once|suppose|assume|says?|thinks?|claims?|whether"
     r"|wrong|false|incorrect)\b",
     re.IGNORECASE,
 )
@@ -105,7 +105,8 @@ def judgement(part: str) -> bool | None:
         if said in _JUDGEMENTS[verdict]:
             return verdict
         others = _REPLIES[not verdict] | _JUDGEMENTS[not verdict]
-        if len(reply) == 2 and reply[0].strip().casefold() in _REPLIES[verdict]:
+        turned = len(reply) == 2 and re.search(r"但|不过|\bbut\b|\bhowever\b", reply[1], re.IGNORECASE)
+        if len(reply) == 2 and not turned and reply[0].strip().casefold() in _REPLIES[verdict]:
             return (
                 None
                 if any(word.strip().casefold() in others for word in re.split(r"[,，.;；]", reply[1]))
