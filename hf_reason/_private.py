@@ -4,7 +4,14 @@ import os
 import re
 from typing import Any
 
-_SECRET = re.compile(r"token$|password|secret|api_?key|credential", re.IGNORECASE)
+_SECRET = re.compile(
+    r"token$|passw|passphrase|secret|(?:api|access|private|ssh)[-_]?key|credential|authori[sz]ation|^auth$|cookie|bearer",
+    re.IGNORECASE,
+)
+# Keys as the services write them, and headers of HTTP.
+_SECRET_VALUE = re.compile(
+    r"(?:Bearer|Basic) \S{6,}|(?:hf_|api_org_|sk-|gh[opsur]_|github_pat_|glpat-|xox[abp]-|AKIA)[\w-]{8,}"
+)
 _SPECIAL_TOKENS = ("eos_token", "pad_token", "bos_token", "unk_token")
 
 
@@ -13,11 +20,22 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET.search(name)) and name not in _SPECIAL_TOKENS
 
 
+def _is_secret_value(value: Any) -> bool:
+    """Whether a text is a key or the header with one, whatever it is called."""
+    return isinstance(value, str) and bool(_SECRET_VALUE.fullmatch(value.strip()))
+
+
 def without_secrets(value: Any) -> Any:
-    """The value without entries of dictionaries that are secret."""
+    """The value without entries of dictionaries and lists that are secret, by name or by themselves."""
     if isinstance(value, dict):
-        return {key: without_secrets(item) for key, item in value.items() if not is_secret(str(key))}
-    return [without_secrets(item) for item in value] if isinstance(value, list) else value
+        return {
+            key: without_secrets(item)
+            for key, item in value.items()
+            if not is_secret(str(key)) and not _is_secret_value(item)
+        }
+    if isinstance(value, list):
+        return [without_secrets(item) for item in value if not _is_secret_value(item)]
+    return None if _is_secret_value(value) else value
 
 
 def is_place(value: Any) -> bool:
