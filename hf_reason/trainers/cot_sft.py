@@ -152,6 +152,7 @@ class CoTSFTTrainer(CheckpointTrainer):
     def _check_given(self, args: Any, data_collator: Any, given: Mapping[str, Any]) -> None:
         """Refuse arguments that exclude each other, before anything is loaded."""
         check_collator(data_collator, (*self.loss_terms.columns, *self.order.columns, *self.routing.columns))
+        self._foreign_collator = data_collator is not None and not isinstance(data_collator, CoTCollator)
         changed = args.is_weighted or args.label_smoothing_factor > 0 or args.mixup_alpha > 0
         if given.get("compute_loss_func") is not None and changed:
             raise ValueError(
@@ -191,7 +192,9 @@ class CoTSFTTrainer(CheckpointTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
-        names = dict.fromkeys([*columns, *SPAN_COLUMNS, *self._linked_columns, *ADDED_COLUMNS])
+        # a collator of other columns than the model's fails on lists that it does not pad
+        ours = () if self._foreign_collator else (*SPAN_COLUMNS, *ADDED_COLUMNS)
+        names = dict.fromkeys([*columns, *ours, *self._linked_columns])
         self._signature_columns = list(names)  # type: ignore[assignment]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

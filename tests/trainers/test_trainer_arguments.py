@@ -209,6 +209,12 @@ def test_an_own_collator_is_used_or_refused(tmp_path, tiny_model, tokenizer, rec
     )
     assert trainer.data_collator is collate
     trainer.train()
+    from transformers import DataCollatorForSeq2Seq, DataCollatorForTokenClassification
+
+    for usual in (DataCollatorForSeq2Seq(tokenizer), DataCollatorForTokenClassification(tokenizer), plain):
+        tiny_trainer(
+            CoTSFTTrainer, CoTSFTConfig, tmp_path, tiny_model, tokenizer, records, None, {"data_collator": usual}
+        ).train()
     for settings in ({"step_weighting": "step"}, {"tasks": {"x": {"weight": 2.0}}}, {"domain_target": "data"}):
         with pytest.raises(ValueError, match="segment_ids.*Leave data_collator out"):
             tiny_trainer(
