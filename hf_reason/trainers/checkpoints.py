@@ -1,5 +1,6 @@
 """What a run saves, pushes and loads again: adapters, routers, templates, arguments, facts about its data."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from hf_reason.text.instructions import save_instructions
 
 from .resumed_data import check_data_facts, save_data_facts
 from .routed import Routing
-from .saved_files import save_public_arguments, shown_arguments, write_card
+from .saved_files import public_bases, save_public_arguments, shown_arguments, write_card
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,6 +40,7 @@ class CheckpointTrainer(SFTTrainer):
     routing: Routing
     base: dict[str, Any] | None = None
     model_card: str | None = None
+    _while_uploading: ExitStack | None = None
 
     def _unwrapped(self) -> "PreTrainedModel":
         return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]
@@ -92,8 +94,20 @@ class CheckpointTrainer(SFTTrainer):
             super()._load_best_model()
         self.routing.load(str(self.state.best_model_checkpoint))
 
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        blocking = kwargs.get("blocking", args[1] if len(args) > 1 else True)
+        if not blocking:  # the files are read later
+            return super().push_to_hub(*args, **kwargs)
+        try:
+            with ExitStack() as self._while_uploading:
+                return super().push_to_hub(*args, **kwargs)
+        finally:
+            self._while_uploading = None
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.model_card is None:
             super().create_model_card(*args, **kwargs)
         elif self.is_world_process_zero():
             write_card(str(self.args.output_dir), self.model_card)
+        if self._while_uploading is not None and self.is_world_process_zero():  # saved, and about to be uploaded
+            self._while_uploading.enter_context(public_bases(str(self.args.output_dir)))

@@ -1,14 +1,17 @@
 """What the trainers write beside a model: the arguments, and the model card."""
 
 import copy
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.trainer import TRAINING_ARGS_NAME
 
-from hf_reason._files import write_atomically
+from hf_reason._files import write_atomically, write_json_atomically
 from hf_reason._private import is_secret, public
 
 
@@ -21,6 +24,26 @@ def save_public_arguments(folder: str | os.PathLike[str], args: Any) -> None:
     """Write `training_args.bin` again, without secrets and paths: the Trainer pushes it, and reads it nowhere."""
     if args.should_save:  # the other processes may be ahead of the first, which makes the folder
         write_atomically(Path(folder, TRAINING_ARGS_NAME), lambda path: torch.save(_public(args), path))
+
+
+@contextmanager
+def public_bases(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """While a folder is uploaded: a base of this machine stands in `adapter_config.json` by its last part only.
+
+    Afterwards the path is there again, by which the adapter is loaded on this machine.
+    """
+    before = {}
+    for path in Path(folder).rglob("adapter_config.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        base = content.get("base_model_name_or_path")
+        if public(base) != base:
+            before[path] = path.read_bytes()
+            write_json_atomically(path, {**content, "base_model_name_or_path": public(base)})
+    try:
+        yield
+    finally:
+        for path, content in before.items():
+            write_atomically(path, content)
 
 
 def shown_arguments(args: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from tiny import tiny_trainer
+from tiny import save_model, tiny_trainer
 
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 from hf_reason.trainers.resumed_data import DATA_FILE, fingerprint
@@ -105,6 +105,42 @@ def test_a_push_at_a_checkpoint_has_no_secret_and_no_path(
     for name, content in pushed.items():
         assert b"hf_secret" not in content and str(tmp_path).encode() not in content, name
     assert trainer.args.hub_token == "hf_secret" and trainer.args.output_dir == str(tmp_path / "out")
+
+
+def test_a_pushed_adapter_names_no_folder_of_this_machine(tmp_path, tiny_model, tokenizer, records, monkeypatch):
+    from peft import LoraConfig
+
+    pushed = {}
+
+    class Api:
+        def __getattr__(self, name):
+            return lambda *args, **kwargs: type("Made", (), {"repo_id": "me/model"})()
+
+        def upload_folder(self, folder_path, **kwargs):
+            pushed.update({path.name: path.read_text() for path in Path(folder_path).glob("*.json")})
+            pushed["README.md"] = Path(folder_path, "README.md").read_text()
+
+    monkeypatch.setattr("transformers.trainer.hf_api", Api)
+    base = save_model(tmp_path / "base", tiny_model, tokenizer)
+    trainer = tiny_trainer(
+        CoTSFTTrainer,
+        CoTSFTConfig,
+        tmp_path / "out",
+        base,
+        tokenizer,
+        records[:8],
+        None,
+        {"peft_config": LoraConfig(target_modules=["q_proj"])},
+        hub_model_id="me/model",
+        push_to_hub=True,
+        hub_strategy="end",
+    )
+    trainer.train()
+    trainer.push_to_hub()
+    assert json.loads(pushed["adapter_config.json"])["base_model_name_or_path"] == "base"
+    assert not [name for name, text in pushed.items() if str(tmp_path) in text]
+    here = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert here["base_model_name_or_path"] == base, "by which it is loaded here"
 
 
 def test_the_state_beside_a_model_names_no_path(tmp_path, tiny_model, tokenizer, records):
