@@ -101,7 +101,7 @@ def harness_judges() -> dict[str, Judge]:
 def figures(pairs: list[tuple[bool | None, bool | None]]) -> str:
     """Precision, recall and undecided pairs of (whether they match, verdict), of those that can be decided."""
     pairs = [(same, verdict) for same, verdict in pairs if same is not None]
-    said = [same for same, verdict in pairs if verdict]
+    said = [bool(same) for same, verdict in pairs if verdict]
     wanted = [verdict for same, verdict in pairs if same]
     precision = f"{sum(said) / len(said):.3f}" if said else "  -  "
     recall = f"{sum(map(bool, wanted)) / len(wanted):.3f}" if wanted else "  -  "

@@ -1,7 +1,7 @@
 """Exact and near duplicates among records, on normalised text and MinHash signatures."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class _Group:
         if not self._signatures:
             return 0.0
         signature = _signature(minhash)
-        known = np.frombuffer(self._signatures, dtype=np.uint16).reshape(-1, len(signature))
+        known: Any = np.frombuffer(self._signatures, dtype=np.uint16).reshape(-1, len(signature))
         if self._index is not None:
             known = known[[*range(_DIRECT), *sorted(self._index.query(minhash))]]
         return float((known == signature).mean(axis=1).max(initial=0.0))
