@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from tiny import TINY_SIZES, TINY_STEP_SIZES, run_python, run_recipe
 
 SMALL = {"max_position_embeddings": 512, "num_key_value_heads": 2}
@@ -14,6 +15,7 @@ FAST = [
 ]
 
 
+@pytest.mark.slow
 def test_demo_runs_to_the_end_and_the_second_time_only_asks(tmp_path):
     command = ["-m", "hf_reason.cli", "demo", "--output_dir", str(tmp_path), "--num_problems", "300"]
     first = run_python(*command, *FAST)
