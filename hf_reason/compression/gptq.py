@@ -80,7 +80,7 @@ def quantize_gptq(
     with quiet_gptqmodel():
         config = _config(bits, group_size, desc_act, sym, true_sequential)
         results: dict[str, tuple[Any, ...]] = {}
-        for layer in progress(list_of(LayerWalk(model, layers, examples), len(layers))):
+        for layer in progress(LayerWalk(model, layers, examples)):
             inside = {name: module for name, module in chosen.items() if _layer_of(name) == layer.name}
             for names in _groups(layer, inside) if true_sequential else [list(inside)]:
                 results |= _solved(layer, {name: inside[name] for name in names}, config)
@@ -133,19 +133,6 @@ def quiet_gptqmodel() -> Any:
                 f"GPTQ needs the extra gptq: pip install 'hf_reason[gptq]' ({' '.join(str(error).split())[:200]})."
             ) from error
         yield
-
-
-def list_of(walk: LayerWalk, length: int) -> Any:
-    """The walk with a length, for a progress bar."""
-
-    class Sized:
-        def __len__(self) -> int:
-            return length
-
-        def __iter__(self) -> Any:
-            return iter(walk)
-
-    return Sized()
 
 
 def _is_skipped(name: str, skip: Sequence[str]) -> bool:

@@ -55,6 +55,9 @@ class LayerWalk:
     _calls: list[dict[str, list[_Call]]] = field(default_factory=list)
     _order: list[str] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     @torch.no_grad()
     def __iter__(self) -> Iterator[VisitedLayer]:
         training = self.model.training
