@@ -24,6 +24,7 @@ ORDER = (
     ("text",),
     ("losses", "generation", "models"),
     ("teachers", "evaluation"),
+    ("rewards",),
     ("trainers",),
     ("compression",),
     ("cli",),
