@@ -9,22 +9,22 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_reason._files import write_json_atomically
+from hf_reason.compression.gate import Measured
 from hf_reason.data.output_folder import check_output_apart, check_output_dir
 
 from .compression_arguments import CompressionArguments
+from .compression_cache import measured_file, model_digest, read_measured, write_measured
 from .errors import on_interrupt
 
-SETTINGS, BEFORE, AFTER, CHAINS = "settings.json", "before.json", "after.json", "calibration.jsonl"
+SETTINGS = "settings.json"
 REPORT = "compression.json"
 # What may change when a compression is resumed: the gate, and where it runs.
-_FREE = {"max_drop", "min_close_rate", "batch_size", "use_cpu"}
-# What the figures of the model before the compression do not depend on.
-_NOT_MEASURED = {"command", "calibration", "calibration_records", "calibration_max_length"}
+_FREE = {"max_drop", "min_close_rate", "batch_size", "use_cpu", "cache_dir"}
 
 
 @dataclass
@@ -64,9 +64,8 @@ class Compression:
         Raises:
             ValueError: if the folder holds something else, or model or data cannot be read.
         """
-        from hf_reason.cli.inputs.datasets import first, load_evaluation_records, load_records
+        from hf_reason.cli.inputs.compression_data import load_problems
         from hf_reason.cli.inputs.inference import check_for_inference, tokenizer_of
-        from hf_reason.cli.inputs.raw_data import prepared_places
         from hf_reason.text import load_instructions, saved_instructions
 
         check_output_dir(args.output_dir)
@@ -76,17 +75,13 @@ class Compression:
         check_for_inference(args.model_name_or_path, args)  # type: ignore[arg-type]
         _same_or_refuse(command, args)
         on_interrupt(lambda: f"The same command resumes from the stages in {_work(args)}.")
-        places = prepared_places(
-            args.dataset_name or [], domain=args.domain, schema=args.schema, skip_broken=args.skip_broken
-        )
         given = args.instructions
         return cls(
             command,
             args,
             tokenizer_of(args.model_name_or_path, args),  # type: ignore[arg-type]
             saved_instructions(args.model_name_or_path) if given is None else load_instructions(given),
-            load_records(places, "train", args.domain),
-            first(load_evaluation_records(places, args.split, args.domain), args.max_records),
+            *load_problems(args),
         )
 
     def load(self, name: str | None = None) -> Any:
@@ -111,17 +106,22 @@ class Compression:
             raise ValueError(f"{place} is an adapter of virtual tokens, which cannot be merged: compress its base.")
         return model.merge_and_unload()
 
-    def measured(self, file: str, name: str) -> Any:
-        """The figures of the model `name` on the gate's records; from the file if they were measured before."""
-        from hf_reason.cli.inputs.inference import load_for_inference
-        from hf_reason.compression.gate import Measured
-        from hf_reason.compression.measure_model import measure
-        from hf_reason.evaluation import EvaluationResult
+    @property
+    def cache(self) -> Path:
+        """Where figures and chains are kept."""
+        return Path(self.args.cache_dir) if self.args.cache_dir else self.work
 
-        path = self.work / file
-        if path.is_file():
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            return Measured(**{**stored, "result": EvaluationResult.from_dict(stored["result"])})
+    def measured(self, name: str) -> Measured:
+        """The figures of the model `name` on the gate's records; those that were measured before, if there are any."""
+        from hf_reason.cli.inputs.inference import load_for_inference
+        from hf_reason.compression.measure_model import measure
+        from hf_reason.text.render import template_hash
+
+        template = template_hash(self.tokenizer, self.instructions)
+        path = measured_file(self.cache, name, self.test, template, self.args)
+        known = read_measured(path)
+        if known is not None:
+            return known
         print(f"Measuring {name} on {len(self.test)} records.", flush=True)
         model, _ = load_for_inference(name, self.args)  # type: ignore[arg-type]
         found = measure(
@@ -135,36 +135,50 @@ class Compression:
             thinking=self.args.thinking,
             seed=self.args.seed,
         )
-        values = {item.name: getattr(found, item.name) for item in fields(found)}
-        write_json_atomically(path, {**values, "result": found.result.to_dict()})
+        write_measured(path, found)
         return found
 
-    def calibration(self, model: Any) -> Any:
-        """The texts to calibrate on, as the arguments say."""
+    def calibration(self, model: Any, kind: str | None = None) -> Any:
+        """The texts to calibrate on, as the arguments say, or of the kind that is given."""
         from hf_reason.compression import calibration as kinds
 
         args, count = self.args, self.args.calibration_records
+        kind = kind or args.calibration
         options: Any = {"instructions": self.instructions, "seed": args.seed}
-        if args.calibration == "self":
+        if kind == "self":
             found = kinds.own_chains(
                 model,
                 self.tokenizer,
                 list(self.train),
                 count,
-                path=self.work / CHAINS,
+                # the file itself says for which problems and settings it is
+                path=self.cache / f"chains-{model_digest(args.model_name_or_path)}.jsonl",
                 batch_size=args.batch_size,
                 max_completion_length=args.calibration_max_length,
                 progress=self.progress("own chains"),
                 **options,
             )
-        elif args.calibration == "traces":
+        elif kind == "traces":
             found = kinds.reference_chains(
                 list(self.train), self.tokenizer, count, max_length=args.calibration_max_length, **options
             )
         else:
-            found = kinds.text_windows(args.calibration, self.tokenizer, count, max_length=args.calibration_max_length)
+            found = kinds.text_windows(kind, self.tokenizer, count, max_length=args.calibration_max_length)
         print(f"{str(found).capitalize()}.", flush=True)
         return found
+
+    def recovery_data(self, model: Any, kind: str | None) -> Any:
+        """What a compressed model recovers on: the records' chains, or those that the whole `model` itself writes.
+
+        Args:
+            model: The model before the compression.
+            kind: `traces` or `self`; `None`: traces, where the records have chains.
+        """
+        from datasets import Dataset
+
+        if kind == "traces" or (kind is None and any(self.train["steps"])):
+            return self.train
+        return Dataset.from_list(self.calibration(model, "self").training_rows(self.tokenizer))
 
     @property
     def calibration_kind(self) -> str:
@@ -216,8 +230,7 @@ class Compression:
         from hf_reason.evaluation.model_card.build import build_model_card
 
         args = self.args
-        before = self.measured(BEFORE, args.model_name_or_path)
-        after = self.measured(AFTER, str(self.made))
+        before, after = self.measured(args.model_name_or_path), self.measured(str(self.made))
         found = compare(before, after, max_drop=args.max_drop, min_close_rate=args.min_close_rate, between=between)
         name = Path(args.output_dir).name
         target = Path(args.output_dir) if found.passed else _refused(args)
@@ -281,8 +294,5 @@ def _same_or_refuse(command: str, args: CompressionArguments) -> None:
                 f"{', '.join(f'{values.get(name)}' for name in changed)}. Use the same settings, another output_dir, "
                 "or remove it."
             )
-        measured = {item.name for item in fields(CompressionArguments)} - _NOT_MEASURED
-        if measured & set(changed):
-            (work / BEFORE).unlink(missing_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     write_json_atomically(path, values)

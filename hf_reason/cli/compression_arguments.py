@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hf_reason._options import option
 
-from .arguments import SourceArguments
+from .arguments import SourceArguments, as_list
 
 
 @dataclass
@@ -16,6 +16,9 @@ class CompressionArguments(SourceArguments):
     calibration: str = option("self", "self: the model's own verified chains; traces: the records' chains; or a file.")
     calibration_records: int = option(128, "Texts to calibrate on.")
     calibration_max_length: int = option(2048, "Longest of them in tokens; of a file, the length of its windows.")
+    eval_dataset_name: list[str] | None = option(
+        None, "Data on which both models are compared, prepared or raw. Default: the split of dataset_name."
+    )
     split: str = option("test", "Split of prepared data on which both models are compared.")
     max_records: int | None = option(200, "Records of it; the first ones.")
     max_completion_length: int = option(2048, "Longest output in tokens.")
@@ -30,12 +33,16 @@ class CompressionArguments(SourceArguments):
     )
     tokenizer_name_or_path: str | None = option(None, "Tokenizer. Default: the model's own.")
     dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
+    cache_dir: str | None = option(
+        None, "Folder of figures and own chains: compressions of one model with the same folder make them once."
+    )
     seed: int = option(0, "Seed of whatever is random.")
     trust_remote_code: bool = option(False, "Run code that comes with the model.")
     use_cpu: bool = option(False, "Do not use an accelerator.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.eval_dataset_name = as_list(self.eval_dataset_name) or None
         for name in ("model_name_or_path", "output_dir"):
             if not getattr(self, name):
                 raise ValueError(f"there is no {name}. Give --{name}.")

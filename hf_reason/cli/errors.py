@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from hf_reason.cli.parsing.spelling import as_typed
@@ -128,10 +129,24 @@ def leave_together(code: int) -> None:
     os._exit(code)
 
 
+_IMPORT_NOISE = {
+    # bitsandbytes, which PEFT imports: a kernel that only 4-bit models on a CPU would use
+    "bitsandbytes.backends.cpu.ops": "gemm_4bit_forward",
+    # torchao, which comes with gptqmodel: kernels for accelerators that are not there
+    "torchao": "Failed to load",
+    "torchao.kernel.intmm": "no triton",
+    "torch.utils._pytree": "register_constant() on Enum",
+}
+
+
 def silence_import_noise() -> None:
-    """bitsandbytes warns at its import, which PEFT does, about a kernel that only 4-bit models on a CPU would use."""
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    logger.addFilter(lambda record: "gemm_4bit_forward" not in record.getMessage())
+    """Libraries warn at their import, on the terminal of every command, about what the command does not use."""
+    for name, text in _IMPORT_NOISE.items():
+        logging.getLogger(name).addFilter(partial(_says_else, text))
+
+
+def _says_else(text: str, record: logging.LogRecord) -> bool:
+    return text not in record.getMessage()
 
 
 def _is_first() -> bool:

@@ -36,6 +36,11 @@ class PruneArguments(CompressionArguments):
     intermediate_size: int | None = option(None, "Feed-forward channels that each layer keeps.")
     num_hidden_layers: int | None = option(None, "Layers that stay, evenly chosen.")
     recover_steps: int = option(0, "Steps of distillation from the model before the pruning; 0: none.")
+    recover_on: str | None = option(
+        None,
+        "traces: the training records; self: the model's own verified chains. Default: traces, if there are chains.",
+        choices=("traces", "self"),
+    )
     recover_learning_rate: float = option(1e-4, "Learning rate of the recovery.")
     recover_batch_size: int = option(8, "Records in a step of the recovery.")
     recover_max_length: int = option(1024, "Longest record of the recovery in tokens; longer ones are left out.")
@@ -79,20 +84,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = Compression.begin("prune", args)
     if run is None:
         return
-    run.measured("before.json", args.model_name_or_path)
+    run.measured(args.model_name_or_path)
     pruned = run.work / "pruned"
     if not run.made.is_dir() and not pruned.is_dir():
         run.save(_prune(run, args).save_pretrained, pruned)
     between = None
     if args.recover_steps and pruned.is_dir():
-        between = run.measured("pruned.json", str(pruned))
+        between = run.measured(str(pruned))
     if not run.made.is_dir():
         if args.recover_steps:
             run.save(_recovered(run, args, str(pruned)).save_pretrained)
         else:
             pruned.rename(run.made)
-    names = ("ratio", "modules", "score", "scope", "pattern", *_STRUCTURE, "recover_steps")
-    settings = {name: getattr(args, name) for name in names if args.sparse or name in (*_STRUCTURE, "recover_steps")}
+    always = (*_STRUCTURE, "recover_steps", "recover_on")
+    sparse = ("ratio", "modules", "score", "scope", "pattern") if args.sparse else ()
+    settings = {name: getattr(args, name) for name in (*sparse, *always)}
     if args.needs_calibration:
         settings |= {"calibration": run.calibration_kind, "calibration_records": args.calibration_records}
     run.finish(settings, between)
@@ -134,11 +140,13 @@ def _prune(run: Compression, args: PruneArguments) -> Any:
 def _recovered(run: Compression, args: PruneArguments, pruned: str) -> Any:
     from hf_reason.compression.recovery import recover
 
+    whole = run.load()
+    data = run.recovery_data(whole, args.recover_on)
     return recover(
         run.load(pruned),
-        run.load(),
+        whole,
         run.tokenizer,
-        run.train,
+        data,
         output_dir=run.work / "recovery",
         max_steps=args.recover_steps,
         keep_zeros=args.modules if args.sparse else None,

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = Compression.begin("quantize", args)
     if run is None:
         return
-    run.measured("before.json", args.model_name_or_path)
+    run.measured(args.model_name_or_path)
     if not run.made.is_dir():
         _quantize(run, args)
     names = ("method", "skip_modules")

@@ -16,7 +16,7 @@ from typing import Any
 from hf_reason._files import digest
 from hf_reason.evaluation import evaluate_model
 from hf_reason.text.render import template_hash
-from hf_reason.text.spans import encode, prompt_token_ids
+from hf_reason.text.spans import IGNORE_INDEX, PROMPT, completion_spans, encode, prompt_token_ids
 from hf_reason.text.tokens import end_token_id
 
 from .errors import CalibrationError
@@ -38,6 +38,16 @@ class Calibration:
     kind: str
     examples: list[dict[str, list[int]]]
     tried: int
+
+    def training_rows(self, tokenizer: Any) -> list[dict[str, list[int]]]:
+        """The texts as encoded rows that the trainers take: `input_ids`, `labels`, `segment_ids`, `step_ids`."""
+        rows = []
+        for example in self.examples:
+            prompt = next((place for place, label in enumerate(example["labels"]) if label != IGNORE_INDEX), 0)
+            spans = completion_spans(example["input_ids"][prompt:], tokenizer)
+            before = {"segment_ids": [PROMPT] * prompt, "step_ids": [0] * prompt}
+            rows.append({**example, **{name: before[name] + spans[name] for name in before}})
+        return rows
 
     def __str__(self) -> str:
         lengths = [len(example["input_ids"]) for example in self.examples]
@@ -171,7 +181,7 @@ def _answered(
 def _encoded(row: Mapping[str, Any], tokenizer: Any) -> dict[str, list[int]]:
     prompt = prompt_token_ids(row["prompt"], tokenizer)
     completion = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], end_token_id(tokenizer)]
-    return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
+    return {"input_ids": prompt + completion, "labels": [IGNORE_INDEX] * len(prompt) + completion}
 
 
 def _written(path: Path, key: str) -> list[dict[str, Any]]:

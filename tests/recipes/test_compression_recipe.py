@@ -150,3 +150,50 @@ def test_errors_are_one_line_with_the_fix(command, place, tokenizer):
     ):
         code, _, err = command(*arguments)
         assert code == 2 and message in err and "Traceback" not in err, err
+
+
+@pytest.fixture
+def questions(place):
+    """Raw files of questions and answers without chains; the first of the test file is a training problem too."""
+    rows = [{"question": f"小明有{n}个苹果,又买来{n}个。现在有多少个?", "answer": str(2 * n)} for n in range(2, 14)]
+    for name, chosen in (("train.jsonl", rows[:9]), ("test.jsonl", rows[8:])):
+        (place / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen))
+    return ("--dataset_name", "train.jsonl")
+
+
+def test_questions_and_answers_are_enough(command, questions, place):
+    code, _, err = command("prune", *questions)
+    assert code == 2 and "train.jsonl has questions and answers without chains" in err and "--eval_dataset_name" in err
+    code, out, err = command("prune", *questions, "--eval_dataset_name", "test.jsonl", "--max_records", "4")
+    assert code == 0, err
+    assert "Note: 1 problems of both" in err and "Measuring model on 4 records" in out
+    code, _, err = command(
+        "prune", *questions, "--eval_dataset_name", "train.jsonl", "--max_records", "9", "--output_dir", "b"
+    )
+    assert code == 2 and "every problem of dataset_name is in eval_dataset_name too" in err
+
+
+def test_the_model_recovers_on_its_own_chains(command, questions, place, monkeypatch):
+    from hf_reason.compression import calibration
+
+    def verified(model, tokenizer, records, *_):
+        return [{"prompt": "问题", "text": "<think>\n步骤1: 2+2=4\n</think>\n\n4", "right": True} for _ in records]
+
+    monkeypatch.setattr(calibration, "_answered", verified)
+    options = ("--eval_dataset_name", "test.jsonl", "--recover_steps", "2", "--calibration_records", "8")
+    code, out, err = command("prune", *questions, *options)
+    assert code == 0, err
+    assert "Calibration on 8 texts (self; of 8)" in out and "before recovery" in out
+    assert pruned_fraction(AutoModelForCausalLM.from_pretrained(place / "small")) == pytest.approx(0.2, abs=1e-2)
+
+
+def test_figures_and_chains_are_made_once_in_a_cache_dir(command, place):
+    code, out, _ = command("prune", "--cache_dir", "cache")
+    assert code == 0 and "Measuring model on" in out
+    code, out, _ = command("prune", "--cache_dir", "cache", "--ratio", "0.4", "--output_dir", "other")
+    assert code == 0 and "Measuring model on" not in out
+    code, out, _ = command("prune", "--cache_dir", "cache", "--max_records", "1", "--output_dir", "third")
+    assert code == 0 and "Measuring model on" in out  # other problems
+    # the pruned model is the one that was measured as a result
+    code, out, err = command("prune", "--cache_dir", "cache", "--output_dir", "again", model="small")
+    assert code == 0 and "Measuring small on" not in out, err
