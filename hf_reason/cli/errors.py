@@ -36,7 +36,7 @@ def on_interrupt(message: Callable[[], str] | None) -> None:
 
 def training_state(output_dir: str) -> str:
     """What is left of a training run that was stopped now."""
-    from .resume import last_checkpoint
+    from hf_reason.trainers.resuming import last_checkpoint
 
     checkpoint = last_checkpoint(output_dir)
     if checkpoint is None:

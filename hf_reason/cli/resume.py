@@ -1,9 +1,7 @@
 """Resuming a run that was stopped: from which checkpoint, only under the same settings, and not if it is finished."""
 
 import json
-import logging
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,8 +11,7 @@ from typing import Any
 
 from hf_reason._files import digest, write_json_atomically
 from hf_reason._private import is_place, is_secret, without_secrets
-
-logger = logging.getLogger(__name__)
+from hf_reason.trainers.resuming import last_checkpoint, step_of
 
 RUN_FILE = "run.json"
 FINISHED = "finished_at_step"
@@ -86,33 +83,6 @@ def _read(output_dir: str) -> dict[str, Any]:
 def _as_now(text: str) -> str:
     """A setting of version 0.1, which kept places as they are."""
     return json.dumps(_recorded(json.loads(text)), ensure_ascii=False, sort_keys=True)
-
-
-def last_checkpoint(output_dir: str) -> str | None:
-    """The newest complete checkpoint of a run, or `None`.
-
-    A run that was killed while it saved leaves a folder without a readable `trainer_state.json`, which the Trainer
-    writes last; such a folder is passed over.
-    """
-    folder = Path(output_dir)
-    if not folder.is_dir():
-        return None
-    found = [
-        (int(m.group(1)), path) for path in folder.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))
-    ]
-    for step, path in sorted(found, reverse=True):
-        if _step_of(path) == step:
-            return str(path)
-        logger.warning("%s is incomplete (the run was killed while it saved); an earlier one is used.", path)
-    return None
-
-
-def _step_of(folder: Path) -> int | None:
-    """The step at which a checkpoint or a trained model was saved."""
-    try:
-        return int(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def same_settings_or_refuse(args: Any, *groups: Any) -> None:
@@ -245,7 +215,7 @@ def refuse_more(args: Any) -> None:
         ValueError: if more steps or epochs are asked for than the run was finished with.
     """
     output, found = str(args.output_dir), _read(str(args.output_dir))
-    step = found.get(FINISHED, _step_of(Path(output)))
+    step = found.get(FINISHED, step_of(Path(output)))
     wanted = None
     if step is not None and args.max_steps > max(step, found.get("max_steps", 0)):
         wanted = str(args.max_steps)
@@ -262,26 +232,3 @@ def mark_finished(args: Any, step: int) -> None:
     """Note that the run is finished, and with which length."""
     length = {"max_steps": args.max_steps} if args.max_steps > 0 else {"num_train_epochs": args.num_train_epochs}
     mark(str(args.output_dir), **{FINISHED: step}, **length)
-
-
-def train_or_resume(trainer: Any) -> None:
-    """Train, from the last complete checkpoint if there is one.
-
-    A run that had reached `max_steps` when it was stopped only loads its weights: the Trainer would train a step more.
-    """
-    from transformers import TrainerState
-
-    args = trainer.args
-    checkpoint = args.resume_from_checkpoint or last_checkpoint(args.output_dir)
-    if checkpoint is None:
-        trainer.train()
-        return
-    if trainer.is_world_process_zero():
-        print(f"Resuming from {checkpoint}")
-    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
-    if 0 < args.max_steps <= state.global_step:
-        trainer.state = state
-        best = state.best_model_checkpoint if args.load_best_model_at_end else None
-        trainer._load_from_checkpoint(best if best and Path(best).is_dir() else checkpoint)
-        return
-    trainer.train(resume_from_checkpoint=checkpoint)

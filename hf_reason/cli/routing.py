@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 from hf_reason._options import parsed_option
 from hf_reason.cli.inputs.datasets import as_trained, first_of_each
 from hf_reason.text import encode
+from hf_reason.trainers.resuming import last_checkpoint
 
 from .arguments import RoutingArguments
-from .resume import last_checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hf_reason.cli.inputs.datasets import Splits, as_trained, load_splits
 from hf_reason.data.output_folder import check_output_apart, check_output_dir
 from hf_reason.text import load_instructions
+from hf_reason.trainers.resuming import train_or_resume
 
 from .arguments import DataArguments, EvaluationArguments, as_list
 from .card_settings import card_settings
@@ -20,7 +21,6 @@ from .resume import (
     refuse_without_weights,
     same_records_or_refuse,
     same_settings_or_refuse,
-    train_or_resume,
     was_pushed,
 )
 from .start import check_dropped, start_line, warnings_about

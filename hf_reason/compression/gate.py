@@ -87,7 +87,7 @@ def compare(
     """
     pairs = _paired(before.result, after.result)
     lost, won = sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
-    first, second = _figures(before), _figures(after)
+    first, second = figures(before), figures(after)
     failures = [
         f"{name.replace('_', ' ')} fell from {100 * then:.1f}% to {100 * now:.1f}%, more than "
         f"max_drop={max_drop:g} points"
@@ -102,7 +102,7 @@ def compare(
             f"{100 * least:.1f}% are asked for)"
         )
     limits = {"max_drop": max_drop, "min_close_rate": min_close_rate}
-    shown = None if between is None else _figures(between)
+    shown = None if between is None else figures(between)
     return Comparison(first, second, lost, won, mcnemar(lost, won), failures, limits, shown)
 
 
@@ -148,7 +148,8 @@ def _paired(before: EvaluationResult, after: EvaluationResult) -> list[tuple[boo
     return found
 
 
-def _figures(measured: Measured) -> dict[str, float | None]:
+def figures(measured: Measured) -> dict[str, float | None]:
+    """Figure -> value of a model, `None` where it does not apply; fractions, not percent."""
     result, rows = measured.result, list(measured.result.predictions or [])
     wrong = [first_wrong_step(row["steps"]) for row in rows]
     places = [place for place in wrong if place is not None]
@@ -195,22 +196,31 @@ def table(comparison: Comparison, names: tuple[str, str] = ("before", "after")) 
     columns = {names[0]: comparison.before, names[1]: comparison.after}
     if comparison.between is not None:
         columns = {names[0]: comparison.before, "before recovery": comparison.between, names[1]: comparison.after}
+    return columns_table(columns)
+
+
+def columns_table(columns: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, ...]]:
+    """Figures of several models side by side, as texts; the first row has their names, rows without values are out."""
     rows: list[tuple[str, ...]] = [("", *columns)]
     for key, label, unit in _ROWS:
-        if any(figures[key] is not None for figures in columns.values()):
-            rows.append((label, *(_cell(key, figures, unit) for figures in columns.values())))
+        if any(values.get(key) is not None for values in columns.values()):
+            rows.append((label, *(_cell(key, values, unit) for values in columns.values())))
     return rows
 
 
-def format_comparison(comparison: Comparison, names: tuple[str, str] = ("before", "after")) -> str:
-    """The table for a terminal, the paired test, and the verdict."""
-    rows = table(comparison, names)
+def format_rows(rows: Sequence[tuple[str, ...]]) -> str:
+    """A table of texts for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for label, *cells in rows:
         shown = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([label.ljust(widths[0]), *shown]))
-    return "\n".join([*lines, *verdict(comparison)])
+    return "\n".join(lines)
+
+
+def format_comparison(comparison: Comparison, names: tuple[str, str] = ("before", "after")) -> str:
+    """The table for a terminal, the paired test, and the verdict."""
+    return "\n".join([format_rows(table(comparison, names)), *verdict(comparison)])
 
 
 def verdict(comparison: Comparison) -> list[str]:
@@ -222,12 +232,12 @@ def verdict(comparison: Comparison) -> list[str]:
     return [paired, f"The gate refuses the compressed model: {'; '.join(comparison.failures)}."]
 
 
-def _cell(key: str, figures: Mapping[str, float | None], unit: str) -> str:
-    value = figures[key]
+def _cell(key: str, values: Mapping[str, float | None], unit: str) -> str:
+    value = values.get(key)
     if value is None:
         return "-"
-    if key == "answer_accuracy" and figures["answer_accuracy_low"] is not None:
-        low, high = figures["answer_accuracy_low"], figures["answer_accuracy_high"]
+    if key == "answer_accuracy" and values["answer_accuracy_low"] is not None:
+        low, high = values["answer_accuracy_low"], values["answer_accuracy_high"]
         return f"{100 * value:.1f}% ({100 * low:.1f}-{100 * (high or 0):.1f})"
     if unit == "%":
         return f"{100 * value:.1f}%"

@@ -4,9 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from transformers.trainer_utils import get_last_checkpoint
-
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
+from hf_reason.trainers.resuming import train_or_resume
 
 from .kept_zeros import KeepZeros
 
@@ -68,6 +67,5 @@ def recover(
         instructions=instructions,
         callbacks=[KeepZeros(keep_zeros)] if keep_zeros else None,
     )
-    last = get_last_checkpoint(str(output_dir)) if os.path.isdir(output_dir) else None
-    trainer.train(resume_from_checkpoint=last)
+    train_or_resume(trainer)
     return trainer.accelerator.unwrap_model(trainer.model)

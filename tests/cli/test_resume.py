@@ -9,14 +9,9 @@ from datasets import Dataset
 
 from hf_reason.cli import resume
 from hf_reason.cli.arguments import DataArguments, EvaluationArguments
-from hf_reason.cli.resume import (
-    is_finished,
-    last_checkpoint,
-    refuse_without_weights,
-    same_settings_or_refuse,
-    train_or_resume,
-)
+from hf_reason.cli.resume import is_finished, refuse_without_weights, same_settings_or_refuse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+from hf_reason.trainers.resuming import last_checkpoint, train_or_resume
 
 
 def _checkpoint(folder, step, state=True):

@@ -57,7 +57,7 @@ def load_splits(data: DataArguments, evaluation: EvaluationArguments, args: Any)
                 print(f"Note: {error} The model is not evaluated at the end.", file=sys.stderr)
             test = None
         if test is not None and not len(test):
-            if args.process_index == 0:
+            if args.process_index == 0 and evaluation.max_test_records != 0:
                 print(
                     "Note: the test split has no records, so the model is not evaluated at the end. Prepare the data "
                     "with a larger --test_size.",

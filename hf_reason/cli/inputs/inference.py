@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from hf_reason.cli.arguments import InferenceArguments
-from hf_reason.cli.resume import last_checkpoint
 from hf_reason.models.adapter_loading import adapter_place, load_adapted
 from hf_reason.models.peft_adapters import AdapterError
 from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
+from hf_reason.trainers.resuming import last_checkpoint
 
 from .models import cannot_load, check_base_of_adapter, check_model_name, check_tokenizer_files
 

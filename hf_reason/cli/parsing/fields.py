@@ -81,6 +81,8 @@ def fields_of(cls: str) -> dict[str, FieldView]:
             view = _field(statement, source, cls)
             if view is not None:
                 found[view.name] = view
+            else:  # a class may fill in an inherited argument itself (`init=False`)
+                found.pop(statement.target.id, None)
     return found
 
 

@@ -96,18 +96,21 @@ class CommandParser(TrlParser):
             )
         return tuple(made[cls] for cls in classes)
 
-    def apply_config(self, path: str, renamed: Mapping[str, str], launches: bool) -> set[str]:
+    def apply_config(
+        self, path: str, renamed: Mapping[str, str], launches: bool, settings: Mapping[str, Any] | None = None
+    ) -> set[str]:
         """Take the values of a YAML file as defaults, and its `env` into the environment.
 
         Args:
             path: The file.
             renamed: Old name -> new name.
             launches: Whether keys of the launcher may be there, too.
+            settings: Its values, if they were read before (a section of a file, which `path` names).
 
         Returns:
             The arguments that the file sets.
         """
-        settings = read_config(path)
+        settings = read_config(path) if settings is None else dict(settings)
         environment = settings.pop("env", None) or {}
         if not isinstance(environment, dict):
             raise ConfigError(f"{path}: env must be a mapping of environment variables.")
@@ -181,15 +184,49 @@ def parse_known(
     command: str, classes: Sequence[type], argv: Sequence[str] | None = None, strict: bool = False
 ) -> tuple[tuple[Any, ...], list[str]]:
     """`parse`, and the words that belong to no argument of the command; with `strict` they are an error."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    parser, values, extra = _read(command, classes, list(sys.argv[1:] if argv is None else argv), strict)
+    return parser.build(values), extra
+
+
+def parse_section(
+    command: str, classes: Sequence[type], name: str, settings: Mapping[str, Any], argv: Sequence[str]
+) -> tuple[CommandParser, dict[str, Any]]:
+    """The values of a command whose settings are a section of another command's file.
+
+    Args:
+        command: Whose arguments they are.
+        classes: Its argument classes.
+        name: Of the section, for messages.
+        settings: What the section says.
+        argv: Arguments that override it.
+
+    Returns:
+        The parser, whose `build` makes the instances, and all values by name.
+
+    Raises:
+        ValueError: (one line) if an argument cannot be used.
+    """
+    return _read(command, classes, list(argv), True, (name, settings))[:2]
+
+
+def _read(
+    command: str,
+    classes: Sequence[type],
+    words: list[str],
+    strict: bool,
+    section: tuple[str, Mapping[str, Any]] | None = None,
+) -> tuple[CommandParser, dict[str, Any], list[str]]:
     if {"-h", "--help", "--help_all"} & set(words):
         print(command_help(COMMANDS[command], "--help_all" in words), end="")
         raise SystemExit(0)
     parser = CommandParser(command, classes)
-    path, words = _config_of(words)
+    path, words = config_of(words)
+    settings = None
+    if section is not None:
+        path, settings = section
     renamed = renamed_of(classes)
     launches = command in COMMANDS and COMMANDS[command].launches
-    given = set() if path is None else parser.apply_config(path, renamed, launches)
+    given = set() if path is None else parser.apply_config(path, renamed, launches, settings)
     # before argparse, which would rather say that the renamed argument is missing
     extra = [word for word in words if word.startswith("--") and not parser.knows(word)]
     if not extra or not strict:
@@ -203,10 +240,10 @@ def parse_known(
     _pin_memory_of_accelerators(values, given)
     if "per_device_train_batch_size" in values and not values.get("output_dir"):
         raise UsageError("there is no output_dir. Give --output_dir: the folder of the trained model and its report.")
-    return parser.build(values), extra
+    return parser, values, extra
 
 
-def _config_of(words: list[str]) -> tuple[str | None, list[str]]:
+def config_of(words: list[str]) -> tuple[str | None, list[str]]:
     """The path after `--config`, if there is one, and the other words."""
     for position, word in enumerate(words):
         if word.startswith("--config="):
