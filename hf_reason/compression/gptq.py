@@ -19,6 +19,7 @@ from hf_reason._files import write_json_atomically
 
 from .errors import MissingExtraError, QuantizationError
 from .layer_walk import LayerWalk, VisitedLayer
+from .packed import dequantize as dequantize  # the inverse
 from .projections import projections
 
 BITS = (2, 3, 4, 8)
