@@ -17,6 +17,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "DistillKLTrainer": ".trainers",
         "ReasonerLoRAConfig": ".trainers",
         "ReasonerLoRATrainer": ".trainers",
+        "StepGRPOConfig": ".trainers",
+        "StepGRPOTrainer": ".trainers",
         "LoAR": ".models",
         "LoARConfig": ".models",
         "apply_loar": ".models",

@@ -238,6 +238,33 @@ def step_starts(text: str) -> list[tuple[int, int]]:
     return starts
 
 
+def is_labelled(text: str) -> bool:
+    """Whether a completion's thought has step labels."""
+    return bool(_label_spans("\n" + split_completion(text)[0]))
+
+
+def numbered_steps(text: str) -> list[str]:
+    """The texts of a completion's steps without tags and labels, at the numbers of `step_starts`; `[]` without any.
+
+    Unlike those of `parse` they are not cleaned of empty ones: item k - 1 is what the tokens of step k say. What
+    stands before the first label belongs to step 1.
+    """
+    starts, tag = step_starts(text), split_completion(text)[1]
+    if (not tag and closes(text)) or (tag and starts[-1][1] == 1):
+        return []
+    ends = [start for start, _ in starts[1:]] + ([] if tag else [len(text)])
+    steps = []
+    for (start, number), end in zip(starts, ends, strict=False):
+        piece = text[start:end].strip()
+        if number == 1:
+            piece = piece.removeprefix(OPEN_TAG)
+        if number == len(ends):
+            piece = piece.removesuffix(tag)
+        label = re.compile(rf"^ *步[骤驟]{number}[:：] ?", re.MULTILINE)
+        steps.append(_unescape(label.sub("", piece.strip(), count=1).strip()))
+    return steps
+
+
 def template_hash(tokenizer: "PreTrainedTokenizerBase | None", instructions: Mapping[str, str] | None = None) -> str:
     """Hash (12 hex digits) of everything that shapes a prompt; two runs with the same hash prompt alike."""
     probe = {"context": "{context}", "task": "{task}", "steps": ["a", "b"], "answer": "c", "domain": ""}

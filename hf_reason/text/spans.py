@@ -2,7 +2,7 @@
 
 import bisect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .render import build_prompt, closes, completion_pieces, parse, render, step_starts
@@ -81,22 +81,43 @@ def encode(
     }
 
 
-def completion_spans(ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
+def completion_spans(ids: list[int], tokenizer: "PreTrainedTokenizerBase", opened: str = "") -> dict[str, list[int]]:
     """`segment_ids` and `step_ids` of a completion that a model wrote, by the rule of `encode`.
 
     Args:
         ids: The completion's tokens, the end-of-turn token (if it was written) included.
         tokenizer: The model's.
+        opened: What the prompt has opened of the thought (`opened_by_prompt`): without it a thought that was cut
+            before its end looks like an answer.
     """
-    # a prefix that ends inside a character decodes to a placeholder, which is no longer than the character
-    texts = [str(tokenizer.decode(ids[:end], skip_special_tokens=False)) for end in range(len(ids))]
-    text = str(tokenizer.decode(ids, skip_special_tokens=False))
-    steps = step_starts(text)
-    starts, numbers = [start for start, _ in steps], [number for _, number in steps]
-    found = [numbers[max(bisect.bisect_right(starts, len(before)) - 1, 0)] for before in texts]
-    found = list(itertools.accumulate(found, max))
-    answer = numbers[-1] if closes(text) else numbers[-1] + 1
+    text = opened + decoded(ids, tokenizer)
+    starts = step_starts(text)
+    places = token_places(ids, tokenizer, [start - len(opened) for start, _ in starts])
+    answer = starts[-1][1] if closes(text) else starts[-1][1] + 1
+    ends = [*places[1:], len(ids)]
+    found = [n for (_, n), begin, end in zip(starts, places, ends, strict=True) for _ in range(begin, end)]
     return {"segment_ids": [ANSWER if step == answer else THOUGHT for step in found], "step_ids": found}
+
+
+def decoded(ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The text of tokens. Special tokens stay: some vocabularies mark `<think>` as special."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def token_places(ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase", starts: Sequence[int]) -> list[int]:
+    """For each character of the decoded tokens (in order, the first at or before 0) the first token that begins there
+    or later.
+
+    A token that straddles two steps belongs to the one it begins in. Found by bisection over the lengths of decoded
+    prefixes, which grow with the tokens: a prefix that ends inside a character decodes to a placeholder, which is no
+    longer than the character.
+    """
+    places: list[int] = [0]
+    for start in starts[1:]:
+        prefixes = range(len(ids) + 1)
+        low = bisect.bisect_left(prefixes, start, lo=places[-1], key=lambda end: len(decoded(ids[:end], tokenizer)))
+        places.append(min(low, len(ids)))
+    return places
 
 
 _SAMPLE = {

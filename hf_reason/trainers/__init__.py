@@ -12,5 +12,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "MuonWithAdamW": ".optim.muon",
         "ReasonerLoRAConfig": ".reasoner_lora_config",
         "ReasonerLoRATrainer": ".reasoner_lora",
+        "StepGRPOConfig": ".step_grpo_config",
+        "StepGRPOTrainer": ".step_grpo",
     },
 )

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from datasets import Dataset, IterableDataset
@@ -86,15 +86,22 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def named_arguments(others: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`SFTTrainer`'s arguments after `processing_class` by name, whether they were passed by position or by name.
+def named_arguments(
+    others: tuple[Any, ...], given: Mapping[str, Any], names: Sequence[str] = _LATER
+) -> dict[str, Any]:
+    """The arguments after `processing_class` by name, whether they were passed by position or by name.
+
+    Args:
+        others: Passed by position.
+        given: Passed by name.
+        names: What can be passed by position, in order. Default: `SFTTrainer`'s.
 
     Raises:
         TypeError: if there are too many, or one is passed twice.
     """
-    if len(others) > len(_LATER):
-        raise TypeError(f"Too many positional arguments: the last one is {_LATER[-1]}.")
-    by_position = dict(zip(_LATER, others, strict=False))
+    if len(others) > len(names):
+        raise TypeError(f"Too many positional arguments: the last one is {names[-1]}.")
+    by_position = dict(zip(names, others, strict=False))
     if twice := by_position.keys() & given.keys():
         raise TypeError(f"{', '.join(sorted(twice))} was passed by position and by name.")
     return {**by_position, **given}

@@ -23,11 +23,13 @@ from .routed import Routing
 from .saved_files import public_bases, save_public_arguments, shown_arguments, write_card
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, Trainer
+else:
+    Trainer = object
 
 
-class CheckpointTrainer(SFTTrainer):
-    """The part of `CoTSFTTrainer` that writes and reads files.
+class CheckpointFiles(Trainer):
+    """The part of a trainer that writes and reads files; it stands before TRL's trainer among the bases.
 
     Attributes:
         instructions: Template of each domain.
@@ -111,3 +113,7 @@ class CheckpointTrainer(SFTTrainer):
             write_card(str(self.args.output_dir), self.model_card)
         if self._while_uploading is not None and self.is_world_process_zero():  # saved, and about to be uploaded
             self._while_uploading.enter_context(public_bases(str(self.args.output_dir)))
+
+
+class CheckpointTrainer(CheckpointFiles, SFTTrainer):
+    """`SFTTrainer` with these files."""

@@ -1,5 +1,7 @@
 """Training a model that carries a LoAR: prompts and tasks for its routers, its budget, its balance, its files."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from hf_reason.models.loar.model import LoAR, loar_of
 from hf_reason.text.spans import DOMAIN_IDS, PROMPT
 
 if TYPE_CHECKING:
-    from trl import SFTTrainer
+    from trl import GRPOTrainer, SFTTrainer
 
 
 class Routing(TrainerCallback):
@@ -28,6 +30,7 @@ class Routing(TrainerCallback):
 
     def __init__(self, model: Any):
         self.loar: LoAR | None = None if isinstance(model, str) else loar_of(model)
+        self.row_domains: torch.Tensor | None = None  # numbers of the domains of a batch, where no column says them
         self._accelerator: Any = None
         self._metrics: Any = None
 
@@ -36,7 +39,7 @@ class Routing(TrainerCallback):
         """Columns of a batch that the routers read, beyond the tokens."""
         return (DOMAIN_IDS,) if self.loar is not None and self.loar.config.task_names else ()
 
-    def attach(self, trainer: "SFTTrainer") -> None:
+    def attach(self, trainer: "SFTTrainer | GRPOTrainer") -> None:
         """Begin, once the trainer is built.
 
         Raises:
@@ -46,9 +49,10 @@ class Routing(TrainerCallback):
         if self.loar is None:
             return
         args: Any = trainer.args
-        if args.packing or args.padding_free:
+        # a trainer that makes its own rows has no such settings
+        if getattr(args, "packing", False) or getattr(args, "padding_free", False):
             raise ValueError("LoAR routes a row as one sequence: set packing=False and padding_free=False.")
-        if args.mixup_alpha > 0:
+        if getattr(args, "mixup_alpha", 0) > 0:
             raise ValueError("MixUp gives a row two prompts, and LoAR routes by one: set mixup_alpha=0.")
         for parameter in self.loar.parameters():
             parameter.requires_grad_(True)  # PEFT froze them with the base
@@ -64,17 +68,32 @@ class Routing(TrainerCallback):
         prompt = before_first_label(batch["labels"])
         batch[PROMPT_MASK] = prompt if segments is None else ((segments != PROMPT).cumsum(dim=1) == 0) & prompt
         if self.loar.config.task_names and DOMAIN_IDS in batch:
-            known = {name: number for number, name in enumerate(self.loar.config.task_names)}
-            table = torch.tensor([known.get(name, -1) for name in (*DOMAINS, "other")])
-            batch[TASKS] = table.to(prompt.device)[batch[DOMAIN_IDS][:, 0]]
+            batch[TASKS] = self.tasks(batch[DOMAIN_IDS][:, 0])
         return batch
+
+    def tasks(self, domains: torch.Tensor) -> torch.Tensor:
+        """The routers' task of each row, -1 for none, from the numbers of the domains (`domain_id`)."""
+        assert self.loar is not None
+        known = {name: number for number, name in enumerate(self.loar.config.task_names)}
+        table = torch.tensor([known.get(name, -1) for name in (*DOMAINS, "other")])
+        return table.to(domains.device)[domains]
 
     def count_rows(self, batches: list[Any], device: torch.device) -> None:
         """Note the rows of an optimizer step over all processes, whose mean the balance is."""
         if self.loar is not None:
-            rows = torch.tensor(sum(batch["input_ids"].shape[0] for batch in batches), device=device)
+            self.count(sum(batch["input_ids"].shape[0] for batch in batches), device)
+
+    def count(self, number: int, device: torch.device) -> None:
+        """The same from this process's number of rows."""
+        if self.loar is not None:
+            rows = torch.tensor(number, device=device)
             self.loar.rows = int(self._accelerator.gather(rows).sum())
             self.loar.processes = self._accelerator.num_processes
+
+    def for_domains(self, domains: Sequence[str | None]) -> AbstractContextManager[None]:
+        """Inside it the model generates for these domains, one a row."""
+        tasks = self.loar is not None and self.loar.config.task_names
+        return self.loar.task(domains) if tasks else nullcontext()  # type: ignore[union-attr, arg-type]
 
     def save(self, folder: str) -> None:
         """Write its files beside the model's."""
@@ -110,3 +129,23 @@ class Routing(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.loar is not None
         self.loar.progress = 1.0
+
+
+class RoutedForward:
+    """A model that is called with labels and tells its routers where the prompts end, and the tasks of the rows.
+
+    Args:
+        model: As it is called.
+        routing: Its LoAR; `row_domains` are those of the rows of all calls together, in order.
+    """
+
+    def __init__(self, model: Any, routing: Routing):
+        self._model, self._routing, self._next = model, routing, 0
+
+    def __call__(self, *args: Any, labels: torch.Tensor, **kwargs: Any) -> Any:
+        kwargs[PROMPT_MASK] = before_first_label(labels)
+        if self._routing.row_domains is not None:
+            end = self._next + len(labels)
+            kwargs[TASKS] = self._routing.tasks(self._routing.row_domains[self._next : end])
+            self._next = end
+        return self._model(*args, labels=labels, **kwargs)
