@@ -2,12 +2,11 @@
 the constants that every problem may take for granted."""
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 
-from hf_reason.answers.expressions import Node, Number, evaluate_expression, parse_expression
+from hf_reason.answers.expressions import evaluate_expression
 from hf_reason.answers.forms import plain_numbers
 from hf_reason.answers.numerals import in_digits
 from hf_reason.answers.spoken import english_in_digits
@@ -18,24 +17,33 @@ _NUMBER = re.compile(
 )
 # Numbers that a text states by a word: the value itself and its counterpart (half: 1/2, or divided by 2).
 _WORDS = {
-    "2": "half halve halves twice double doubles doubled couple pair pairs both 一半 半 两倍 双 对 翻倍 翻番 来回 往返",
+    "2": "half halve halves twice double doubles doubled couple pair pairs both 一半 半 两倍 双 对 翻倍 来回 往返",
     "3": "third thirds triple triples tripled thrice trio",
-    "4": "quarter quarters fourth fourths quadruple quadrupled 季度 季",
-    "5": "fifth fifths quintuple weekday weekdays",
+    "4": "quarter quarters fourth fourths quadruple quadrupled 季度",
+    "5": "fifth fifths quintuple weekday weekdays nickel nickels",
     "6": "sixth sixths",
     "8": "eighth eighths",
     "9": "ninth ninths",
-    "10": "tenth tenths dime dimes decade decades 折 成",
-    "12": "dozen dozens",
+    "10": "tenth tenths dime dimes decade decades",
+    "12": "dozen dozens foot feet inch inches",
+    "16": "ounce ounces pound pounds",
+    "20": "nickel nickels",
     "25": "quarter quarters",
-    "20": "score",
+    "32": "quart quarts",
+    "36": "yard yards",
     "50": "half",
+    "128": "gallon gallons",
+    "2000": "ton tons",
+    "5280": "mile miles",
 }
 _BY_WORD: dict[str, set[Fraction]] = {}
 for _value, _names in _WORDS.items():
     for _name in _names.split():
         _BY_WORD.setdefault(_name, set()).update((Fraction(_value), 1 / Fraction(_value)))
-_ENGLISH_WORD = re.compile(r"[A-Za-z]{4,10}")
+# 7折, 八五折, 三成: tenths of a price.
+_TENTHS = re.compile(r"([\d一二三四五六七八九]{1,2}(?:\.\d+)?)\s*[折成]")
+_CHINESE_DIGITS = str.maketrans("一二三四五六七八九", "123456789")
+_ENGLISH_WORD = re.compile(r"[A-Za-z]{3,10}")
 _CHINESE_WORDS = [(name, values) for name, values in _BY_WORD.items() if not name.isascii()]
 # What nobody has to be told: counts on the fingers, calendar and clock, scales, geometry.
 _COUNTS = range(11)
@@ -50,13 +58,29 @@ CONSTANTS = frozenset(
 )
 
 
+@lru_cache(maxsize=2**14)
+def _value(text: str) -> Fraction | None:
+    try:
+        return evaluate_expression(text)
+    except ValueError:
+        return None
+
+
 def _written(text: str) -> Iterator[Fraction]:
     for match in _NUMBER.finditer(text):
         # 3/4 may be a fraction, a division or a date: it states 3/4, and 3, and 4; 31(1/9) also 1/9
         parts = {match[0], *re.split(r"\s*/\s*|(?=\()", match[0]), match[0].rstrip("万亿% ")}
         for part in parts:
-            with suppress(ValueError):
-                yield evaluate_expression(part.strip("()") if part.count("(") != part.count(")") else part)
+            value = _value(part.strip("()") if part.count("(") != part.count(")") else part)
+            if value is not None:
+                yield value
+
+
+# The operands of an expression: 31(1/9), 13/12, 1,200.5, 3万, 15%.
+_OPERAND = re.compile(
+    r"\d+\(\d+/\d+\)|\d+/\d+(?![\d.%])|(?P<number>(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)[万亿]?%?)"
+)
+_ONE_NUMBER = re.compile(r"[-+(]*(?:\d+\(\d+/\d+\)|\d+/\d+|[\d.,]+[万亿]?%?)\)?(?:…+\d+)?")
 
 
 @lru_cache(maxsize=2**12)
@@ -64,8 +88,11 @@ def stated_numbers(text: str) -> frozenset[Fraction]:
     """The values of all numbers in `text`: digits, fractions, percentages, Chinese and English number words."""
     plain = plain_numbers(simplified(text))
     found: set[Fraction] = set()
-    for written in {plain, in_digits(plain), english_in_digits(plain)}:
+    for written in {plain, in_digits(plain), english_in_digits(plain), text}:  # 32 million states 32, too
         found.update(_written(written))
+        for digits in _TENTHS.findall(written):
+            digits = digits.translate(_CHINESE_DIGITS)
+            found.add(Fraction(digits) / 10 ** len(digits.partition(".")[0]))
     for word in _ENGLISH_WORD.findall(text):
         found |= _BY_WORD.get(word.lower(), set())
     for name, values in _CHINESE_WORDS:
@@ -74,7 +101,8 @@ def stated_numbers(text: str) -> frozenset[Fraction]:
     return frozenset(found)
 
 
-def at_once(value: Fraction) -> set[Fraction]:
+@lru_cache(maxsize=2**14)
+def at_once(value: Fraction) -> frozenset[Fraction]:
     """What a reader gets from a number without a calculation: its size, 15 and 15%, what is left of a whole."""
     value = abs(value)
     found = {value, value / 100, value * 100}
@@ -84,7 +112,7 @@ def at_once(value: Fraction) -> set[Fraction]:
         found |= {100 - value, 100 + value, 1 - value / 100, 1 + value / 100}
     if value:
         found.add(1 / value)
-    return found
+    return frozenset(found)
 
 
 @lru_cache(maxsize=2**12)
@@ -93,20 +121,28 @@ def known_numbers(text: str) -> frozenset[Fraction]:
     return frozenset().union(*map(at_once, stated_numbers(text)))
 
 
-def operands(expression: str) -> list[tuple[Fraction, ...]]:
-    """The numbers that an expression is made of, each with its readings: 15% is 3/20 or 15, (1/4) also 1 and 4."""
-    try:
-        tree = parse_expression(expression)
-    except ValueError:
-        return []
+def is_one_number(text: str) -> bool:
+    """Whether a side of an equation is a plain result: 12, 3万, 15%, 7/2, 31(1/9) or 3……2."""
+    return _ONE_NUMBER.fullmatch(text) is not None
+
+
+def operands(expression: str, known: Callable[[Fraction], bool] = lambda value: False) -> list[tuple[Fraction, ...]]:
+    """The numbers that an expression is made of, each with its readings: 15% is 3/20 or 15.
+
+    Args:
+        expression: As `hf_reason.answers.equations.Equation` has it.
+        known: Whether a value is known. A fraction in the expression (13/12, 31(1/9)) that is one is one number, and
+            not two or three.
+    """
     found: list[tuple[Fraction, ...]] = []
-    pending: list[Node] = [tree]
-    while pending:
-        node = pending.pop()
-        if not isinstance(node, Number):
-            pending += [node.right, node.left]
-        elif node.style == "percent":
-            found.append((node.value, node.value * 100))
+    for match in _OPERAND.finditer(expression):
+        value = _value(match[0])
+        if value is None:
+            continue
+        if match["number"]:
+            found.append((value, value * 100) if match[0].endswith("%") else (value,))
+        elif match[0] != expression.strip("()") and known(value):
+            found.append((value,))
         else:
-            found.append((node.value,))
+            found += [(Fraction(digits),) for digits in re.findall(r"\d+", match[0])]
     return found

@@ -1,14 +1,16 @@
 """Is a step of a chain right? A rule, not a model: its equations hold, and its numbers come from somewhere."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from hf_reason.answers.equations import Equation, evaluate_expression, find_equations
 from hf_reason.answers.expressions import Operation, evaluate, parse_expression
 
-from .known_numbers import CONSTANTS, at_once, known_numbers, operands, stated_numbers
+from .known_numbers import CONSTANTS, at_once, is_one_number, known_numbers, operands, stated_numbers
 
 # What `judge_steps` says of a step.
 HOLDS = "holds"
@@ -19,34 +21,51 @@ REPEATED = "repeated"  # every equation stood there before
 TAINTED = "tainted"  # goes on from a wrong step
 UNUSED = "unused"  # nothing goes on from it, and it does not give the answer
 PROSE = "prose"  # no equation
+# The surest origin of a number first.
+_ORIGINS = ("derived", "context", "constant", "claimed", "wrong", "foreign")
+_DIGITS = re.compile(r"\d+(?:\.\d+)?")
 VALUES: dict[str, float | None] = {HOLDS: 1.0, FALSE: 0.0, FOREIGN: 0.0}
 
 
-@dataclass
 class _Chain:
     """What is known while a chain is read."""
 
-    context: frozenset[Fraction]
-    anything: bool  # the problem says nothing of numbers, so that none can be foreign
-    derived: set[Fraction] = field(default_factory=set)
-    wrong: set[Fraction] = field(default_factory=set)
-    seen: set[tuple[str, str]] = field(default_factory=set)
+    def __init__(self, context: str):
+        self.context = known_numbers(context)
+        self.derived: set[Fraction] = set()  # results of right steps, and what follows from them at once
+        self.plain: set[Fraction] = set()  # results of calculations of constants
+        self.wrong: set[Fraction] = set()  # results of wrong steps
+        self.claimed: set[Fraction] = set()  # what prose or an equation with unknowns has stated ...
+        self.unread: list[str] = []  # ... and the steps that were not read for it, since nobody has asked yet
+        self.rewritten: set[str] = set()  # expressions that are equal to one of known numbers
+        self.seen: set[tuple[Any, ...]] = set()
+
+    def origin(self, value: Fraction) -> str:
+        """Where a number comes from."""
+        value = abs(value)
+        for name in ("derived", "context", "wrong"):
+            if value in getattr(self, name):
+                return name
+        if value in CONSTANTS or value in self.plain:
+            return "constant"
+        if not self.context:  # a problem without numbers: none can be foreign
+            return "context"
+        for step in self.unread:
+            self.claimed |= known_numbers(step)
+        self.unread.clear()
+        return "claimed" if value in self.claimed else "foreign"
+
+    def add_wrong(self, values: set[Fraction]) -> None:
+        self.wrong |= {abs(value) for value in values} - self.derived - self.context - CONSTANTS
 
 
-def _values(equation: Equation) -> tuple[Fraction, set[Fraction]]:
-    """The exact value of an equation, and the value that it states."""
-    stated: set[Fraction] = set()
-    # a division with remainder states quotient and remainder
-    for part in equation.result.replace("……", " ").split():
+def _results(equation: Equation) -> set[Fraction]:
+    """The exact value of an equation, and the value that it states: 3.33 and 10/3, or quotient and remainder."""
+    found = {equation.value}
+    for part in equation.result.split("……"):
         with suppress(ValueError):
-            stated.add(evaluate_expression(part))
-    return equation.value, stated
-
-
-def _numbers(equation: Equation) -> list[tuple[Fraction, ...]]:
-    found = operands(equation.expression)
-    right = operands(equation.result)
-    return found + right if len(right) > 1 else found
+            found.add(evaluate_expression(part))
+    return found
 
 
 def _changes_nothing(expression: str) -> bool:
@@ -60,61 +79,110 @@ def _changes_nothing(expression: str) -> bool:
     return False
 
 
-def _judge(equations: list[Equation], chain: _Chain) -> str:
+def _judge(step: str, equations: list[Equation], chain: _Chain) -> str:
     """The verdict on one step; adds what it states to what is known."""
+    if not equations:
+        chain.unread.append(step)
+        return PROSE
+    chain.claimed |= _said_beside(step, equations)
     verdicts = []
     for equation in equations:
-        key = (equation.expression, equation.result)
+        key = _key(equation)
         if key in chain.seen:
             verdicts.append(REPEATED)
             continue
         chain.seen.add(key)
         verdicts.append(_judge_equation(equation, chain))
-    for verdict in (FALSE, FOREIGN, TAINTED, HOLDS, FILLER):
-        if verdict in verdicts:
-            return verdict
-    return REPEATED
+    chain.unread.append(step)
+    return next((verdict for verdict in (FALSE, FOREIGN, TAINTED, HOLDS, FILLER) if verdict in verdicts), REPEATED)
+
+
+def _key(equation: Equation) -> tuple[Any, ...]:
+    """The same for 48+24=72, 24+48=72 and 72-24=48: what restates an equation or checks it by the inverse."""
+    sides = equation.expression, equation.result
+    if is_one_number(equation.result) and len(numbers := operands(equation.expression)) == 2:
+        sums = any(sign in equation.expression.lstrip("-+(") for sign in "+-")
+        values = [*(abs(readings[0]) for readings in numbers), abs(equation.value)]
+        return (equation.holds, sums, *sorted(values))
+    return (equation.holds, *sides)
+
+
+def _said_beside(step: str, equations: list[Equation]) -> set[Fraction]:
+    """Numbers that a step says outside of its equations: one ton is 2000 pounds, so 2000×3=6000."""
+    sides = {side for equation in equations for side in (equation.expression, equation.result)}
+    inside = Counter(text for side in sides for text in _DIGITS.findall(side))
+    return {Fraction(text) for text in Counter(_DIGITS.findall(step.replace(",", ""))) - inside}
 
 
 def _judge_equation(equation: Equation, chain: _Chain) -> str:
-    exact, stated = _values(equation)
+    results = _results(equation)
     if not equation.holds:
-        chain.wrong |= stated - chain.derived - chain.context - CONSTANTS
-        chain.derived.add(exact)
+        chain.add_wrong(results - {equation.value})
+        chain.derived.add(equation.value)
         return FALSE
-    numbers = _numbers(equation)
-    known = [_origin(readings, chain) for readings in numbers]
-    results = {near for value in (exact, *stated) for near in at_once(value)}
-    if "foreign" in known:
-        chain.wrong |= {exact, *stated} - chain.derived - chain.context - CONSTANTS
-        return FOREIGN
-    if "wrong" in known:
-        chain.wrong |= {exact, *stated} - chain.derived - chain.context - CONSTANTS
-        return TAINTED
-    if _changes_nothing(equation.expression) or not {"context", "derived"} & set(known):
+    origins = _origins(equation.expression, chain)
+    if not is_one_number(equation.result):
+        if equation.result not in chain.rewritten:
+            # either side may be the one that is known; the other only writes it anew
+            other = _origins(equation.result, chain)
+            origins = min(origins, other, key=lambda found: max(map(_ORIGINS.index, found), default=0))
+        chain.rewritten |= {equation.expression, equation.result}
+    if origins.count("foreign") == 1 and any(chain.origin(value) in ("derived", "context") for value in results):
+        origins.remove("foreign")  # the unknown stands on the left: 50-49=1, where 50 and 1 are given
+    for origin, verdict in (("foreign", FOREIGN), ("wrong", TAINTED), ("claimed", TAINTED)):
+        if origin in origins:
+            chain.add_wrong(results)
+            return verdict
+    if _changes_nothing(equation.expression) or not {"context", "derived"} & set(origins):
+        chain.plain |= results
         return FILLER
-    chain.derived |= results
+    chain.derived |= {near for value in results for near in at_once(value)}
     return HOLDS
 
 
-def _origin(readings: tuple[Fraction, ...], chain: _Chain) -> str:
-    sizes = {abs(value) for value in readings}
-    for name, known in (("derived", chain.derived), ("context", chain.context)):
-        if sizes & known:
-            return name
-    if sizes & chain.wrong:
-        return "wrong"
-    if sizes & CONSTANTS:
-        return "constant"
-    return "context" if chain.anything else "foreign"
+def _origins(expression: str, chain: _Chain) -> list[str]:
+    """Where each number of an expression comes from, by its best reading."""
+    if expression in chain.rewritten:
+        return ["derived"]
+    numbers = operands(expression, lambda value: chain.origin(value) in ("derived", "context"))
+    return [min(map(chain.origin, readings), key=_ORIGINS.index) for readings in numbers]
 
 
-def _used(equations: list[Equation], later: set[Fraction]) -> bool:
+def _drop_unused(
+    verdicts: list[str], found: list[list[Equation]], goal: set[Fraction], deep: bool
+) -> list[str] | None:
+    """`verdicts` with `unused` for the right steps that nothing goes on from (`deep`: nothing that leads to the goal).
+
+    Returns:
+        `None` where `deep` and no step reaches the goal.
+    """
+    needed = {near for value in goal for near in at_once(value)}
+    if deep and not any(_gives(equations, needed) for equations in found):
+        return None
+    for at in range(len(found) - 1, -1, -1):
+        if verdicts[at] == HOLDS and not _gives(found[at], needed):
+            verdicts[at] = UNUSED
+        if verdicts[at] != REPEATED and not (deep and verdicts[at] == UNUSED):
+            needed |= _operands(found[at])
+    return verdicts
+
+
+def _gives(equations: list[Equation], needed: set[Fraction]) -> bool:
+    return any(at_once(value) & needed for equation in equations for value in _results(equation))
+
+
+def _any_value(value: Fraction) -> bool:
+    return True
+
+
+def _operands(equations: list[Equation]) -> set[Fraction]:
+    """Every number that the equations go on from, in all readings."""
+    found: set[Fraction] = set()
     for equation in equations:
-        exact, stated = _values(equation)
-        if any(at_once(value) & later for value in (exact, *stated)):
-            return True
-    return False
+        for side in (equation.expression, *((equation.result,) if not is_one_number(equation.result) else ())):
+            for readings in operands(side) + operands(side, _any_value):
+                found.update(map(abs, readings))
+    return found
 
 
 def judge_steps(steps: Sequence[str], context: str = "", answer: str | None = None) -> list[str]:
@@ -131,17 +199,14 @@ def judge_steps(steps: Sequence[str], context: str = "", answer: str | None = No
         context: The problem. Without any number in it no number can be foreign.
         answer: The answer that the steps lead to.
     """
-    known = known_numbers(context)
-    chain = _Chain(known, anything=not known)
+    chain = _Chain(context)
     found = [find_equations(step) for step in steps]
-    verdicts = [_judge(equations, chain) if equations else PROSE for equations in found]
+    verdicts = [_judge(step, equations, chain) for step, equations in zip(steps, found, strict=True)]
     goal = set(stated_numbers(answer)) if answer else set()
     if goal:
-        later = {near for value in goal for near in at_once(value)}
-        for at in range(len(steps) - 1, -1, -1):
-            if verdicts[at] == HOLDS and not _used(found[at], later):
-                verdicts[at] = UNUSED
-            later |= {abs(value) for equation in found[at] for readings in _numbers(equation) for value in readings}
+        reached = _drop_unused(list(verdicts), found, goal, deep=True)
+        # an answer that no step gives (a count of steps, a name) says little of what led to it
+        verdicts = reached or _drop_unused(verdicts, found, goal, deep=False) or verdicts
     return verdicts
 
 
