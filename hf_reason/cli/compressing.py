@@ -15,6 +15,7 @@ from typing import Any
 
 from hf_reason._files import write_json_atomically
 from hf_reason.compression.gate import Measured
+from hf_reason.compression.older_readers import write_for_older_readers
 from hf_reason.data.output_folder import check_output_apart, check_output_dir
 
 from .compression_arguments import CompressionArguments
@@ -203,6 +204,7 @@ class Compression:
         half.mkdir(parents=True)
         write(half)
         self.tokenizer.save_pretrained(half)
+        write_for_older_readers(half)
         if self.instructions:
             save_instructions(half, self.instructions)
         source = self.args.model_name_or_path
