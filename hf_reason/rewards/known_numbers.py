@@ -59,7 +59,7 @@ CONSTANTS = frozenset(
 
 
 @lru_cache(maxsize=2**14)
-def _value(text: str) -> Fraction | None:
+def _evaluated(text: str) -> Fraction | None:
     try:
         return evaluate_expression(text)
     except ValueError:
@@ -71,7 +71,7 @@ def _written(text: str) -> Iterator[Fraction]:
         # 3/4 may be a fraction, a division or a date: it states 3/4, and 3, and 4; 31(1/9) also 1/9
         parts = {match[0], *re.split(r"\s*/\s*|(?=\()", match[0]), match[0].rstrip("万亿% ")}
         for part in parts:
-            value = _value(part.strip("()") if part.count("(") != part.count(")") else part)
+            value = _evaluated(part.strip("()") if part.count("(") != part.count(")") else part)
             if value is not None:
                 yield value
 
@@ -136,7 +136,7 @@ def operands(expression: str, known: Callable[[Fraction], bool] = lambda value: 
     """
     found: list[tuple[Fraction, ...]] = []
     for match in _OPERAND.finditer(expression):
-        value = _value(match[0])
+        value = _evaluated(match[0])
         if value is None:
             continue
         if match["number"]:
