@@ -27,6 +27,7 @@ ORDER = (
     ("rewards",),
     ("trainers",),
     ("compression",),
+    ("serving",),
     ("cli",),
 )
 SIDEWAYS = {("models", "losses"), ("generation", "models")}

@@ -74,7 +74,9 @@ def _of_domain(data: "datasets.Dataset", domain: str, name: str) -> "datasets.Da
 
 
 # Endings that say that a file was meant, whatever else the name could be.
-_FILE = re.compile(r"\.(?:jsonl?|ndjson|csv|tsv|parquet|arrow|txt)(?:\.(?:gz|bz2|xz|zst))?\Z", re.IGNORECASE)
+_FILE = re.compile(
+    r"\.(?:jsonl?|ndjson|csv|tsv|parquet|arrow|txt|db|sqlite3?)(?:\.(?:gz|bz2|xz|zst))?\Z", re.IGNORECASE
+)
 
 
 def _open(place: str) -> "datasets.DatasetDict":

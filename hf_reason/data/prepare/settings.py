@@ -189,6 +189,7 @@ def _describe_source(source: str) -> list[dict[str, Any]]:
     path = Path(source)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
+        files = [file for file in files if not file.name.endswith(("-wal", "-shm"))]  # of a SQLite file beside them
         return [_describe_file(file, file.relative_to(path.parent).as_posix()) for file in files]
     if path.exists():
         return [_describe_file(path)]
@@ -201,7 +202,10 @@ def _is_hidden(path: Path) -> bool:
 
 def _describe_file(path: Path, name: str | None = None) -> dict[str, Any]:
     try:
-        return {"name": name or path.name, "bytes": path.stat().st_size, "blake2b": file_digest(path, size=16)}
+        # what was written last to a SQLite file (feedback) may still be beside it
+        parts = [path, *(log for log in [Path(f"{path}-wal")] if log.is_file())]
+        size = sum(part.stat().st_size for part in parts)
+        return {"name": name or path.name, "bytes": size, "blake2b": file_digest(*parts, size=16)}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
 

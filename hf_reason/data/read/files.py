@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .compressed import COMPRESSIONS, check_is_data, until_damage
 from .csv_files import read_csv
+from .feedback import ENDINGS, is_feedback, is_sqlite, read_feedback
 from .json_files import read_json, read_jsonl, read_lines
 from .rows import OnBroken, Row, SourceError, refuse
 from .tables import BOOKKEEPING, is_saved, read_arrow, read_hub, read_parquet, read_saved
@@ -25,6 +26,7 @@ _READERS = {
     ".csv": read_csv,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
+    ".db": read_feedback,
 }
 
 
@@ -60,7 +62,8 @@ def _read_folder(folder: Path, on_broken: OnBroken, texts: bool) -> Iterator[Row
             continue
         names[:] = [name for name in names if not name.startswith(".")]
         shown = (here / name for name in files if name not in BOOKKEEPING and not name.startswith("."))
-        found += [file for file in shown if _format(file)]
+        # a database of something else may stand there (Thumbs.db)
+        found += [file for file in shown if _format(file) or (file.suffix in ENDINGS and is_feedback(file))]
     if not found:
         raise SourceError(
             f"No data in the folder {folder}: it holds no {', '.join(FORMATS)} file and no saved data set."
@@ -70,7 +73,7 @@ def _read_folder(folder: Path, on_broken: OnBroken, texts: bool) -> Iterator[Row
         if path.is_dir():
             yield from read_saved(path, folder.name if path == folder else label)
         else:
-            yield from _read_file(path, _format(path) or ".jsonl", label, on_broken, texts)
+            yield from _read_file(path, _format(path) or ".db", label, on_broken, texts)
 
 
 def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, texts: bool = False) -> Iterator[Row]:
@@ -78,9 +81,9 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, te
 
     Args:
         source: A `.json` (an array, one object, or several), `.jsonl` or `.csv` file (each also `.gz`, `.bz2`, `.xz`
-            or `.zst`), a `.parquet` or `.arrow` file; a folder of them, read recursively in the order of the paths; a
-            folder that `save_to_disk` wrote; or a Hub name, `"user/name"`, `"user/name:split"` or
-            `"user/name:configuration:split"` (default split: train).
+            or `.zst`), a `.parquet` or `.arrow` file, the feedback of a server (SQLite); a folder of them, read
+            recursively in the order of the paths; a folder that `save_to_disk` wrote; or a Hub name, `"user/name"`,
+            `"user/name:split"` or `"user/name:configuration:split"` (default split: train).
         on_broken: Called for each row that cannot be read; if it returns, reading continues with the next row.
         texts: Also accept rows that are plain text, as the column `text`: strings in JSON, and the lines of a file
             of any other format.
@@ -92,7 +95,9 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, te
     if path.is_dir():
         return _read_folder(path, on_broken, texts)
     if path.exists():
-        if (kind := _format(path)) is None:
+        if (kind := _format(path)) is None and is_sqlite(path):
+            kind = ".db"  # whatever it is called
+        if kind is None:
             ending = path.suffix.lower()
             if ending in _SPREADSHEETS or (ending == ".tsv" and not texts):
                 raise SourceError(f"{path}: {ending} cannot be read. Export it as CSV in UTF-8.")
@@ -106,7 +111,7 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, te
             )
         return _read_file(path, kind, path.name, on_broken, texts)
     name = _HUB_NAME.fullmatch(os.fspath(source))
-    looks_local = _format(path) or path.parent.is_dir() and path.parent != Path(".")
+    looks_local = _format(path) or path.suffix in ENDINGS or path.parent.is_dir() and path.parent != Path(".")
     if name is None or looks_local or os.fspath(source).startswith((".", "/", "~")):
         raise SourceError(f"No such file or folder: {source}. (A Hub data set is named user/name or user/name:split.)")
     first, second = name.group("first"), name.group("second")
