@@ -16,6 +16,7 @@ with probability at most alpha if the arms are equal; no approximation and no ta
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import lgamma, log
 
 import numpy as np
 
@@ -63,11 +64,11 @@ class SequentialTest:
         # the rate before each outcome, from those before it; one half for the first
         before = (self._counts[:, :1] + ones - outcomes + 0.5) / (self._counts[:, 1:] + seen - 1 + 1.0)
         rate = np.clip(before, 2 * _EDGE, 1 - 2 * _EDGE)
-        path = np.empty((len(_GRID), *arms.shape))
+        path: np.ndarray = np.empty((len(_GRID), *arms.shape))
         for place, difference in enumerate(_GRID):
             steps = _log_factors(arms, outcomes, rate, difference, self.fraction)
             path[place] = self._log_e[:, place, None] + np.cumsum(steps, axis=1)
-        self._log_e = path[:, :, -1].T.copy()
+        self._log_e[:] = path[:, :, -1].T
         self._counts += np.stack([ones[:, -1], np.full(self.runs, arms.shape[1])], axis=1)
         top = path.max(axis=0)
         result: np.ndarray = top + np.log(np.mean(np.exp(path - top), axis=0))
@@ -99,8 +100,6 @@ def confidence_sequence(successes: int, outcomes: int, alpha: float = 0.05) -> t
     Returns:
         Lower and upper end; (0, 1) without outcomes.
     """
-    from math import lgamma, log
-
     fails = outcomes - successes
     if not 0 <= successes <= outcomes:
         raise ValueError(f"{successes} successes of {outcomes} outcomes cannot be.")
@@ -116,7 +115,7 @@ def confidence_sequence(successes: int, outcomes: int, alpha: float = 0.05) -> t
     return _edge(inside, best, 0.0), _edge(inside, best, 1.0)
 
 
-def _edge(inside: "Callable[[float], bool]", known: float, end: float) -> float:
+def _edge(inside: Callable[[float], bool], known: float, end: float) -> float:
     """Where the interval ends between a rate inside it and `end`, by bisection, rounded outwards."""
     if inside(end):
         return end
