@@ -101,6 +101,7 @@ CONFIGS = {
     "lora": "lora_reasoner/demo.yaml",
     "loar": "loar/demo.yaml",
     "continual": "continual/demo.yaml",
+    "grpo": "grpo/demo.yaml",
 }
 
 

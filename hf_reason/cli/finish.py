@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from hf_reason.evaluation import EvaluationResult
-    from hf_reason.trainers import CoTSFTTrainer
+    from hf_reason.trainers import CoTSFTTrainer, StepGRPOTrainer
 
 # Logged at each evaluation; the whole report comes at the end.
 _LOGGED = ("answer_accuracy", "step_accuracy", "key_node_coverage", "close_rate", "repeat_rate", "language_ratio")
 # What a push leaves out: checkpoints, what was half written, and files about this machine.
-_NOT_PUSHED = ["_*", "checkpoint-*", "*.partial", "*.tmp*", "run.json", "training_args.bin", "tokenizer/*"]
+NOT_PUSHED = ["_*", "checkpoint-*", "*.partial", "*.tmp*", "run.json", "training_args.bin", "tokenizer/*"]
 
 
 def generation_eval(
@@ -43,7 +43,7 @@ def generation_eval(
 
 
 def finish(
-    trainer: "CoTSFTTrainer",
+    trainer: "CoTSFTTrainer | StepGRPOTrainer",
     test_records: "Iterable[Mapping[str, Any]] | None",
     evaluation: EvaluationArguments,
     data: DataArguments,
@@ -129,6 +129,6 @@ def push_folder(args: Any) -> None:
 
     output, api = Path(str(args.output_dir)), HfApi(token=args.hub_token)
     name = api.create_repo(args.hub_model_id or output.name, private=args.hub_private_repo, exist_ok=True).repo_id
-    api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=_NOT_PUSHED)
+    api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=NOT_PUSHED)
     mark(str(output), pushed=True)
     print(f"{output} was pushed to {name}.")

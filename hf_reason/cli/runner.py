@@ -1,4 +1,4 @@
-"""One runner for sft, distill, lora, loar and continual: what comes before the trainer is built, and what follows."""
+"""One runner for all training commands: what comes before the trainer is built, and what follows."""
 
 import sys
 from collections import Counter
@@ -27,7 +27,7 @@ from .start import check_dropped, start_line, warnings_about
 
 if TYPE_CHECKING:
     from hf_reason.evaluation import EvaluationResult
-    from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+    from hf_reason.trainers import CoTSFTTrainer, StepGRPOTrainer
 
 _T = TypeVar("_T")
 # Arguments that name what a run reads.
@@ -60,7 +60,7 @@ class TrainingRun:
         return group_of(self.groups, EvaluationArguments)
 
     @property
-    def args(self) -> "CoTSFTConfig":
+    def args(self) -> Any:
         """How it trains."""
         return training_args(self.groups)
 
@@ -78,20 +78,26 @@ class TrainingRun:
             else generation_eval(validation, tokenizer, self.evaluation, thinking, self.instructions),
         }
 
-    def train(self, trainer: "CoTSFTTrainer") -> None:
+    def train(self, trainer: "CoTSFTTrainer | StepGRPOTrainer", start: str | None = None) -> None:
         """Say what is trained on what, and train, from the last checkpoint if there is one.
+
+        Args:
+            trainer: Of this run.
+            start: What is said. Default: the line of a trainer on records.
 
         Raises:
             ValueError: if `max_length` drops more of the records than `max_dropped_ratio` allows.
         """
-        check_dropped(trainer, self.data.max_dropped_ratio)
+        if start is None:
+            check_dropped(trainer, self.data.max_dropped_ratio)  # type: ignore[arg-type]
+            start = start_line(trainer, self.splits, self.instructions)  # type: ignore[arg-type]
         if trainer.is_world_process_zero():
-            print(start_line(trainer, self.splits, self.instructions), flush=True)
+            print(start, flush=True)
             for warning in warnings_about(trainer.processing_class, self.splits.train):
                 print(f"Warning: {warning}", file=sys.stderr)
         train_or_resume(trainer)
 
-    def finish(self, trainer: "CoTSFTTrainer", base_model: str | None) -> "EvaluationResult | None":
+    def finish(self, trainer: "CoTSFTTrainer | StepGRPOTrainer", base_model: str | None) -> "EvaluationResult | None":
         """Save, evaluate on the test records, write report and card, push if asked to; see `cli.finish`."""
         return finish(
             trainer,
@@ -121,11 +127,11 @@ def named(groups: tuple[Any, ...], arguments: Sequence[str]) -> list[str]:
     return [name for group in groups for argument in arguments for name in as_list(getattr(group, argument, None))]
 
 
-def training_args(groups: tuple[Any, ...]) -> "CoTSFTConfig":
-    """The training arguments among the classes of a command."""
-    from hf_reason.trainers import CoTSFTConfig
+def training_args(groups: tuple[Any, ...]) -> Any:
+    """The training arguments among the classes of a command: a `CoTSFTConfig` or `StepGRPOConfig`."""
+    from transformers import TrainingArguments
 
-    return group_of(groups, CoTSFTConfig)
+    return group_of(groups, TrainingArguments)
 
 
 def begin(

@@ -7,7 +7,7 @@ from trl import GRPOConfig
 
 from hf_reason._options import numbers_from_text, option
 
-BASELINES = ("depth", "running")
+BASELINES = ["depth", "running"]
 
 
 @dataclass

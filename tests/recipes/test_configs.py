@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from hf_reason.cli import demo
+from hf_reason.cli.compress import CLASSES
 from hf_reason.cli.parsing.commands import COMMANDS
 from hf_reason.cli.parsing.parser import parse
+from hf_reason.cli.stages.sections import STAGES, stages_of
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 # the folders have the names of the recipes, and of the article's parts
@@ -18,6 +20,7 @@ FOLDERS = {
     "lora_reasoner": "lora",
     "loar": "loar",
     "continual": "continual",
+    "grpo": "grpo",
 }
 PATHS = sorted(CONFIGS.glob("**/*.yaml"))
 
@@ -32,7 +35,8 @@ def test_configuration_parses(path: Path, tmp_path: Path) -> None:
     command = FOLDERS[path.parent.name]
     classes = importlib.import_module(COMMANDS[command].module).CLASSES
     # what a test machine lacks is not what is tested here
-    here = ["--bf16", "false", "--use_cpu", "true", "--output_dir", str(tmp_path)]
+    here = ["--use_cpu", "true", "--output_dir", str(tmp_path)]
+    here += ["--bf16", "false"] if COMMANDS[command].trains else []
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     if command == "distill" and not settings.get("teacher_model_name_or_path"):
         here += ["--teacher_model_name_or_path", "self"]
@@ -46,6 +50,14 @@ def test_configuration_parses(path: Path, tmp_path: Path) -> None:
         assert settings["metric_for_best_model"] in ("step_accuracy", "answer_accuracy")
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert header.startswith("# "), "a configuration says what it is for"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("compress/*.yaml")), ids=lambda path: path.stem)
+def test_sections_parse(path: Path) -> None:
+    (args,) = parse("compress", CLASSES, ["--config", str(path), "--use_cpu"])
+    sections = {name: getattr(args, name) for name in STAGES}
+    found = stages_of(args, sections, {"distill": ["--bf16", "false"]}, path.name)
+    assert [stage.name for stage in found] == [name for name in STAGES if sections[name] is not None]
 
 
 def test_configurations_of_the_demo_are_those_of_the_package() -> None:

@@ -83,14 +83,19 @@ PROMPTS = [{"prompt": f"{number}+2=?", "answer": str(number + 2)} for number in 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"loss_type": "grpo", "beta": 0.1},
-        {"loss_type": "bnpo", "num_iterations": 2},
-        {"loss_type": "dr_grpo", "scale_rewards": "none"},
+        {"loss_type": "grpo", "beta": 0.1, "num_iterations": 2},
         {"loss_type": "dapo", "gradient_accumulation_steps": 2, "mask_truncated_completions": True},
-        {"loss_type": "cispo", "scale_rewards": "batch"},
-        {"loss_type": "luspo", "importance_sampling_level": "sequence"},
-        {"loss_type": "sapo"},
-        {"loss_type": "vespo"},
+        *(
+            pytest.param(settings, marks=pytest.mark.slow)
+            for settings in (
+                {"loss_type": "bnpo", "num_iterations": 2},
+                {"loss_type": "dr_grpo", "scale_rewards": "none"},
+                {"loss_type": "cispo", "scale_rewards": "batch"},
+                {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+                {"loss_type": "sapo"},
+                {"loss_type": "vespo"},
+            )
+        ),
     ],
     ids=lambda settings: settings["loss_type"],
 )
@@ -180,6 +185,7 @@ def test_prompts_are_those_of_the_prompt_builder(tmp_path, model, tokenizer, rec
     assert seen["context"][0] == records[1]["context"] and "算:" in seen["prompts"][0]
 
 
+@pytest.mark.slow
 def test_lora_trains_its_adapter_alone(tmp_path, model, tokenizer):
     from peft import LoraConfig
 
@@ -195,9 +201,9 @@ def test_lora_trains_its_adapter_alone(tmp_path, model, tokenizer):
 
 
 def test_accumulation_changes_nothing(tmp_path, model, tokenizer):
-    """Eight micro-batches of one completion, or one batch of eight: the same loss and weights."""
+    """Four micro-batches of two completions, or one batch of eight: the same loss and weights."""
     ends = []
-    for size, steps in ((8, 1), (1, 8), (2, 4)):
+    for size, steps in ((8, 1), (2, 4)):
         trainer = make(
             tmp_path,
             model,
@@ -218,7 +224,7 @@ def test_accumulation_changes_nothing(tmp_path, model, tokenizer):
             assert torch.allclose(one, two, atol=1e-6)
 
 
-@pytest.mark.parametrize("at", [2, 3])
+@pytest.mark.parametrize("at", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_resumed_run_has_the_same_rewards(tmp_path, model, tokenizer, at):
     """Also from a checkpoint (3) in the middle of a generation batch that is used for two updates."""
 

@@ -72,7 +72,7 @@ def places_of(data: DataArguments, args: Any, names: Sequence[str] | None = None
     return prepared_places(
         (data.dataset_name or []) if names is None else names,
         **{"domain": data.domain, **reading_of(data), **options},
-        num_proc=args.dataset_num_proc,
+        num_proc=getattr(args, "dataset_num_proc", None),  # GRPO's have none
         speaks=args.process_index == 0,
     )
 

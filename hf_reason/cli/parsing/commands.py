@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from .fields import FieldView, fields_of
-from .library_arguments import LORA, MODEL, TRAINING
+from .library_arguments import GRPO, LORA, MODEL, TRAINING
 
 _OURS = "hf_reason.cli.arguments:"
 _SFT = "hf_reason.trainers.cot_sft_config:CoTSFTConfig"
 _DISTILL = "hf_reason.trainers.distill_kl_config:DistillKLConfig"
 _LORA = "hf_reason.trainers.reasoner_lora_config:ReasonerLoRAConfig"
+_GRPO = "hf_reason.trainers.step_grpo_config:StepGRPOConfig"
+_TRL_GRPO = "trl.trainer.grpo_config:GRPOConfig"
 _MODEL = "trl.trainer.model_config:ModelConfig"
 
 # The project's own arguments by section, under the class that states them.
@@ -26,6 +28,8 @@ _TITLES = {
     _SFT: "loss and order",
     _DISTILL: "teacher",
     _LORA: "LoRA",
+    _GRPO: "steps and problems",
+    "hf_reason.cli.grpo_arguments:RewardArguments": "rewards",
     f"{_OURS}GenerationArguments": "evaluation",
     f"{_OURS}InferenceArguments": "evaluation",
     f"{_OURS}EvaluationArguments": "evaluation",
@@ -50,6 +54,9 @@ _ORDER = (
     "student",
     "teacher",
     "routing",
+    "rewards",
+    "steps and problems",
+    "groups",
     "model",
     "loss and order",
     "records",
@@ -101,6 +108,8 @@ class Command:
 
     def _title_of(self, view: FieldView) -> str | None:
         """Where `--help` shows an argument; `None`: only `--help_all` does."""
+        if view.owner in (_TRL_GRPO, _GRPO) and view.name in GRPO:
+            return "groups"
         if self.trains and not view.owner.startswith(_OURS):
             for title, names in _SHOWN.items():
                 if view.name in names:  # also where a trainer's config states it anew, for its default
@@ -154,6 +163,12 @@ _COMMANDS = (
         "route the attention of a model, so that it computes and caches less",
         ("RoutingArguments", "DataArguments", "EvaluationArguments", _SFT),
         "hf-reason loar --model_name_or_path out/mine --budget 0.5 --dataset_name data/mine --output_dir out/routed",
+    ),
+    _training(
+        "grpo",
+        "train a finished model further by rewards, with credit for single steps",
+        ("hf_reason.cli.grpo_arguments:RewardArguments", "DataArguments", "EvaluationArguments", _GRPO),
+        "hf-reason grpo --model_name_or_path out/mine --dataset_name data/mine --output_dir out/rewarded",
     ),
     _training(
         "continual",

@@ -14,6 +14,7 @@ from typing import Any
 # Where classes of the libraries are written; their packages export them lazily.
 _FOREIGN = {
     ("trl", "SFTConfig"): "trl.trainer.sft_config",
+    ("trl", "GRPOConfig"): "trl.trainer.grpo_config",
     ("trl", "ModelConfig"): "trl.trainer.model_config",
     ("transformers", "TrainingArguments"): "transformers.training_args",
 }

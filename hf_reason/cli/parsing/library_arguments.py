@@ -18,6 +18,19 @@ LORA = {
     "load_in_4bit": "QLoRA: base model in 4 bits (extra bnb).",
     "load_in_8bit": "Base model in 8 bits (extra bnb).",
 }
+GRPO = {
+    "num_generations": "Completions of each problem.",
+    "max_completion_length": "Longest completion in tokens.",
+    "temperature": "Of the sampling.",
+    "reward_weights": "Weight of each reward.",
+    "scale_rewards": "Divide advantages by the deviation of the group, the batch, or not (none).",
+    "loss_type": "dapo, grpo, dr_grpo, bnpo, cispo, ...",
+    "beta": "Weight of the KL from the model at the start.",
+    "num_iterations": "Updates on the same completions.",
+    "steps_per_generation": "Batches that are generated together.",
+    "use_vllm": "Generate with vLLM.",
+    "vllm_mode": "server, or colocate on the same GPUs.",
+}
 TRAINING = {
     "output_dir": "Folder of model, report and card. (required)",
     "max_length": "Longest example in tokens; see overlong.",

@@ -52,6 +52,11 @@ class SettledProblems:
                 logger.warning("Epoch %d leaves out %d problems that are settled.", epoch, len(self.skipped))
         return self.skipped
 
+    def counts(self) -> tuple[int, int]:
+        """Problems whose last groups were all right, and all wrong."""
+        right = sum(right for right, _, _ in self._streaks.values())
+        return right, len(self._streaks) - right
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         streaks = [[row, *values] for row, values in sorted(self._streaks.items())]
