@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .sequential import SequentialTest, confidence_sequence
+from .sequential import SequentialTest, confidence_sequence, difference_sequence
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Result:
         name, status: Of the experiment.
         a, b: The arms.
         difference: Rate of B minus rate of A; `None` while an arm has no outcome.
-        difference_interval: From confidence sequences of both arms at half of alpha. It is wider than the test is
-            sharp: it can hold 0 a while after the test has decided.
+        difference_interval: Its confidence sequence (`difference_sequence`). It is a little less sharp than the test:
+            it can hold 0 a while after the test has decided.
         e_value: Evidence against equal rates now; `max_e_value`: the most there ever was.
         p_value: Valid at all times: `min(1, 1 / max_e_value)`.
         alpha: The level at which it is decided.
@@ -115,14 +115,13 @@ class Progress:
 
     def result(self, name: str, status: str, version_a: str, version_b: str) -> Result:
         a, b = (self._arm(number, version) for number, version in enumerate((version_a, version_b)))
-        half = [confidence_sequence(arm.successes, arm.outcomes, self.alpha / 2) for arm in (a, b)]
         return Result(
             name=name,
             status=status,
             a=a,
             b=b,
             difference=None if a.rate is None or b.rate is None else b.rate - a.rate,
-            difference_interval=(half[1][0] - half[0][1], half[1][1] - half[0][0]),
+            difference_interval=difference_sequence((a.successes, b.successes), (a.outcomes, b.outcomes), self.alpha),
             e_value=_exp(self._log_e),
             max_e_value=_exp(self._max_log_e),
             p_value=min(1.0, math.exp(-self._max_log_e)),

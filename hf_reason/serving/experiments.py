@@ -16,17 +16,16 @@ import secrets
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from hf_reason._files import digest
 
+from .experiment import Arm, Assignment, Experiment, ExperimentError, Status
 from .experiment_result import Progress, Result
 from .sqlite import Database
 
-Arm = Literal["A", "B"]
-Status = Literal["running", "promoted", "rolled_back"]
+__all__ = ["Arm", "Assignment", "Experiment", "ExperimentError", "Experiments", "Status"]
+
 # "hrex" in ASCII
 _APPLICATION_ID = 0x68726578
 _NAME = re.compile(r"[\w.:-]{1,100}")
@@ -49,56 +48,6 @@ _COLUMNS = ("name", "model", "version_a", "version_b", "fraction", "alpha", "sal
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM experiments"
 
 _OUTCOMES = "SELECT id, arm, outcome, source FROM outcomes WHERE experiment = ? AND id > ? ORDER BY id LIMIT 10000"
-
-
-class ExperimentError(ValueError):
-    """An experiment that cannot be made, found or ended like this. The message says why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment as it is stored.
-
-    Attributes:
-        name: Its own.
-        model: The served name whose requests it divides.
-        version_a, version_b: The version in use, and the one that may replace it.
-        fraction: Of the users, who get version B.
-        alpha: Probability of a false difference.
-        salt: Makes the assignment of users independent of that in other experiments.
-        status: `running`, `promoted` (all get B) or `rolled_back` (all get A).
-        started, ended: Seconds since 1970; `ended` is `None` while it runs.
-    """
-
-    name: str
-    model: str
-    version_a: str
-    version_b: str
-    fraction: float
-    alpha: float
-    salt: str
-    status: Status
-    started: float
-    ended: float | None
-
-    def arm(self, unit: str) -> Arm:
-        """The arm of a user: the same at all times and in all processes."""
-        return "B" if int(digest(self.salt, "\x1f", _encoded(unit)), 16) < self.fraction * 2.0**64 else "A"
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Who answers a request.
-
-    Attributes:
-        version: The version to use; `None`: no experiment was ever made with this model, use its own.
-        arm: `A` or `B`; empty if none is running.
-        experiment: Its name; empty if none is running.
-    """
-
-    version: str | None = None
-    arm: Arm | Literal[""] = ""
-    experiment: str = ""
 
 
 class Experiments:
@@ -206,11 +155,12 @@ class Experiments:
             raise ExperimentError(f"unit must have 1 to {_MAX_UNIT} characters.")
         found = self.get(name)
         # hashed: the file needs to know whether a user was here, not who it was
-        key = digest(found.salt, "unit\x1f", _encoded(unit), size=16)
+        key = digest(found.salt, "unit\x1f", unit.encode("utf-8", "surrogatepass"), size=16)
         with self._database.write() as connection:
             done = connection.execute(
                 "INSERT OR IGNORE INTO outcomes (experiment, unit, arm, outcome, source, time) "
-                "SELECT ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM experiments WHERE name = ? AND status = 'running')",
+                "SELECT ?, ?, ?, ?, ?, ? WHERE EXISTS "
+                "(SELECT 1 FROM experiments WHERE name = ? AND status = 'running')",
                 (name, key, found.arm(unit), int(outcome), source, time.time(), name),
             )
         return done.rowcount == 1
@@ -304,7 +254,3 @@ def _check_follows(last: Experiment, version_a: str) -> None:
             f"{last.model} serves {current!r} since {last.name} was {last.status}; version_a must be that, not "
             f"{version_a!r}."
         )
-
-
-def _encoded(unit: str) -> bytes:
-    return unit.encode("utf-8", "surrogatepass")

@@ -14,9 +14,8 @@ differences (the method of mixtures: Robbins 1970, Ann. Math. Stat. 41). By Vill
 with probability at most alpha if the arms are equal; no approximation and no table is involved.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import lgamma, log
+from math import ceil, lgamma, log
 
 import numpy as np
 
@@ -25,6 +24,8 @@ DIFFERENCES = np.array([0.02, 0.04, 0.08, 0.16, 0.32])
 _GRID = np.concatenate([DIFFERENCES, -DIFFERENCES])
 # A guessed rate stays this far from 0 and 1, so that no outcome is impossible.
 _EDGE = 1e-3
+# Outcomes of a simulation that are worked out at once.
+_CHUNK = 250
 
 
 @dataclass
@@ -91,6 +92,30 @@ def _log_factors(
     return factors
 
 
+def _log_ratio(rates: np.ndarray, successes: int, outcomes: int) -> np.ndarray:
+    """log of the beta-binomial mixture by the likelihood of each rate: a martingale at the true one."""
+    fails = outcomes - successes
+    mixture = lgamma(successes + 0.5) + lgamma(fails + 0.5) - lgamma(outcomes + 1.0) - 2 * lgamma(0.5)
+    with np.errstate(divide="ignore"):
+        likelihood = successes * np.log(rates) if successes else np.zeros_like(rates)
+        likelihood = likelihood + (fails * np.log1p(-rates) if fails else 0.0)
+    result: np.ndarray = mixture - likelihood
+    return result
+
+
+def _edges(successes: int, outcomes: int, levels: np.ndarray, end: float) -> np.ndarray:
+    """Where `_log_ratio` reaches each level between the observed rate and `end`, by bisection, rounded outwards."""
+    inside = np.full_like(levels, successes / outcomes if outcomes else 0.5)
+    outside = np.full_like(levels, end)
+    whole = _log_ratio(outside, successes, outcomes) < levels
+    for _ in range(40):
+        middle = (inside + outside) / 2
+        within = _log_ratio(middle, successes, outcomes) < levels
+        inside, outside = np.where(within, middle, inside), np.where(within, outside, middle)
+    result: np.ndarray = np.where(whole, end, outside)
+    return result
+
+
 def confidence_sequence(successes: int, outcomes: int, alpha: float = 0.05) -> tuple[float, float]:
     """An interval for a success rate that holds at all times together with probability 1 - alpha.
 
@@ -100,27 +125,85 @@ def confidence_sequence(successes: int, outcomes: int, alpha: float = 0.05) -> t
     Returns:
         Lower and upper end; (0, 1) without outcomes.
     """
-    fails = outcomes - successes
     if not 0 <= successes <= outcomes:
         raise ValueError(f"{successes} successes of {outcomes} outcomes cannot be.")
-    mixture = lgamma(successes + 0.5) + lgamma(fails + 0.5) - lgamma(outcomes + 1.0) - 2 * lgamma(0.5)
-
-    def inside(rate: float) -> bool:
-        if (rate <= 0 and successes) or (rate >= 1 and fails):
-            return False
-        likelihood = (successes * log(rate) if successes else 0.0) + (fails * log(1 - rate) if fails else 0.0)
-        return mixture - likelihood < -log(alpha)
-
-    best = successes / outcomes if outcomes else 0.5
-    return _edge(inside, best, 0.0), _edge(inside, best, 1.0)
+    level = np.array([-log(alpha)])
+    return float(_edges(successes, outcomes, level, 0.0)[0]), float(_edges(successes, outcomes, level, 1.0)[0])
 
 
-def _edge(inside: Callable[[float], bool], known: float, end: float) -> float:
-    """Where the interval ends between a rate inside it and `end`, by bisection, rounded outwards."""
-    if inside(end):
-        return end
-    low, high = known, end
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) else (low, middle)
-    return high
+def difference_sequence(
+    successes: tuple[int, int], outcomes: tuple[int, int], alpha: float = 0.05
+) -> tuple[float, float]:
+    """An interval for the rate of B minus that of A that holds at all times together with probability 1 - alpha.
+
+    The product of both arms' ratios (`confidence_sequence`) is a martingale at the true pair of rates, so the pairs at
+    which it is below 1 / alpha are a confidence sequence for the pair; the interval is what their differences span.
+
+    Args:
+        successes, outcomes: Of A and of B.
+    """
+    (right_a, right_b), (all_a, all_b) = successes, outcomes
+    # the least that B adds: B's own rate may be anywhere, so A's can be a little outside its own interval
+    least = float(_log_ratio(np.array([right_b / all_b if all_b else 0.5]), right_b, all_b)[0])
+    widest = np.array([-log(alpha) - least])
+    low, high = _edges(right_a, all_a, widest, 0.0)[0], _edges(right_a, all_a, widest, 1.0)[0]
+    rates = np.append(np.linspace(low, high, 513), right_a / all_a if all_a else 0.5)
+    with np.errstate(invalid="ignore"):
+        levels = -log(alpha) - _log_ratio(rates, right_a, all_a)
+    rates, levels = rates[levels > least], levels[levels > least]
+    top, bottom = _edges(right_b, all_b, levels, 1.0) - rates, _edges(right_b, all_b, levels, 0.0) - rates
+    return float(bottom.min()), float(top.max())
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a test does in simulated runs.
+
+    Attributes:
+        decided: Fraction of the runs that came to a decision: the error rate if the rates are equal, else the power.
+        mean_outcomes: Outcomes until the decision; a run without one counts with all of its outcomes.
+        quantiles: 50% and 90% of the runs are decided within so many; `None` if fewer are decided at all.
+    """
+
+    decided: float
+    mean_outcomes: float
+    quantiles: tuple[int | None, int | None]
+
+
+def simulate(
+    rate_a: float,
+    rate_b: float,
+    *,
+    fraction: float = 0.5,
+    alpha: float = 0.05,
+    runs: int = 2000,
+    max_outcomes: int = 5000,
+    seed: int = 0,
+) -> Simulation:
+    """Run the test on simulated outcomes, looked at after each one. Plans an experiment: how many users will it need?
+
+    Args:
+        rate_a, rate_b: The true success rates.
+        fraction, alpha: As in an experiment.
+        runs: Simulated experiments.
+        max_outcomes: Where a run ends without a decision.
+        seed: Of the random numbers.
+    """
+    random = np.random.default_rng(seed)
+    test = SequentialTest(fraction, runs)
+    first = np.full(runs, max_outcomes + 1)
+    for start in range(0, max_outcomes, _CHUNK):
+        size = (runs, min(_CHUNK, max_outcomes - start))
+        arms = random.random(size) < fraction
+        outcomes = random.random(size) < np.where(arms, rate_b, rate_a)
+        hits = test.extend(arms, outcomes) >= -log(alpha)
+        first = np.minimum(first, np.where(hits.any(axis=1), start + hits.argmax(axis=1) + 1, first))
+        if (first <= max_outcomes).all():
+            break
+    ordered = np.sort(first)
+    quantiles = [int(ordered[ceil(part * runs) - 1]) for part in (0.5, 0.9)]
+    return Simulation(
+        float((first <= max_outcomes).mean()),
+        float(np.minimum(first, max_outcomes).mean()),
+        tuple(None if value > max_outcomes else value for value in quantiles),  # type: ignore[arg-type]
+    )
