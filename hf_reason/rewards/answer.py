@@ -1,14 +1,22 @@
 """The reward for the end: is the answer right?"""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from hf_reason.answers.choices import is_choice
-from hf_reason.answers.forms import pure_number
+from hf_reason.answers.final import final_part
+from hf_reason.answers.forms import plain_numbers, pure_number
 
 from .bounded import answers_match_in_time
 from .completion import Chain, read_chains, references
+
+# 23、25、24 or 23, 24 or 25: candidates where one number is asked for. 1,200 and 3/4 are one number each.
+_CANDIDATE = r"[$￥¥]?-?\d+(?:[.,/]\d+)*\s?(?:%|[\u4e00-\u9fff]{1,2}|[A-Za-z]{1,8})??"
+_LISTED = re.compile(
+    rf"{_CANDIDATE}\s*(?:[、;；|]|[,，]\s|，|[,，]?\s*(?:或者?是?|还是|和|与|\bor\b|\band\b))\s*(?:也?可能是)?{_CANDIDATE}\s*[.。!！]?$"
+)
 
 
 class AnswerReward:
@@ -33,9 +41,12 @@ def reward_of(chain: Chain, reference: str) -> float | None:
         return None
     if not chain.answer.strip():
         return 0.0
+    exact = is_exact(reference)
+    if exact and _LISTED.search(plain_numbers(final_part(chain.answer)[0])):
+        return 0.0  # several candidates are no answer
     verdict = answers_match_in_time(chain.answer, reference)
     if verdict is None:
-        return 0.0 if is_exact(reference) else None
+        return 0.0 if exact else None
     return float(verdict)
 
 

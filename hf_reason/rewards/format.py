@@ -34,7 +34,7 @@ class FormatReward:
             return float(OPEN_TAG not in chain.text and CLOSE_TAG not in chain.text and _says_something(chain.text))
         opened = chain.text.count(OPEN_TAG) <= 1 and (OPEN_TAG not in chain.text or head.lstrip().startswith(OPEN_TAG))
         thought = head.lstrip().removeprefix(OPEN_TAG)
-        framed = bool(tag) and chain.text.count(CLOSE_TAG) == 1 and opened and _says_something(thought)
+        framed = bool(tag) and chain.text.count(CLOSE_TAG) == 1 and opened and any(map(_says_something, chain.steps))
         answered = framed and _says_something(answer) and not _LABEL.search(answer)
         return (framed + (framed and self.stepped(thought)) + answered) / 3
 

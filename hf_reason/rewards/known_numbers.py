@@ -50,12 +50,9 @@ _COUNTS = range(11)
 _PLAIN = (
     "12 14 15 16 18 20 24 28 29 30 31 36 45 48 50 52 60 64 81 90 180 270 360 365 366 3600 3.14 3.1416 22/7 1.5 2.5"
 )
-CONSTANTS = frozenset(
-    {Fraction(count) for count in _COUNTS}
-    | {1 / Fraction(count) for count in _COUNTS if count}
-    | {Fraction(text) for text in _PLAIN.split()}
-    | {Fraction(10) ** power for power in range(-4, 9)}
-)
+# Numbers that any text has.
+SMALL = frozenset({Fraction(count) for count in _COUNTS} | {1 / Fraction(count) for count in _COUNTS if count})
+CONSTANTS = SMALL | {Fraction(text) for text in _PLAIN.split()} | {Fraction(10) ** power for power in range(-4, 9)}
 
 
 @lru_cache(maxsize=2**14)
@@ -102,10 +99,17 @@ def stated_numbers(text: str) -> frozenset[Fraction]:
 
 
 @lru_cache(maxsize=2**14)
+def sizes(value: Fraction) -> frozenset[Fraction]:
+    """A number without its sign, and the same as and without percent: 15 and 15%."""
+    value = abs(value)
+    return frozenset((value, value / 100, value * 100))
+
+
+@lru_cache(maxsize=2**14)
 def at_once(value: Fraction) -> frozenset[Fraction]:
     """What a reader gets from a number without a calculation: its size, 15 and 15%, what is left of a whole."""
     value = abs(value)
-    found = {value, value / 100, value * 100}
+    found = set(sizes(value))
     if 0 < value < 1:
         found |= {1 - value, 1 + value, 100 * (1 - value), 100 * (1 + value)}
     elif 1 < value < 100:

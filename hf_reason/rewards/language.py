@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_reason.data.languages import count_words, detect_language, without_code
-from hf_reason.text.render import CLOSE_TAG, OPEN_TAG
 
 from .completion import problems, read_chains
 
@@ -31,13 +30,14 @@ class LanguageReward:
     ) -> list[float | None]:
         told = problems(columns, prompts, len(completions))
         chains = read_chains(completions, prompts)
-        return [self.reward_of(chain.text, problem) for chain, problem in zip(chains, told, strict=True)]
+        texts = ["\n".join((*chain.steps, chain.answer)) for chain in chains]
+        return [self.reward_of(text, problem) for text, problem in zip(texts, told, strict=True)]
 
     def reward_of(self, text: str, problem: str) -> float | None:
         language = self.language or detect_language(problem)
         if language not in ("zh", "en"):
             return None
-        text = without_code(unicodedata.normalize("NFKC", text.replace(OPEN_TAG, " ").replace(CLOSE_TAG, "\n")))
+        text = without_code(unicodedata.normalize("NFKC", text))
         size = len(text) // _PARTS + 1
         parts = [text[start : start + size] for start in range(0, len(text), size)]
         ratios = [ratio for part in parts if (ratio := _ratio(part, language, _LEAST_WORDS)) is not None]

@@ -9,21 +9,26 @@ from typing import Any
 
 from hf_reason.answers.equations import Equation, evaluate_expression, find_equations
 from hf_reason.answers.expressions import Operation, evaluate, parse_expression
+from hf_reason.answers.final import final_part
 
-from .known_numbers import CONSTANTS, at_once, is_one_number, known_numbers, operands, stated_numbers
+from .known_numbers import CONSTANTS, SMALL, at_once, is_one_number, known_numbers, operands, sizes, stated_numbers
 
 # What `judge_steps` says of a step.
 HOLDS = "holds"
 FALSE = "false"  # an equation does not hold
 FOREIGN = "foreign"  # a number comes from nowhere
+WEAK = "weak"  # small numbers only, which any text has: filler, unless it leads to the answer
 FILLER = "filler"  # a calculation of constants, or one that changes nothing
 REPEATED = "repeated"  # every equation stood there before
 TAINTED = "tainted"  # goes on from a wrong step
 UNUSED = "unused"  # nothing goes on from it, and it does not give the answer
 PROSE = "prose"  # no equation
 # The surest origin of a number first.
-_ORIGINS = ("derived", "context", "constant", "claimed", "wrong", "foreign")
+_ORIGINS = ("anchor", "derived", "context", "constant", "claimed", "wrong", "foreign")
 _DIGITS = re.compile(r"\d+(?:\.\d+)?")
+# Of the equations of a step.
+_GRAVEST = (FALSE, FOREIGN, TAINTED, HOLDS, WEAK, FILLER)
+_GIVEN = ("anchor", "derived", "context")
 VALUES: dict[str, float | None] = {HOLDS: 1.0, FALSE: 0.0, FOREIGN: 0.0}
 
 
@@ -32,6 +37,8 @@ class _Chain:
 
     def __init__(self, context: str):
         self.context = known_numbers(context)
+        # numbers that only this problem has, and what was made of them
+        self.anchored = set(self.context - SMALL)
         self.derived: set[Fraction] = set()  # results of right steps, and what follows from them at once
         self.plain: set[Fraction] = set()  # results of calculations of constants
         self.wrong: set[Fraction] = set()  # results of wrong steps
@@ -43,13 +50,13 @@ class _Chain:
     def origin(self, value: Fraction) -> str:
         """Where a number comes from."""
         value = abs(value)
+        if value in self.anchored or not self.context:  # in a problem without numbers none can be foreign
+            return "anchor"
         for name in ("derived", "context", "wrong"):
             if value in getattr(self, name):
                 return name
         if value in CONSTANTS or value in self.plain:
             return "constant"
-        if not self.context:  # a problem without numbers: none can be foreign
-            return "context"
         for step in self.unread:
             self.claimed |= known_numbers(step)
         self.unread.clear()
@@ -94,7 +101,7 @@ def _judge(step: str, equations: list[Equation], chain: _Chain) -> str:
         chain.seen.add(key)
         verdicts.append(_judge_equation(equation, chain))
     chain.unread.append(step)
-    return next((verdict for verdict in (FALSE, FOREIGN, TAINTED, HOLDS, FILLER) if verdict in verdicts), REPEATED)
+    return next((verdict for verdict in _GRAVEST if verdict in verdicts), REPEATED)
 
 
 def _key(equation: Equation) -> tuple[Any, ...]:
@@ -127,24 +134,27 @@ def _judge_equation(equation: Equation, chain: _Chain) -> str:
             other = _origins(equation.result, chain)
             origins = min(origins, other, key=lambda found: max(map(_ORIGINS.index, found), default=0))
         chain.rewritten |= {equation.expression, equation.result}
-    if origins.count("foreign") == 1 and any(chain.origin(value) in ("derived", "context") for value in results):
+    if origins.count("foreign") == 1 and any(chain.origin(value) in _GIVEN for value in results):
         origins.remove("foreign")  # the unknown stands on the left: 50-49=1, where 50 and 1 are given
     for origin, verdict in (("foreign", FOREIGN), ("wrong", TAINTED), ("claimed", TAINTED)):
         if origin in origins:
             chain.add_wrong(results)
             return verdict
-    if _changes_nothing(equation.expression) or not {"context", "derived"} & set(origins):
+    if _changes_nothing(equation.expression) or not {*_GIVEN} & set(origins):
         chain.plain |= results
         return FILLER
     chain.derived |= {near for value in results for near in at_once(value)}
+    if "anchor" not in origins:
+        return WEAK
+    chain.anchored |= results | {near for value in results for near in at_once(value)} - SMALL
     return HOLDS
 
 
 def _origins(expression: str, chain: _Chain) -> list[str]:
     """Where each number of an expression comes from, by its best reading."""
     if expression in chain.rewritten:
-        return ["derived"]
-    numbers = operands(expression, lambda value: chain.origin(value) in ("derived", "context"))
+        return ["anchor"]
+    numbers = operands(expression, lambda value: chain.origin(value) in _GIVEN)
     return [min(map(chain.origin, readings), key=_ORIGINS.index) for readings in numbers]
 
 
@@ -156,19 +166,25 @@ def _drop_unused(
     Returns:
         `None` where `deep` and no step reaches the goal.
     """
-    needed = {near for value in goal for near in at_once(value)}
+    needed = {size for value in goal for size in sizes(value)}
     if deep and not any(_gives(equations, needed) for equations in found):
         return None
     for at in range(len(found) - 1, -1, -1):
-        if verdicts[at] == HOLDS and not _gives(found[at], needed):
-            verdicts[at] = UNUSED
-        if verdicts[at] != REPEATED and not (deep and verdicts[at] == UNUSED):
+        if verdicts[at] in (HOLDS, WEAK):
+            gives = _gives(found[at], needed)
+            if verdicts[at] == WEAK:
+                verdicts[at] = HOLDS if gives and deep else FILLER
+            elif not gives:
+                verdicts[at] = UNUSED
+        idle = verdicts[at] in ((UNUSED, FILLER) if deep else ())
+        # the inverse of an earlier step may be on the way itself: 7 boxes of 4 are 28, shared among 7 it is 4 again
+        if not idle and (verdicts[at] != REPEATED or _gives(found[at], needed)):
             needed |= _operands(found[at])
     return verdicts
 
 
 def _gives(equations: list[Equation], needed: set[Fraction]) -> bool:
-    return any(at_once(value) & needed for equation in equations for value in _results(equation))
+    return any(sizes(value) & needed for equation in equations for value in _results(equation))
 
 
 def _any_value(value: Fraction) -> bool:
@@ -190,9 +206,14 @@ def judge_steps(steps: Sequence[str], context: str = "", answer: str | None = No
 
     `holds`: the equations hold, and every number in them comes from the problem, an earlier result or the constants
     of daily life. `false`: an equation does not hold. `foreign`: a number comes from nowhere. All others neither win
-    nor lose: `prose` (no equation), `repeated` (it stood there before), `filler` (a calculation of constants such as
-    1+1=2, or one that changes nothing, such as 48+0=48), `tainted` (right arithmetic on a wrong result) and, where
-    `answer` states a number, `unused` (nothing goes on from it, nor is it the answer).
+    nor lose:
+
+    - `prose`: no equation.
+    - `repeated`: it stood there before, or its inverse did.
+    - `filler`: a calculation of constants such as 1+1=2, one that changes nothing, such as 48+0=48, or one of small
+      numbers only that does not lead to the answer.
+    - `tainted`: right arithmetic on a wrong result, or on a number that was only claimed.
+    - `unused`: where `answer` states a number, nothing goes on from it, nor is it the answer.
 
     Args:
         steps: The steps, without labels.
@@ -202,11 +223,12 @@ def judge_steps(steps: Sequence[str], context: str = "", answer: str | None = No
     chain = _Chain(context)
     found = [find_equations(step) for step in steps]
     verdicts = [_judge(step, equations, chain) for step, equations in zip(steps, found, strict=True)]
-    goal = set(stated_numbers(answer)) if answer else set()
+    goal = set(stated_numbers(final_part(answer)[0])) if answer else set()
     if goal:
         reached = _drop_unused(list(verdicts), found, goal, deep=True)
         # an answer that no step gives (a count of steps, a name) says little of what led to it
         verdicts = reached or _drop_unused(verdicts, found, goal, deep=False) or verdicts
+    verdicts = [FILLER if verdict == WEAK else verdict for verdict in verdicts]
     return verdicts
 
 

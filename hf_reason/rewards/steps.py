@@ -47,10 +47,10 @@ def reward_of(chain: Chain, problem: str, answer: str, reference: tuple[str, ...
     right = verdicts.count(HOLDS)
     wrong = verdicts.count(FALSE) + verdicts.count(FOREIGN)
     wanted = _calculations(reference)
-    if wanted:
-        right = min(right, wanted)
+    excess = max(0, right - 2 * wanted - 2) if wanted else 0
+    right = min(right, wanted) if wanted else right
     if right + wrong:
-        return right / (right + wrong)
+        return right / (right + wrong + excess)
     if TAINTED in verdicts:
         return None
     calculates = wanted or (bool(answer) and pure_number(answer) is not None and len(stated_numbers(problem)) > 1)
@@ -62,11 +62,14 @@ def step_reward(
 ) -> list[float | None]:
     """The fraction of right steps among those that are right or wrong, by rules (`judge_steps`), in [0, 1].
 
-        right / (right + wrong),   right = min(steps that hold, calculating steps of the reference)
+        right / (right + wrong + excess)
+
+        right = min(h, n), excess = max(0, h - 2n - 2);  h steps hold, n steps of the reference calculate
 
     A step holds when its equations do and every number in them comes from the problem, an earlier result or the
     constants of daily life. Filler, repetitions, calculations that lead nowhere and prose count on neither side.
-    Where the reference chain is known, a chain that is cut into smaller steps does not dilute its errors.
+    The reference chain only says how many steps the problem takes: cutting a chain into smaller ones does not dilute
+    its errors, and counting up to the answer does not pay. Without a reference chain right = h and excess = 0.
 
     A chain without any step that counts gets 0 where the problem asks for a calculation (the reference calculates, or
     is a number and the problem states at least two), and `None` where it does not, or where the chain goes on from
