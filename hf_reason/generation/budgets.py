@@ -5,6 +5,7 @@ others. Ending a thought by writing its closing tag is the budget forcing of Mue
 2501.19393).
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,8 +99,8 @@ def thought_budgets(
         raise ValueError("Beams change places, so their budgets cannot be counted. Leave num_beams out.")
 
     def steer(numbers: list[int]) -> ThoughtBudget:
-        frames = [made[opened[number]] for number in numbers]
-        return ThoughtBudget(tokenizer, frames, max_thought_tokens, max_answer_tokens)
+        rows = [BudgetRow(made[opened[number]], max_thought_tokens, max_answer_tokens) for number in numbers]
+        return ThoughtBudget(tokenizer, rows)
 
     return steer
 
@@ -122,10 +123,29 @@ class Written:
 
 
 @dataclass
-class _Row:
+class BudgetRow:
+    """Where a sequence stands between its thought and the end of its answer, and how far it may go.
+
+    It outlives a batch: a row may leave one and continue in the next.
+
+    Attributes:
+        frame: The tokens that may be forced.
+        max_thought_tokens: Most tokens of the thought, both tags included.
+        max_answer_tokens: Most tokens after the closing tag, the stop token included.
+        max_tokens: Most tokens of both together.
+        thinks: Whether the thought is open. `False` at the start for a prompt that has closed it.
+        done: Whether nothing more is written.
+        thought, answer: Tokens written so far.
+        closed_by: See `Written`.
+        ended: Whether the model ended the answer.
+    """
+
     frame: Frame
-    pending: list[int] = field(default_factory=list)  # tokens that are forced next
-    opening: int = 0  # tokens of the opening to come
+    max_thought_tokens: int
+    max_answer_tokens: int
+    max_tokens: int = sys.maxsize
+    pending: list[int] = field(init=False)  # tokens that are forced next
+    opening: int = field(init=False)  # tokens of the opening to come
     thinks: bool = True
     done: bool = False
     thought: int = 0
@@ -136,6 +156,10 @@ class _Row:
     reason: str = ""  # why the pending tag is forced
     closed_by: str = "model"
     ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.pending = list(self.frame.opening) if self.thinks else []
+        self.opening = len(self.pending)
 
 
 class ThoughtBudget:
@@ -150,21 +174,12 @@ class ThoughtBudget:
 
     Args:
         tokenizer: The model's.
-        frames: The frame of each row.
-        max_thought_tokens: Most tokens of a thought, both tags included.
-        max_answer_tokens: Most tokens after the closing tag, the stop token included.
+        rows: The state of each row, which is changed in place.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        frames: Sequence[Frame],
-        max_thought_tokens: int,
-        max_answer_tokens: int,
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.max_thought_tokens, self.max_answer_tokens = max_thought_tokens, max_answer_tokens
-        self.rows = [_Row(frame, list(frame.opening), len(frame.opening)) for frame in frames]
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[BudgetRow]) -> None:
+        self.tokenizer, self.rows = tokenizer, list(rows)
+        frames = {row.frame for row in rows}
         self.largest = max((max((*f.opening, *f.closing, *f.breaking)) for f in frames), default=0)
 
     def generate_kwargs(self) -> dict[str, Any]:
@@ -206,8 +221,8 @@ class ThoughtBudget:
                 values[list(row.frame.stops)] = -torch.inf
         return scores
 
-    def _maybe_close(self, row: _Row, best: int) -> None:
-        frame, left = row.frame, self.max_thought_tokens - row.thought
+    def _maybe_close(self, row: BudgetRow, best: int) -> None:
+        frame, left = row.frame, row.max_thought_tokens - row.thought
         spent = left <= len(frame.breaking)
         if not spent and row.line == 0 and row.longest:
             spent = left - len(frame.closing) < row.longest
@@ -226,10 +241,10 @@ class ThoughtBudget:
                 row.done = row.ended = True
             else:
                 row.answer += 1
-                row.done = row.answer >= self.max_answer_tokens
+                row.done = row.answer >= min(row.max_answer_tokens, row.max_tokens - row.thought)
         return [row.done for row in self.rows]
 
-    def _think(self, row: _Row, token: int) -> None:
+    def _think(self, row: BudgetRow, token: int) -> None:
         row.thought += 1
         row.pending = row.pending[1:]
         if row.opening:

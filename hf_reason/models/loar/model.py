@@ -112,6 +112,17 @@ class LoAR(Routing):
         finally:
             self._task = before
 
+    @contextmanager
+    def prompts_end_at(self, columns: Sequence[int]) -> Iterator[None]:
+        """In the `generate` inside, each row's prompt ends before this column; what follows has been generated."""
+        from torch import tensor
+
+        before, self.prompt_ends = self.prompt_ends, tensor(list(columns))
+        try:
+            yield
+        finally:
+            self.prompt_ends = before
+
     def set_window_layers(self, layers: Sequence[int]) -> None:
         """Let other layers have the window.
 

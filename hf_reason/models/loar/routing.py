@@ -33,6 +33,8 @@ class Routing(nn.Module):
         processes: Processes whose gradients are averaged.
         loss_scale: By which the training's loss is multiplied (float16's gradient scaler).
         prompt_length: Of the rows that `generate` is at work on; `None` outside of it.
+        prompt_ends: `(batch,)`, the column behind each row's prompt, where `generate` continues rows that have been
+            begun (`prompts_end_at`); `None` otherwise.
     """
 
     def __init__(self, model: Any, config: LoARConfig):
@@ -45,6 +47,7 @@ class Routing(nn.Module):
         self.budgets = config.budgets(len(self._layers), self.groups)
         self.progress, self.rows, self.processes, self.loss_scale = 1.0, 0, 1, 1.0
         self.prompt_length: int | None = None
+        self.prompt_ends: torch.Tensor | None = None
         static = config.static_groups
         self.routers = None if static else Routers(config, text.hidden_size, len(self._layers), self.groups)
         self._task: list[int] | None = None
@@ -96,7 +99,8 @@ class Routing(nn.Module):
         """Where the prompt is, when nobody has said it: by its end, or all that `generate` was given."""
         prompt = before_end(ids, self.config.prompt_end_ids)
         if self.prompt_length is not None:
-            asked = torch.arange(count, device=device)[None] < self.prompt_length
+            end = self.prompt_length if self.prompt_ends is None else self.prompt_ends.to(device)[:, None]
+            asked = torch.arange(count, device=device)[None] < end
             return asked if prompt is None else asked & prompt
         if prompt is None and not use and self.routers is not None and not self._warned:
             self._warned = True

@@ -1,0 +1,224 @@
+"""A batch whose rows come and go: chains that are generated together for a while, and continued in another batch.
+
+`generate` works on a batch that does not change. So a batch is stopped at an admission point, and its unfinished rows
+are read again, with what they have written, beside those that join. Reading again is one forward over all tokens, and
+costs about as much as a few new tokens. It needs nothing of a model but `generate`, whatever its cache is like: a
+decoder-only model, LoAR (which keeps the choice that it made for the prompt, because it still reads no more than the
+prompt), StepReasoner (which finds the steps again from the ids).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria
+from transformers.generation import StoppingCriteriaList
+
+from hf_reason.models.lm_head import causal_model, without_router_logits
+
+from .batching import evaluation_mode, model_device, pad_left
+from .budgets import BudgetRow, ThoughtBudget
+from .settings import only_asked_for
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one chain is drawn. The same seed draws the same, whatever else is in the batch.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: Only the likeliest tokens that together have this probability.
+        top_k: Only so many of the likeliest tokens; 0 for all.
+        seed: Of the draws.
+        frequency_penalty, presence_penalty: Subtracted from the logit of a token for each time, and once if at all,
+            that the chain has it already (OpenAI's formula).
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+
+
+@dataclass(eq=False)
+class LiveChain:
+    """A chain that is being generated.
+
+    Attributes:
+        prompt_ids: Its prompt.
+        budget: Where it stands, and how far it may go.
+        sampling: How it is drawn.
+        on_token: Called with the chain, a new token and whether that token belongs to the thought. It may set
+            `budget.done`.
+        domain: Task for a model that routes its attention by task (LoAR).
+        num_logprobs: Record log-probabilities of this many of the likeliest tokens, besides that of the chosen one;
+            `None` records none.
+        ids: What it has written.
+        logprobs: With `num_logprobs`, an entry for each of `ids`: log-probability of the token, and `(id,
+            log-probability)` of the likeliest ones. They are the model's own, before temperature and budget.
+        blank: Whether its answer has no text yet; then its end is ruled out. Set by `on_token`.
+        cancelled: Set by whoever does not want it any more, from any thread; the row ends at the next token.
+    """
+
+    prompt_ids: list[int]
+    budget: BudgetRow
+    sampling: Sampling
+    on_token: "Callable[[LiveChain, int, bool], None]"
+    domain: str | None = None
+    num_logprobs: int | None = None
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list)
+    blank: bool = False
+    cancelled: bool = False
+    counts: Counter[int] = field(default_factory=Counter)
+    generator: torch.Generator | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be generated."""
+        return self.budget.done or self.cancelled
+
+
+class _LiveBatch:
+    """Chooses the next token of each row, and says when the batch pauses."""
+
+    def __init__(self, tokenizer: Any, chains: Sequence[LiveChain], pause: Callable[[int], bool]) -> None:
+        self.chains, self.pause, self.tokens = list(chains), pause, 0
+        self.budget = ThoughtBudget(tokenizer, [chain.budget for chain in chains])
+
+    def choose(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [rows, vocabulary] -> the same with all but the chosen token at -inf."""
+        scores = torch.nan_to_num(scores.float(), nan=-1e9, posinf=1e9, neginf=-torch.inf)
+        for chain, values in zip(self.chains, scores, strict=True):
+            _penalise(chain, values)
+        allowed = self.budget.force(scores.clone())
+        for number, chain in enumerate(self.chains):
+            if chain.blank and not chain.budget.thinks:
+                allowed[number, list(chain.budget.frame.stops)] = -torch.inf
+        tokens = allowed.argmax(dim=-1)
+        for number, chain in enumerate(self.chains):
+            if not chain.over and chain.sampling.temperature > 0:
+                tokens[number] = _draw(chain, allowed[number])
+            if not chain.over and chain.num_logprobs is not None:
+                chain.logprobs.append(_logprobs(scores[number], int(tokens[number]), chain.num_logprobs))
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+    def advance(self, tokens: Sequence[int]) -> list[bool]:
+        """Note each row's new token; returns which rows are done, all of them at a pause."""
+        self.tokens += 1
+        before = [(chain.budget.done, chain.budget.thinks, chain.budget.ended) for chain in self.chains]
+        self.budget.advance(tokens)
+        for chain, token, (done, thought, _) in zip(self.chains, tokens, before, strict=True):
+            if done or chain.cancelled:
+                continue
+            if not chain.budget.ended:
+                chain.ids.append(token)
+                chain.counts[token] += 1
+            elif chain.num_logprobs is not None:
+                chain.logprobs.pop()  # of the stop token
+            chain.on_token(chain, token, thought)
+        if self.pause(self.tokens):
+            return [True] * len(self.chains)
+        return [chain.over for chain in self.chains]
+
+
+class _Choose(LogitsProcessor):
+    def __init__(self, batch: _LiveBatch) -> None:
+        self.batch = batch
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        return self.batch.choose(scores)  # type: ignore[return-value]
+
+
+class _Advance(StoppingCriteria):
+    def __init__(self, batch: _LiveBatch) -> None:
+        self.batch = batch
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
+        done = self.batch.advance(input_ids[:, -1].tolist())
+        return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
+
+
+def _penalise(chain: LiveChain, scores: torch.Tensor) -> None:
+    asked = chain.sampling
+    if not chain.counts or not (asked.frequency_penalty or asked.presence_penalty):
+        return
+    tokens = torch.tensor(list(chain.counts), device=scores.device)
+    counts = torch.tensor(list(chain.counts.values()), device=scores.device, dtype=scores.dtype)
+    scores[tokens] -= counts * asked.frequency_penalty + asked.presence_penalty
+
+
+def _draw(chain: LiveChain, scores: torch.Tensor) -> int:
+    """A token from scores [vocabulary], by the chain's own random numbers."""
+    asked = chain.sampling
+    if chain.generator is None:
+        chain.generator = torch.Generator().manual_seed(asked.seed)
+    # on the CPU, so that a seed draws the same on every device
+    probabilities = torch.softmax(scores.cpu() / asked.temperature, dim=-1)
+    if asked.top_k or asked.top_p < 1:
+        ordered, order = probabilities.sort(descending=True, stable=True)
+        out = ordered.cumsum(dim=-1) - ordered >= asked.top_p
+        if asked.top_k:
+            out[asked.top_k :] = True
+        out[0] = False
+        probabilities = probabilities.scatter(0, order, ordered.masked_fill(out, 0.0))
+    return int(torch.multinomial(probabilities, 1, generator=chain.generator))
+
+
+def _logprobs(scores: torch.Tensor, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
+    values = torch.log_softmax(scores, dim=-1)
+    top = values.topk(min(count, len(values))) if count else None
+    likeliest = [] if top is None else list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+    return float(values[token]), likeliest
+
+
+def run_batch(
+    model: Any, tokenizer: Any, config: GenerationConfig, chains: Sequence[LiveChain], pause: Callable[[int], bool]
+) -> int:
+    """Generate these chains together until all are over, or until a pause.
+
+    Args:
+        model: Anything with transformers' `generate`, on its device.
+        tokenizer: The model's.
+        config: Greedy, from `generation_config`; its lengths are replaced.
+        chains: None of them over; changed in place.
+        pause: Called after each token with the number of tokens since the start; `True` stops the batch, and the
+            chains that are not over can be given to the next one.
+
+    Returns:
+        Tokens a row that were generated.
+    """
+    batch = _LiveBatch(tokenizer, chains, pause)
+    rows = [chain.prompt_ids + chain.ids for chain in chains]
+    ids, mask = pad_left(rows, int(config.pad_token_id))
+    device, width = model_device(model), ids.shape[1]
+    settings = GenerationConfig()
+    settings.update(**{**config.to_dict(), "max_new_tokens": max(_left(chain) for chain in chains)})
+    loar = getattr(causal_model(model), "loar", None)
+    with ExitStack() as inside:
+        for context in (evaluation_mode(model), only_asked_for(model), without_router_logits(model)):
+            inside.enter_context(context)
+        if loar is not None:
+            inside.enter_context(loar.task([chain.domain for chain in chains]))
+            inside.enter_context(loar.prompts_end_at([width - len(chain.ids) for chain in chains]))
+        model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([_Choose(batch)]),
+            stopping_criteria=StoppingCriteriaList([_Advance(batch)]),
+        )
+    return batch.tokens
+
+
+def _left(chain: LiveChain) -> int:
+    """Most tokens that a chain may still write."""
+    budget = chain.budget
+    thought = budget.max_thought_tokens - budget.thought if budget.thinks else 0
+    left = thought + budget.max_answer_tokens - budget.answer
+    return max(1, min(left, budget.max_tokens - budget.thought - budget.answer))

@@ -1,0 +1,224 @@
+"""`/v1/chat/completions`: a request becomes chains, and chains become a response."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .cache import ResultCache
+from .chains import Chain, Chains
+from .controls import budget_of, read_wish
+from .engines.base import Accepted, Engine, Job, Prompt
+from .errors import ApiError, bad_request
+from .feedback import FeedbackStore, Served
+from .metrics import Metrics
+from .responses import ALIVE, DONE, ChunkWriter, Head, completion, event, usage
+from .schema import ChatRequest
+from .settings import ServeSettings
+
+
+@dataclass
+class Ticket:
+    """A request that was accepted.
+
+    Attributes:
+        request: What was asked.
+        jobs: Its chains.
+        head: Of the response.
+        client: Who asks, by the API key.
+        arm: Of an experiment.
+        begun: When it came (`time.monotonic`).
+        first: Seconds until the first piece.
+        chains: What is known of each chain.
+    """
+
+    request: ChatRequest
+    jobs: list[Accepted]
+    head: Head
+    client: str
+    arm: str = ""
+    begun: float = field(default_factory=time.monotonic)
+    first: float | None = None
+    chains: list[Chain] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        return self.head.model
+
+
+class Chat:
+    """Answers chat requests.
+
+    Args:
+        engine: Generates chains.
+        settings: What is allowed.
+        cache: Of results.
+        metrics: Are counted here.
+        feedback: Remembers what was served; `None` without feedback.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: ServeSettings,
+        cache: ResultCache,
+        metrics: Metrics,
+        feedback: FeedbackStore | None = None,
+    ) -> None:
+        self.engine, self.settings, self.metrics, self.feedback = engine, settings, metrics, feedback
+        self.chains = Chains(engine, cache, metrics.looked_up)
+
+    async def accept(self, request: ChatRequest, client: str, model: str | None = None, arm: str = "") -> Ticket:
+        """Check a request.
+
+        Args:
+            request: What was asked.
+            client: Who asks.
+            model: In place of the one that the request names.
+            arm: Of the experiment that chose it.
+
+        Raises:
+            ApiError: if it cannot be answered as it is, or not now.
+        """
+        names = [card.name for card in self.engine.models()]
+        model = model or request.model or names[0]
+        if model not in names:
+            shown = ", ".join(names[:20])
+            raise ApiError(404, "model_not_found", f"There is no model {model[:200]!r}. There are {shown}.", "model")
+        if request.n > self.settings.max_choices:
+            raise bad_request(f"n is {request.n}; this server gives at most {self.settings.max_choices}.", "n")
+        if self.engine.load().waiting + request.n > self.settings.max_queue_size:
+            raise ApiError(429, "queue_full", "Too many requests wait. Send it again later.", retry_after=5)
+        wanted = self._job(request, model)
+        try:
+            jobs = [
+                await asyncio.to_thread(self.engine.check, job) for job in _samples(wanted, request.n, request.seed)
+            ]
+        except ValueError as error:
+            raise bad_request(" ".join(str(error).split()), code="unreadable_request") from error
+        head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), model, jobs[0].card.revision)
+        return Ticket(request, jobs, head, client, arm, chains=[Chain() for _ in jobs])
+
+    def _job(self, request: ChatRequest, model: str) -> Job:
+        budget = budget_of(
+            read_wish(request.model_dump(exclude_none=True)),
+            request.limit,
+            max_thought_tokens=self.settings.max_thought_tokens,
+            max_answer_tokens=self.settings.max_answer_tokens,
+        )
+        turns = tuple(message.turn() for message in request.messages)
+        prompt = Prompt(turns, request.task, request.domain, thinking=budget.thought > 0)
+        return Job(
+            model=model,
+            prompt=prompt,
+            budget=budget,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
+            seed=request.seed,
+            frequency_penalty=request.frequency_penalty,
+            presence_penalty=request.presence_penalty,
+            stop=tuple(request.stop or ()),
+            num_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+            sample=request.n > 1,
+        )
+
+    async def complete(self, ticket: Ticket) -> dict[str, Any]:
+        """The body of a response that is not streamed.
+
+        Raises:
+            ApiError: if the engine failed, or was too slow.
+        """
+        try:
+            async for _ in self._pieces(ticket):
+                pass
+            await self._remember(ticket)
+        except ApiError as error:
+            self.metrics.failed(error.code, model=ticket.model, arm=ticket.arm, status=error.status)
+            raise
+        self._count(ticket)
+        return completion(ticket.head, ticket.chains, ticket.request.vote)
+
+    async def stream(self, ticket: Ticket) -> AsyncGenerator[bytes]:
+        """The lines of a streamed response. A failure after the first line is an event with the error's body."""
+        writer = ChunkWriter(ticket.head, len(ticket.jobs))
+        options = ticket.request.stream_options
+        try:
+            async with aclosing(self._pieces(ticket)) as pieces:
+                async for item in pieces:
+                    for line in [ALIVE] if item is None else writer.chunks(*item):
+                        yield line
+            await self._remember(ticket)
+        except ApiError as error:
+            self.metrics.failed(error.code, model=ticket.model, arm=ticket.arm, status=error.status)
+            yield event(error.body())
+            return
+        self._count(ticket)
+        if options is not None and options.include_usage:
+            yield writer.usage(ticket.chains)
+        yield DONE
+
+    async def _pieces(self, ticket: Ticket) -> AsyncGenerator[Any]:
+        owner = ticket.client if self.settings.isolate_keys else None
+        self.metrics.running.inc()
+        whole = False
+        try:
+            async with aclosing(self.chains.run(ticket.jobs, owner, self.settings.request_timeout)) as pieces:
+                async for item in pieces:
+                    if item is not None:
+                        if ticket.first is None:
+                            ticket.first = time.monotonic() - ticket.begun
+                        number, piece = item
+                        ticket.chains[number].add(piece)
+                    yield item
+            whole = True
+        except ApiError:
+            whole = True  # counted as an error
+            raise
+        finally:
+            self.metrics.running.dec()
+            if not whole:
+                self.metrics.disconnects.labels(ticket.model, ticket.arm).inc()
+
+    def _count(self, ticket: Ticket) -> None:
+        used = usage(ticket.chains)
+        closed = [chain.end.closed_by for chain in ticket.chains if chain.end is not None and chain.end.closed_by]
+        self.metrics.answered(
+            ticket.model,
+            arm=ticket.arm,
+            latency=time.monotonic() - ticket.begun,
+            first_token=ticket.first,
+            prompt_tokens=used["prompt_tokens"],
+            completion_tokens=used["completion_tokens"],
+            reasoning_tokens=used["completion_tokens_details"]["reasoning_tokens"],
+            thought_ends=["closed" if by == "model" else "forced" for by in closed],
+        )
+
+    async def _remember(self, ticket: Ticket) -> None:
+        """Keep the answers for feedback to come. A conversation of several turns is no record."""
+        messages = ticket.request.messages
+        if self.feedback is None or len(messages) > 1:
+            return
+        for number, chain in enumerate(ticket.chains):
+            served = Served(
+                request_id=ticket.head.id,
+                context=messages[0].turn()["content"],
+                answer=chain.answer,
+                steps=chain.steps,
+                task=ticket.request.task,
+                domain=ticket.request.domain or "general",
+                choice=number,
+                model=ticket.model,
+                model_version=ticket.head.revision,
+                arm=ticket.arm,
+                user=ticket.request.user or ticket.client,
+            )
+            await asyncio.to_thread(self.feedback.remember, served)
+
+
+def _samples(job: Job, count: int, seed: int | None) -> Sequence[Job]:
+    """A job for each chain, with a seed of its own."""
+    return [job if seed is None else replace(job, seed=seed + number) for number in range(count)]
