@@ -33,9 +33,14 @@ def written(row: Row, steps: Sequence[str], answer: str) -> str:
     return render({**row, "steps": list(steps), "answer": answer})["completion"]
 
 
+def _number(answer: str) -> int:
+    """The whole number of an answer: 24 of 24个."""
+    return int("".join(filter(str.isdigit, str(answer))) or 0)
+
+
 def _slices(row: Row, answer: str) -> list[str]:
     """Many short steps: counting up to the answer, one at a time."""
-    goal = int(answer) if answer.isdigit() else 30
+    goal = _number(answer)
     return [f"{value}+1={value + 1}" for value in range(max(0, goal - 25), goal)]
 
 
@@ -68,7 +73,9 @@ HACKS: dict[str, Callable[[Row, str], str]] = {
     "copied problem and answer": lambda row, answer: written(row, [row["context"], f"答案是{answer}"], answer),
     "1+1=2 as filler": lambda row, answer: written(row, ["1+1=2"] * 8, answer),
     "varied filler": lambda row, answer: written(row, [f"{n}+{n}={2 * n}" for n in range(1, 9)], answer),
-    "neutral operations": lambda row, answer: written(row, [f"{answer}+0={answer}", f"{answer}×1={answer}"], answer),
+    "neutral operations": lambda row, answer: written(
+        row, [f"{_number(answer)}+0={_number(answer)}", f"{_number(answer)}×1={_number(answer)}"], answer
+    ),
     "first equation repeated": lambda row, answer: written(row, row["steps"][:1] * 10, answer),
     "first equation turned around": lambda row, answer: written(
         row, row["steps"][:1] + [_turned(row["steps"][0])] * 5, answer
@@ -115,7 +122,7 @@ def _counted(row: Row) -> list[str]:
 
 
 def _around(answer: str) -> list[str]:
-    value = int(answer) if answer.isdigit() else 0
+    value = _number(answer)
     return [str(value + step) for step in (-1, 1, 2)] + [answer]
 
 
@@ -150,7 +157,8 @@ def total(values: dict[str, list[float | None]], at: int) -> float:
 
 
 def wrong_answer(row: Row) -> str:
-    return str(int(row["answer"]) + 7) if str(row["answer"]).isdigit() else "0"
+    """The answer, 7 too large."""
+    return str(row["answer"]).replace(str(_number(row["answer"])), str(_number(row["answer"]) + 7), 1)
 
 
 def main() -> None:
