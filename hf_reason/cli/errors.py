@@ -22,6 +22,8 @@ from pathlib import Path
 from hf_reason.cli.parsing.spelling import as_typed
 
 DONE, UNUSABLE, REFUSED, INTERRUPTED = 0, 2, 3, 130
+# Variables of the environment in which `compress` tells its stages what to say around an error.
+PLACE, HINT = "HF_REASON_STAGE", "HF_REASON_STAGE_HINT"
 # How long another process of a launch leaves the word to the first, which most often has the same to say.
 _PATIENCE = 15.0
 
@@ -94,7 +96,9 @@ def _told(error: BaseException, arguments: Callable[[], Container[str]] = tuple)
         return None
     if not _is_first():
         time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
-    print(f"Error: {as_typed(_line(error), arguments())}", file=sys.stderr, flush=True)
+    place, hint = os.environ.get(PLACE), os.environ.get(HINT)
+    line = as_typed(_line(error), arguments())
+    print(f"Error: {f'{place}: ' if place else ''}{line}{f' {hint}' if hint else ''}", file=sys.stderr, flush=True)
     return REFUSED if type(error).__name__ in ("ForgettingError", "GateError") else UNUSABLE
 
 

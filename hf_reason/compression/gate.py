@@ -236,8 +236,8 @@ def _cell(key: str, values: Mapping[str, float | None], unit: str) -> str:
     value = values.get(key)
     if value is None:
         return "-"
-    if key == "answer_accuracy" and values["answer_accuracy_low"] is not None:
-        low, high = values["answer_accuracy_low"], values["answer_accuracy_high"]
+    low, high = values.get("answer_accuracy_low"), values.get("answer_accuracy_high")
+    if key == "answer_accuracy" and low is not None:
         return f"{100 * value:.1f}% ({100 * low:.1f}-{100 * (high or 0):.1f})"
     if unit == "%":
         return f"{100 * value:.1f}%"

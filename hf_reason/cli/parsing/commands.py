@@ -41,12 +41,14 @@ _TITLES = {
     "hf_reason.cli.demo:DemoArguments": "demo",
     "hf_reason.cli.prune:PruneArguments": "pruning",
     "hf_reason.cli.quantize:QuantizeArguments": "quantisation",
+    "hf_reason.cli.compress:CompressArguments": "path",
     "hf_reason.cli.compression_arguments:CompressionArguments": "compression",
 }
 _ORDER = (
     "question",
     "pruning",
     "quantisation",
+    "path",
     "compression",
     "data",
     "rounds",
@@ -211,6 +213,14 @@ _COMMANDS = (
         ("hf_reason.cli.prune:PruneArguments",),
         example="hf-reason prune --model_name_or_path out/mine --dataset_name data/mine --recover_steps 200 "
         "--output_dir out/pruned",
+    ),
+    Command(
+        "compress",
+        "the whole path: a student of a teacher, pruned, recovered, quantised; measured after each stage",
+        "hf_reason.cli.compress",
+        ("hf_reason.cli.compress:CompressArguments",),
+        example="hf-reason compress --teacher_model_name_or_path out/mine --dataset_name data/mine "
+        "--prune.ratio 0.2 --prune.recover_steps 200 --quantize.bits 4 --output_dir out/small",
     ),
     Command(
         "evaluate",
