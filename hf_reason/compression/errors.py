@@ -1,5 +1,7 @@
 """What can go wrong in a compression. Each message says what, and what to do."""
 
+from hf_reason.models.quantized_loading import MissingExtraError as MissingExtraError
+
 
 class PruningError(ValueError):
     """A model, or a setting, that cannot be pruned."""
@@ -15,7 +17,3 @@ class CalibrationError(ValueError):
 
 class GateError(ValueError):
     """The compressed model lost more than is allowed."""
-
-
-class MissingExtraError(ImportError, ValueError):
-    """A package of an extra is not installed."""

@@ -4,9 +4,7 @@ E. Frantar et al. 2022, arXiv 2210.17323. The solver and the packing are gptqmod
 layout (format `gptq`, version 1), which transformers, auto-gptq, vLLM and SGLang read.
 """
 
-import contextlib
 import copy
-import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from hf_reason._files import write_json_atomically
+from hf_reason.models.quantized_loading import quiet_gptqmodel
 
-from .errors import MissingExtraError, QuantizationError
+from .errors import QuantizationError
 from .layer_walk import LayerWalk, VisitedLayer
 from .packed import dequantize as dequantize  # the inverse
 from .projections import projections
@@ -77,6 +77,11 @@ def quantize_gptq(
             f"skip={', '.join(unused or skip)}: "
             f"{'there is no such module' if unused else 'nothing is left to quantise'}."
         )
+    if any(isinstance(module, Conv1D) for module in chosen.values()):
+        raise QuantizationError(
+            f"{type(model).__name__} has its weights in Conv1D modules, which transformers cannot load packed. Use "
+            "bitsandbytes (--method nf4 or int8)."
+        )
     layers = list(dict.fromkeys(_layer_of(name) for name in chosen))
     with quiet_gptqmodel():
         config = _config(bits, group_size, desc_act, sym, true_sequential)
@@ -115,25 +120,6 @@ def _version_1(model: Any) -> dict[str, torch.Tensor]:
             convert_gptq_v2_to_v1_format_module(like, _config(*(config[key] for key in _SOLVER_KEYS)))
             tensors[f"{name}.qzeros"] = like.qzeros
     return tensors
-
-
-@contextlib.contextmanager
-def quiet_gptqmodel() -> Any:
-    """gptqmodel imported for this machine, without its banner and its tables on the terminal.
-
-    Raises:
-        MissingExtraError: naming the extra.
-    """
-    # it runs one thread a core for each module, and crashes where threads and cores do not match
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(min(os.cpu_count() or 1, 2)))
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            import gptqmodel  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError(
-                f"GPTQ needs the extra gptq: pip install 'hf_reason[gptq]' ({' '.join(str(error).split())[:200]})."
-            ) from error
-        yield
 
 
 def _is_skipped(name: str, skip: Sequence[str]) -> bool:
@@ -263,6 +249,8 @@ def _public_config(config: Any, names: Sequence[str], partial: bool) -> dict[str
     shown["block_name_to_quantize"] = (
         stacks.pop() if len(stacks) == 1 else os.path.commonprefix(sorted(stacks)).rpartition(".")[0]
     )
+    if config.desc_act:
+        shown["act_group_aware"] = False  # its default warns
     if partial:
         shown["modules_in_block_to_quantize"] = [list(names)]
     return shown

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from .errors import QuantizationError
 
@@ -96,22 +95,17 @@ def dequantize(model: Any, dtype: torch.dtype | None = None) -> Any:
     if not packed:
         return model
     dtype = dtype or model.dtype
-    places = _plain_modules(model, set(packed))
     for name, module in packed.items():
         weight = _weight_of(module)
-        whole = places.get(name)
-        dense: Any
+        outputs, inputs = weight.shape
         with torch.device("meta"):
-            if isinstance(whole, Conv1D):  # GPT-2's, whose weights lie the other way round
-                dense, weight = Conv1D(*weight.shape), weight.T.contiguous()
-            else:
-                dense = nn.Linear(*reversed(weight.shape), bias=module.bias is not None)
+            dense = nn.Linear(inputs, outputs, bias=module.bias is not None)
         dense.weight = nn.Parameter(weight.to(dtype))
         if module.bias is not None:
             dense.bias = nn.Parameter(module.bias.detach().to(dtype))
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, dense.train(module.training))
-    forget_quantization(model)
+    _forget_quantization(model)
     for parameter in model.parameters():  # not the buffers: rotary frequencies stay as they are
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
@@ -119,22 +113,12 @@ def dequantize(model: Any, dtype: torch.dtype | None = None) -> Any:
     return model
 
 
-def forget_quantization(model: Any) -> dict[str, Any]:
-    """Take away what says that a model is quantised; returns it, so that `remember_quantization` puts it back."""
-    kept: dict[str, Any] = {"config": {}, "model": {}}
+def _forget_quantization(model: Any) -> None:
+    """Take away what says that a model is quantised, and that it lies where it was loaded."""
     for key in ("quantization_config", "_pre_quantization_dtype"):
-        if key in vars(model.config):
-            kept["config"][key] = vars(model.config).pop(key)
-    for key in ("is_quantized", "quantization_method", "hf_quantizer", "quantize_config"):
-        if key in vars(model):
-            kept["model"][key] = vars(model).pop(key)
-    return kept
-
-
-def remember_quantization(model: Any, kept: dict[str, Any]) -> None:
-    """Put back what `forget_quantization` took away."""
-    vars(model.config).update(kept["config"])
-    vars(model).update(kept["model"])
+        vars(model.config).pop(key, None)
+    for key in ("is_quantized", "quantization_method", "hf_quantizer", "quantize_config", "hf_device_map"):
+        vars(model).pop(key, None)
 
 
 def _weight_of(module: Any) -> torch.Tensor:
@@ -157,10 +141,3 @@ def is_readable(module: Any) -> bool:
     if getattr(module, "planar", False):  # another order of the bits
         return False
     return isinstance(module, TorchLinear) or getattr(module, "linear_mode", "inference") in (None, "train")
-
-
-def _plain_modules(model: Any, names: set[str]) -> dict[str, nn.Module]:
-    """The modules that the architecture itself has under these names, without weights."""
-    with torch.device("meta"):
-        plain = type(model)(model.config)
-    return {name: module for name, module in plain.named_modules() if name in names}

@@ -27,12 +27,13 @@ def load_teacher_model(
         TeacherError: if it cannot be loaded.
     """
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     from hf_reason.models import with_saved_loar
     from hf_reason.models.adapter_loading import adapter_place, load_adapted
     from hf_reason.models.adapter_merging import merge_adapter
     from hf_reason.models.peft_adapters import AdapterError
+    from hf_reason.models.quantized_loading import MissingExtraError, load_causal_lm
     from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
 
     options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": trust_remote_code}
@@ -49,7 +50,7 @@ def load_teacher_model(
         )
 
     def load(place: str) -> Any:
-        model = AutoModelForCausalLM.from_pretrained(place, **options)
+        model = load_causal_lm(place, **options)
         return with_saved_loar(model, name, revision)
 
     revision = options.get("revision")
@@ -61,7 +62,7 @@ def load_teacher_model(
             model = load_adapted(adapter, load, revision=options.pop("revision", None))
             # quantised weights would be rounded again
             return model if four or eight else merge_adapter(model)  # type: ignore[no-any-return]
-    except (OSError, AdapterError, DamagedWeightsError) as error:
+    except (OSError, AdapterError, DamagedWeightsError, MissingExtraError) as error:
         raise TeacherError(f"The teacher {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
 
 

@@ -161,6 +161,11 @@ def test_settings_that_do_not_fit(tiny_model, examples, settings, message):
         quantize_gptq(tiny_model, examples, **settings)
 
 
+def test_weights_that_lie_the_other_way_round(tokenizer, examples):
+    with pytest.raises(QuantizationError, match="GPT2LMHeadModel has its weights in Conv1D modules.*nf4"):
+        quantize_gptq(tiny_model(tokenizer, "gpt2"), examples)
+
+
 def test_no_texts_and_a_quantised_model(tiny_model, examples, tokenizer, tmp_path):
     with pytest.raises(QuantizationError, match="needs texts"):
         quantize_gptq(tiny_model, [])

@@ -6,6 +6,7 @@ from typing import Any
 from hf_reason.cli.arguments import InferenceArguments
 from hf_reason.models.adapter_loading import adapter_place, load_adapted
 from hf_reason.models.peft_adapters import AdapterError
+from hf_reason.models.quantized_loading import MissingExtraError, load_causal_lm
 from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
 from hf_reason.trainers.resuming import last_checkpoint
 
@@ -34,7 +35,6 @@ def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
     """
     import torch
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM
 
     from hf_reason.models import with_saved_loar
 
@@ -43,14 +43,14 @@ def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
         check_tokenizer_files(name)
 
     def load(place: str) -> Any:
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=args.dtype, trust_remote_code=args.trust_remote_code)
+        model = load_causal_lm(place, dtype=args.dtype, trust_remote_code=args.trust_remote_code)
         return with_saved_loar(model, name)
 
     try:
         with readable_weights(name):
             adapter = adapter_place(name)
             model = load(name) if adapter is None else load_adapted(adapter, load)
-    except (AdapterError, DamagedWeightsError):
+    except (AdapterError, DamagedWeightsError, MissingExtraError):
         raise
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load("model_name_or_path", name, error)) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.cli.arguments import ScratchArguments
 from hf_reason.models import with_saved_loar
 from hf_reason.models.adapter_loading import adapter_place
+from hf_reason.models.quantized_loading import load_causal_lm
 from hf_reason.models.weight_files import base_of_adapter, readable_weights
 from hf_reason.text import render, train_tokenizer
 
@@ -80,7 +81,7 @@ def load_model_and_tokenizer(
         ValueError: if the name cannot be loaded, or the config has unknown fields.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import AutoTokenizer, set_seed
     from trl import get_quantization_config
 
     name = model_args.model_name_or_path
@@ -112,7 +113,7 @@ def load_model_and_tokenizer(
         dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
         set_seed(training_args.seed)
         with readable_weights(name):
-            model = AutoModelForCausalLM.from_pretrained(
+            model = load_causal_lm(
                 name,
                 revision=model_args.model_revision,
                 dtype=dtype,
