@@ -20,6 +20,7 @@ from hf_reason.answers.verify import answers_match
 # math-verify's own limit in the main thread is 3 seconds each for parsing (twice) and for comparing.
 TIMEOUT_SECONDS = 10.0
 _START_SECONDS = 120.0
+_COMMAND = ("-m", "hf_reason.rewards.bounded")
 
 
 class _Child:
@@ -38,14 +39,12 @@ class _Child:
             return None if reply is None else {"1": True, "0": False}.get(reply)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hf_reason.rewards.bounded"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self.process = subprocess.Popen([sys.executable, *_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         # importing the checker must not count as checking
         if self.ask(json.dumps(["$x$", "$x$"]) + "\n", _START_SECONDS) is None:
             raise RuntimeError(
-                f"The process that checks answers outside of the main thread did not start: {sys.executable} -m "
-                "hf_reason.rewards.bounded. Run that command to see why."
+                "The process that checks answers outside of the main thread did not start. Run it to see why: "
+                "python -m hf_reason.rewards.bounded"
             )
 
     def ask(self, line: str, seconds: float) -> str | None:
