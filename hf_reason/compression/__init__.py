@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "PruningError": ".errors",
         "PruningResult": ".pruning",
         "QuantizationError": ".errors",
+        "check_gguf": ".gguf_check",
         "compare": ".gate",
         "input_norms": ".activations",
         "measure": ".measure_model",
@@ -26,5 +27,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "save_gptq": ".gptq",
         "smaller_model": ".structured",
         "text_windows": ".calibration",
+        "write_gguf": ".gguf",
     },
 )

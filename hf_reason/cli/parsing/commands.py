@@ -42,6 +42,7 @@ _TITLES = {
     "hf_reason.cli.prune:PruneArguments": "pruning",
     "hf_reason.cli.quantize:QuantizeArguments": "quantisation",
     "hf_reason.cli.compress:CompressArguments": "path",
+    "hf_reason.cli.export_gguf:ExportGgufArguments": "export",
     "hf_reason.cli.compression_arguments:CompressionArguments": "compression",
 }
 _ORDER = (
@@ -221,6 +222,13 @@ _COMMANDS = (
         ("hf_reason.cli.compress:CompressArguments",),
         example="hf-reason compress --teacher_model_name_or_path out/mine --dataset_name data/mine "
         "--prune.ratio 0.2 --prune.recover_steps 200 --quantize.bits 4 --output_dir out/small",
+    ),
+    Command(
+        "export-gguf",
+        "write a model as one file for llama.cpp, Ollama and LM Studio, read again and compared",
+        "hf_reason.cli.export_gguf",
+        ("hf_reason.cli.export_gguf:ExportGgufArguments",),
+        example="hf-reason export-gguf --model_name_or_path out/mine --outfile out/mine-q8_0.gguf",
     ),
     Command(
         "evaluate",
