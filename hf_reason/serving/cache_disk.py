@@ -14,6 +14,8 @@ from .cache import DEFAULT_MAX_BYTES, CacheStats, Value, decode_value, encode_va
 from .sqlite import Database
 
 _log = logging.getLogger(__name__)
+# "hrrc" in ASCII
+_APPLICATION_ID = 0x68727263
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY, value BLOB NOT NULL, size INTEGER NOT NULL, stored REAL NOT NULL, used REAL NOT NULL,
@@ -43,6 +45,9 @@ class DiskCache:
         path: The file; its folder is made.
         max_bytes: Bound of all results together. The file itself can be some per cent larger.
         ttl: Seconds that a result is kept; `None`: as long as there is room.
+
+    Raises:
+        ValueError: if the file is a database of something else.
     """
 
     def __init__(
@@ -57,7 +62,11 @@ class DiskCache:
     def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = Database(self.path, _SCHEMA, synchronous="NORMAL", timeout=2.0)
+            self._database = Database(
+                self.path, _SCHEMA, synchronous="NORMAL", timeout=2.0, application_id=_APPLICATION_ID
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.path} cannot be a cache: {error}. Give another file.") from error
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
 

@@ -178,7 +178,7 @@ class FeedbackStore:
         served = answer if isinstance(answer, Served) else self.served(_text("request_id", answer), choice)
         if served is None:
             raise UnknownRequestError(f"No answer to the request {answer!r} (choice {choice}) is known here.")
-        if thumbs is not None and thumbs not in _THUMBS:
+        if thumbs is not None and not (isinstance(thumbs, str) and thumbs in _THUMBS):
             raise FeedbackError(f"thumbs is 'up' or 'down', not {thumbs!r}.")
         corrected_answer, comment = _written("corrected_answer", corrected_answer), _written("comment", comment)
         steps = None if corrected_steps is None else _steps("corrected_steps", corrected_steps)
