@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hf_reason.cli.parsing.commands import COMMANDS
+from hf_reason.cli.stages.sections import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh.md")
@@ -69,7 +70,10 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def options(command: str) -> set[str]:
-    return {f"--{name}" for name in COMMANDS[command].fields()}
+    found = {f"--{name}" for name in COMMANDS[command].fields()}
+    if command == "compress":  # its sections have the options of their commands
+        found |= {f"--{stage}.{name}" for stage in STAGES for name in COMMANDS[stage].fields()}
+    return found
 
 
 def known_options() -> set[str]:

@@ -21,6 +21,7 @@ FOLDERS = {
     "loar": "loar",
     "continual": "continual",
     "grpo": "grpo",
+    "compress": "compress",
 }
 PATHS = sorted(CONFIGS.glob("**/*.yaml"))
 
