@@ -1,5 +1,6 @@
 """`compress` as a user runs it: the whole path, stopped and continued in each stage, refused, and what cannot be."""
 
+import importlib.util
 import json
 import os
 import random
@@ -335,6 +336,14 @@ def test_errors_are_one_line_with_the_fix(command, config, sections, arguments, 
     last = err.strip().splitlines()[-1]
     assert code == 2 and last.startswith("Error: ") and message in last and "Traceback" not in err, err
     assert not Path("small").exists()
+
+
+def test_a_missing_extra_is_said_before_the_first_stage(order, config, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    config(DISTILL, {}, {"method": "gptq"})
+    code, _, err = order()
+    assert code == 2 and order.calls == []
+    assert "path.yaml, quantize: method gptq needs the extra gptq: pip install 'hf_reason[gptq]'" in err
 
 
 def test_a_folder_of_something_else_is_left_alone(command, config):

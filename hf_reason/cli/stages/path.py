@@ -150,7 +150,8 @@ class CompressionPath:
             others = [str(self._place(other)) for other in self.stages[number - 1 :] if self._place(other).exists()]
             remove = f"remove {' and '.join(others)} to make {'it' if len(others) == 1 else 'them'} again"
             old = known.get("shaping", stage.shaping)
-            changed = [name for name in {**old, **stage.shaping} if old.get(name) != stage.shaping.get(name)]
+            # an option that only another version of the command has did not shape it
+            changed = [name for name, value in stage.shaping.items() if name in old and old[name] != value]
             if changed:
                 then = ", ".join(f"{name} {old.get(name)}" for name in changed)
                 now = ", ".join(f"{stage.shaping.get(name)}" for name in changed)
