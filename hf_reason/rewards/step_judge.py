@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from hf_reason.answers.equations import Equation, evaluate_expression, find_equations
@@ -62,19 +63,28 @@ class _Chain:
         self.unread.clear()
         return "claimed" if value in self.claimed else "foreign"
 
-    def add_wrong(self, values: set[Fraction]) -> None:
+    def add_wrong(self, values: Set[Fraction]) -> None:
         self.wrong |= {abs(value) for value in values} - self.derived - self.context - CONSTANTS
 
 
-def _results(equation: Equation) -> set[Fraction]:
+# The completions of a group have many steps in common, and trainers ask for verdicts and rewards of the same ones.
+@lru_cache(maxsize=2**14)
+def equations_of(step: str) -> tuple[Equation, ...]:
+    """The equations of a step; see `find_equations`."""
+    return tuple(find_equations(step))
+
+
+@lru_cache(maxsize=2**14)
+def _results(equation: Equation) -> frozenset[Fraction]:
     """The exact value of an equation, and the value that it states: 3.33 and 10/3, or quotient and remainder."""
     found = {equation.value}
     for part in equation.result.split("……"):
         with suppress(ValueError):
             found.add(evaluate_expression(part))
-    return found
+    return frozenset(found)
 
 
+@lru_cache(maxsize=2**14)
 def _changes_nothing(expression: str) -> bool:
     """48+0, 48×1, 48÷1, 48-0: the result is what was there."""
     with suppress(ValueError):
@@ -86,7 +96,7 @@ def _changes_nothing(expression: str) -> bool:
     return False
 
 
-def _judge(step: str, equations: list[Equation], chain: _Chain) -> str:
+def _judge(step: str, equations: Sequence[Equation], chain: _Chain) -> str:
     """The verdict on one step; adds what it states to what is known."""
     if not equations:
         chain.unread.append(step)
@@ -114,7 +124,7 @@ def _key(equation: Equation) -> tuple[Any, ...]:
     return (equation.holds, *sides)
 
 
-def _said_beside(step: str, equations: list[Equation]) -> set[Fraction]:
+def _said_beside(step: str, equations: Sequence[Equation]) -> set[Fraction]:
     """Numbers that a step says outside of its equations: one ton is 2000 pounds, so 2000×3=6000."""
     sides = {side for equation in equations for side in (equation.expression, equation.result)}
     inside = Counter(text for side in sides for text in _DIGITS.findall(side))
@@ -159,7 +169,7 @@ def _origins(expression: str, chain: _Chain) -> list[str]:
 
 
 def _drop_unused(
-    verdicts: list[str], found: list[list[Equation]], goal: set[Fraction], deep: bool
+    verdicts: list[str], found: Sequence[Sequence[Equation]], goal: set[Fraction], deep: bool
 ) -> list[str] | None:
     """`verdicts` with `unused` for the right steps that nothing goes on from (`deep`: nothing that leads to the goal).
 
@@ -183,7 +193,7 @@ def _drop_unused(
     return verdicts
 
 
-def _gives(equations: list[Equation], needed: set[Fraction]) -> bool:
+def _gives(equations: Sequence[Equation], needed: set[Fraction]) -> bool:
     return any(sizes(value) & needed for equation in equations for value in _results(equation))
 
 
@@ -191,7 +201,7 @@ def _any_value(value: Fraction) -> bool:
     return True
 
 
-def _operands(equations: list[Equation]) -> set[Fraction]:
+def _operands(equations: Sequence[Equation]) -> set[Fraction]:
     """Every number that the equations go on from, in all readings."""
     found: set[Fraction] = set()
     for equation in equations:
@@ -221,7 +231,7 @@ def judge_steps(steps: Sequence[str], context: str = "", answer: str | None = No
         answer: The answer that the steps lead to.
     """
     chain = _Chain(context)
-    found = [find_equations(step) for step in steps]
+    found = [equations_of(step) for step in steps]
     verdicts = [_judge(step, equations, chain) for step, equations in zip(steps, found, strict=True)]
     goal = set(stated_numbers(final_part(answer)[0])) if answer else set()
     if goal:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from hf_reason.answers.equations import find_equations
 from hf_reason.answers.forms import pure_number
 
 from .completion import Chain, column, problems, read_chains, references
 from .known_numbers import stated_numbers
-from .step_judge import FALSE, FOREIGN, HOLDS, TAINTED, judge_steps
+from .step_judge import FALSE, FOREIGN, HOLDS, TAINTED, equations_of, judge_steps
 
 
 class StepReward:
@@ -38,7 +37,7 @@ class StepReward:
 
 @lru_cache(maxsize=2**12)
 def _calculations(steps: tuple[str, ...]) -> int:
-    return sum(bool(find_equations(step)) for step in steps)
+    return sum(bool(equations_of(step)) for step in steps)
 
 
 def reward_of(chain: Chain, problem: str, answer: str, reference: tuple[str, ...]) -> float | None:

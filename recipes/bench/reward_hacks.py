@@ -4,11 +4,14 @@
 
 Word problems of `hf_reason.data.synthetic` (2 to 6 operations). Each hack is written for every problem, once with the
 right answer (as if it had been guessed) and once with a wrong one. Printed: the mean of each reward, and of their sum.
-Another file of problems: `--input FILE` with rows of `context`, `steps`, `answer`.
+Another file of problems: `--input FILE` with rows of `context`, `steps`, `answer`. `--speed 1000` measures the seconds
+for so many long completions (the chains of about 15 problems in one, 1,000 tokens) instead; with 16 times as many
+problems hardly any step occurs twice.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,10 @@ from hf_reason.rewards import (
 from hf_reason.text.render import render
 
 LIMIT, BUFFER = 1024, 256
+FUNCTIONS: Sequence[Callable[..., Any]] = (
+    *(answer_reward, step_reward, format_reward, language_reward),
+    *(get_length_reward(LIMIT, BUFFER), repetition_reward),
+)
 Row = dict[str, Any]
 
 
@@ -138,16 +145,12 @@ def rewards(rows: Sequence[Row], completions: Sequence[str]) -> dict[str, list[f
     """Each reward of each completion. A character counts as a token."""
     columns = {name: [row.get(name, "") for row in rows] for name in ("context", "task", "steps", "answer")}
     ids = [list(text) for text in completions]
-    functions = (
-        *(answer_reward, step_reward, format_reward, language_reward),
-        *(get_length_reward(LIMIT, BUFFER), repetition_reward),
-    )
     prompts = [render(row)["prompt"] for row in rows]
     return {
         function.__name__.removesuffix("_reward"): list(
             function(prompts=prompts, completions=list(completions), completion_ids=ids, **columns)
         )
-        for function in functions
+        for function in FUNCTIONS
     }
 
 
@@ -165,8 +168,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--input", help="a JSONL file of problems with context, steps and answer")
+    parser.add_argument("--speed", type=int, default=0, help="measure the seconds for so many long completions")
     args = parser.parse_args()
     rows = problems(args)
+    if args.speed:
+        _speed(rows, args.speed)
+        return
     honest = rewards(rows, [written(row, row["steps"], row["answer"]) for row in rows])
     print(
         f"| completion | answer | {' | '.join(honest)} | sum | above honest |\n|---|---|{'---|' * (len(honest) + 2)}"
@@ -176,6 +183,27 @@ def main() -> None:
         for kind in ("right", "wrong"):
             texts = [hack(row, row["answer"] if kind == "right" else wrong_answer(row)) for row in rows]
             _line(name, kind, rewards(rows, texts), honest, len(rows))
+
+
+def long_completion(rows: Sequence[Row], at: int, least: int = 700) -> str:
+    """The chain of a problem, after those of others."""
+    steps: list[str] = []
+    other = at * 16
+    while sum(map(len, steps)) < least:
+        other += 1
+        steps += rows[other % len(rows)]["steps"]
+    return written(rows[at], steps + rows[at]["steps"], rows[at]["answer"])
+
+
+def _speed(rows: Sequence[Row], count: int) -> None:
+    chosen = [rows[at % len(rows)] for at in range(count)]
+    texts = [long_completion(rows, at % len(rows)) for at in range(count)]
+    columns = {name: [row.get(name, "") for row in chosen] for name in ("context", "task", "steps", "answer")}
+    print(f"{count} completions of {sum(map(len, texts)) / count:.0f} characters")
+    for function in (*FUNCTIONS, *FUNCTIONS[:1]):  # the first one again, when everything is loaded
+        start = time.perf_counter()
+        function(completions=texts, completion_ids=[list(text) for text in texts], **columns)
+        print(f"{function.__name__}: {time.perf_counter() - start:.2f} s")
 
 
 def _line(name: str, kind: str, values: dict[str, list[float | None]], honest: Any, count: int) -> None:
