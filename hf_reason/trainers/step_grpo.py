@@ -209,8 +209,17 @@ class StepGRPOTrainer(CheckpointFiles, GRPOTrainer):
             length = output["completion_ids"].shape[1]
             credit = self.credit.advantages(batch, self._group, first, length, self._mode == "train")
             advantages = output["advantages"]
-            output["advantages"] = advantages.unsqueeze(1) + self.args.step_weight * credit.to(advantages)
+            credit = credit.to(advantages)
+            output["advantages"] = advantages.unsqueeze(1) + self.args.step_weight * credit
+            self._note_credit(credit != 0, output["completion_mask"].bool())
         return output
+
+    def _note_credit(self, credited: torch.Tensor, mask: torch.Tensor) -> None:
+        """Log on which fraction of the tokens there is an advantage of the step."""
+        counts = torch.stack([(credited & mask).sum(), mask.sum()])
+        part, whole = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0).tolist()
+        if whole:
+            self._metrics[self._mode]["steps/credited"].append(part / whole)
 
     # Loss
 

@@ -137,6 +137,9 @@ def test_advantages_worked_out_by_hand(tmp_path, model, tokenizer):
         assert row[len(values) :].tolist() == pytest.approx([answer] * (len(row) - len(values)))
     figures = {name: values[-1] for name, values in trainer._metrics["train"].items()}
     assert figures["steps/right"] == pytest.approx(4 / 6) and figures["steps/checked"] == pytest.approx(6 / 8)
+    lengths = output["completion_mask"].sum().item()
+    credited = (output["advantages"] - output["advantages"][:, -1:]).ne(0) & output["completion_mask"].bool()
+    assert figures["steps/credited"] == pytest.approx(credited.sum().item() / lengths)
     assert figures["answers/right"] == 0.5 and figures["thoughts/closed"] == 1
     assert figures["groups/always_right"] == figures["groups/never_right"] == 0
     assert trainer.sample["verdicts"] == [1.0, 1.0] and trainer.sample["rewards"] == {"right": 1.0}
