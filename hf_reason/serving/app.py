@@ -18,6 +18,7 @@ from .cache import NoCache, ResultCache
 from .chat import Chat
 from .engines.base import Engine
 from .errors import ApiError, from_validation
+from .experiments import Experiments
 from .feedback import FeedbackStore
 from .keys import ApiKeys
 from .metrics import Metrics
@@ -37,6 +38,7 @@ def create_app(
     cache: ResultCache | None = None,
     metrics: Metrics | None = None,
     feedback: FeedbackStore | None = None,
+    experiments: Experiments | None = None,
 ) -> Any:
     """The app; give it to any ASGI server.
 
@@ -47,17 +49,19 @@ def create_app(
         cache: Of results; none by default.
         metrics: Of `/metrics`.
         feedback: Where feedback goes; `None` leaves `/v1/feedback` out.
+        experiments: Which version of a model answers whom; outcomes come from feedback.
     """
     settings, metrics, cache = settings or ServeSettings(), metrics or Metrics(), cache or NoCache()
-    chat = Chat(engine, settings, cache, metrics, feedback)
+    chat = Chat(engine, settings, cache, metrics, feedback, experiments)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await engine.close()
         cache.close()
-        if feedback is not None:
-            feedback.close()
+        for store in (feedback, experiments):
+            if store is not None:
+                store.close()
 
     app = FastAPI(title="hf_reason", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     _answer_errors(app, metrics)
@@ -65,7 +69,7 @@ def create_app(
     if feedback is not None:
         from .feedback_api import add_feedback_route
 
-        add_feedback_route(app, feedback, metrics)
+        add_feedback_route(app, feedback, metrics, experiments)
     return Access(
         app,
         keys or ApiKeys(),

@@ -1,6 +1,7 @@
 """`/v1/chat/completions`: a request becomes chains, and chains become a response."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -13,11 +14,14 @@ from .chains import Chain, Chains
 from .controls import budget_of, read_wish
 from .engines.base import Accepted, Engine, Job, Prompt
 from .errors import ApiError, bad_request
+from .experiments import Experiments
 from .feedback import FeedbackStore, Served
 from .metrics import Metrics
 from .responses import ALIVE, DONE, ChunkWriter, Head, completion, event, usage
 from .schema import ChatRequest
 from .settings import ServeSettings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Ticket:
         jobs: Its chains.
         head: Of the response.
         client: Who asks, by the API key.
-        arm: Of an experiment.
+        arm: `experiment/arm`; empty outside an experiment.
         begun: When it came (`time.monotonic`).
         first: Seconds until the first piece.
         chains: What is known of each chain.
@@ -58,6 +62,7 @@ class Chat:
         cache: Of results.
         metrics: Are counted here.
         feedback: Remembers what was served; `None` without feedback.
+        experiments: Which version of a model answers whom; `None`: the one that was asked for.
     """
 
     def __init__(
@@ -67,24 +72,24 @@ class Chat:
         cache: ResultCache,
         metrics: Metrics,
         feedback: FeedbackStore | None = None,
+        experiments: Experiments | None = None,
     ) -> None:
-        self.engine, self.settings, self.metrics, self.feedback = engine, settings, metrics, feedback
+        self.engine, self.settings, self.metrics = engine, settings, metrics
+        self.feedback, self.experiments = feedback, experiments
         self.chains = Chains(engine, cache, metrics.looked_up)
 
-    async def accept(self, request: ChatRequest, client: str, model: str | None = None, arm: str = "") -> Ticket:
+    async def accept(self, request: ChatRequest, client: str) -> Ticket:
         """Check a request.
 
         Args:
             request: What was asked.
             client: Who asks.
-            model: In place of the one that the request names.
-            arm: Of the experiment that chose it.
 
         Raises:
             ApiError: if it cannot be answered as it is, or not now.
         """
         names = [card.name for card in self.engine.models()]
-        model = model or request.model or names[0]
+        model, identity = request.model or names[0], f"chatcmpl-{uuid.uuid4().hex}"
         if model not in names:
             shown = ", ".join(names[:20])
             raise ApiError(404, "model_not_found", f"There is no model {model[:200]!r}. There are {shown}.", "model")
@@ -92,6 +97,7 @@ class Chat:
             raise bad_request(f"n is {request.n}; this server gives at most {self.settings.max_choices}.", "n")
         if self.engine.load().waiting + request.n > self.settings.max_queue_size:
             raise ApiError(429, "queue_full", "Too many requests wait. Send it again later.", retry_after=5)
+        model, arm = await self._version(model, request.user or client or identity, names)
         wanted = self._job(request, model)
         try:
             jobs = [
@@ -99,8 +105,20 @@ class Chat:
             ]
         except ValueError as error:
             raise bad_request(" ".join(str(error).split()), code="unreadable_request") from error
-        head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), model, jobs[0].card.revision)
+        head = Head(identity, int(time.time()), model, jobs[0].card.revision)
         return Ticket(request, jobs, head, client, arm, chains=[Chain() for _ in jobs])
+
+    async def _version(self, model: str, unit: str, names: Sequence[str]) -> tuple[str, str]:
+        """The version that answers in place of a model, and `experiment/arm`."""
+        if self.experiments is None:
+            return model, ""
+        found = await asyncio.to_thread(self.experiments.assign, model, unit)
+        if found.version is None:
+            return model, ""
+        if found.version not in names:
+            _log.error("the experiment on %s chose %s, which is not served", model, found.version)
+            return model, ""
+        return found.version, f"{found.experiment}/{found.arm}" if found.arm else ""
 
     def _job(self, request: ChatRequest, model: str) -> Job:
         budget = budget_of(

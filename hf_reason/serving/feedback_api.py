@@ -8,8 +8,10 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from .errors import ApiError, bad_request
+from .experiments import Experiments
 from .feedback import Feedback, FeedbackError, FeedbackStore, UnknownRequestError
 from .metrics import Metrics
+from .outcomes import outcome_of_feedback
 from .schema import Strict
 
 
@@ -25,8 +27,21 @@ class FeedbackRequest(Strict):
     user: str | None = Field(None, max_length=512)
 
 
-def add_feedback_route(app: FastAPI, store: FeedbackStore, metrics: Metrics) -> None:
-    """Add the route."""
+def add_feedback_route(
+    app: FastAPI, store: FeedbackStore, metrics: Metrics, experiments: Experiments | None = None
+) -> None:
+    """Add the route. Feedback on an answer of an experiment is an outcome of it."""
+
+    def record(given: Feedback) -> None:
+        served, outcome = given.served, outcome_of_feedback(given)
+        name, _, arm = served.arm.rpartition("/")
+        if experiments is None or not name or outcome is None:
+            return
+        # who asked was assigned to the arm, whoever says what the answer was worth
+        asked = store.served(served.request_id, served.choice)
+        unit = (asked.user if asked is not None else served.user) or served.request_id
+        if experiments.record(name, unit, outcome):
+            metrics.outcomes.labels(name, arm, str(outcome)).inc()
 
     @app.post("/v1/feedback", summary="Thumbs, corrections and comments on an answer", status_code=201)
     async def feedback(body: FeedbackRequest) -> Response:
@@ -37,6 +52,7 @@ def add_feedback_route(app: FastAPI, store: FeedbackStore, metrics: Metrics) -> 
             raise ApiError(404, "unknown_response", str(error), "id") from error
         except FeedbackError as error:
             raise bad_request(str(error)) from error
+        await asyncio.to_thread(record, stored)
         kinds = [name for name in ("thumbs", "corrected_answer", "corrected_steps", "comment") if given[name]]
         for kind in kinds:
             name = f"thumbs_{given[kind]}" if kind == "thumbs" else kind

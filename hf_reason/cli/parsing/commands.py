@@ -38,11 +38,12 @@ _TITLES = {
     "hf_reason.data.clean.filters:FilterConfig": "filters",
     "hf_reason.cli.evaluate:EvaluateArguments": "evaluation",
     "hf_reason.cli.ask:AskArguments": "question",
+    "hf_reason.cli.serve:ServeArguments": "serving",
     "hf_reason.cli.demo:DemoArguments": "demo",
     "hf_reason.cli.prune:PruneArguments": "pruning",
     "hf_reason.cli.quantize:QuantizeArguments": "quantisation",
-    "hf_reason.cli.compress:CompressArguments": "path",
     "hf_reason.cli.export_gguf:ExportGgufArguments": "export",
+    "hf_reason.cli.compress:CompressArguments": "path",
     "hf_reason.cli.compression_arguments:CompressionArguments": "compression",
 }
 _ORDER = (
@@ -244,6 +245,13 @@ _COMMANDS = (
         "hf_reason.cli.ask",
         ("hf_reason.cli.ask:AskArguments",),
         example='hf-reason ask --model_name_or_path out/mine --question "1+1=?"',
+    ),
+    Command(
+        "serve",
+        "answer over OpenAI's API, with the thought apart and a budget for it",
+        "hf_reason.cli.serve",
+        ("hf_reason.cli.serve:ServeArguments",),
+        example="hf-reason serve --model_name_or_path out/mine --adapters finance=out/finance",
     ),
     Command(
         "demo",

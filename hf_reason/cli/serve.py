@@ -1,0 +1,180 @@
+"""`serve`: answer over OpenAI's API, with the thought apart from the answer and a budget for each."""
+
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_reason._options import option
+from hf_reason.cli.parsing.parser import parse
+
+from .arguments import InferenceArguments, as_list
+
+if TYPE_CHECKING:
+    from hf_reason.serving.settings import ServeSettings
+
+
+@dataclass
+class ServeArguments:
+    """Which models are served, where, to whom, and within which limits."""
+
+    model_name_or_path: list[str] = option(
+        default_factory=list, help="Folders or Hub names of models, each also as name=folder. (required)"
+    )
+    adapters: list[str] = option(
+        default_factory=list, help="Adapters on them, as name=folder (model:name=folder with several models)."
+    )
+    host: str = option("127.0.0.1", "Address to listen on. Others than loopback need api_keys.")
+    port: int = option(8000, "Port; 0 for any that is free.")
+    output_dir: str = option("outputs/serve", "Folder of the feedback, the experiments and the cached results.")
+    cache: str | None = option(
+        None, "Where results are cached: a file, redis://..., or none. Default: cache.db in output_dir."
+    )
+    cache_max_bytes: int = option(1 << 30, "Largest cache file.")
+    isolate_keys: bool = option(False, "Give each API key cached results of its own.")
+    api_keys: str | None = option(None, "File of API keys (hashes). With it, every request needs a key.")
+    new_api_key: str | None = option(
+        None, "Make a key for the client of this name, add it to api_keys, print it, and end."
+    )
+    max_thought_tokens: int = option(1024, "Longest thought in tokens; a longer one is closed by force.")
+    max_answer_tokens: int = option(512, "Longest answer in tokens.")
+    max_prompt_tokens: int = option(8192, "Longest prompt in tokens.")
+    max_choices: int = option(16, "Most chains of a request (n).")
+    max_batch_size: int = option(16, "Chains of a model that are generated at once.")
+    admission_interval: int = option(16, "Tokens after which waiting chains may join a running batch.")
+    max_queue_size: int = option(256, "Chains that may wait; more are refused (429).")
+    max_body_bytes: int = option(1_000_000, "Largest request.")
+    max_requests_per_minute: int | None = option(None, "Of each API key, or each address. Default: no limit.")
+    request_timeout: float = option(600.0, "Seconds after which a request fails (504).")
+    shutdown_timeout: float = option(30.0, "Seconds that running requests get when the server stops.")
+    log_texts: bool = option(False, "Let the log hold what users and models wrote.")
+    dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
+    trust_remote_code: bool = option(False, "Run code that comes with the model.")
+    use_cpu: bool = option(False, "Do not use an accelerator.")
+
+    def __post_init__(self) -> None:
+        self.model_name_or_path, self.adapters = as_list(self.model_name_or_path), as_list(self.adapters)
+        if not self.model_name_or_path and self.new_api_key is None:
+            raise ValueError("there is no model. Give --model_name_or_path: one or several.")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"port is {self.port}; ports are 0 to 65535.")
+        for name in ("max_batch_size", "admission_interval", "max_prompt_tokens", "cache_max_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.shutdown_timeout < 0:
+            raise ValueError(f"shutdown_timeout is {self.shutdown_timeout}; it must not be negative.")
+
+    def settings(self) -> "ServeSettings":
+        """The API's part.
+
+        Raises:
+            ValueError: for a limit below 1.
+        """
+        from dataclasses import fields
+
+        from hf_reason.serving.settings import ServeSettings
+
+        return ServeSettings(**{field.name: getattr(self, field.name) for field in fields(ServeSettings)})
+
+    @property
+    def keys_file(self) -> str:
+        """Where a new key is added."""
+        return self.api_keys or str(Path(self.output_dir, "api_keys.json"))
+
+
+CLASSES = (ServeArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; `argv` are the arguments after the command's name."""
+    args: ServeArguments
+    (args,) = parse("serve", CLASSES, argv)
+    if args.new_api_key is not None:
+        from hf_reason.serving.keys import add_key
+
+        key = add_key(args.keys_file, args.new_api_key)
+        print(f"The key of {args.new_api_key}, which is not shown again: {key}")
+        print(f"Its hash is in {args.keys_file}: serve with --api_keys {args.keys_file}")
+        return
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"serve needs the package {error.name}: pip install 'hf_reason[serve]'.") from error
+    from hf_reason.serving.keys import ApiKeys, check_bind
+
+    keys = ApiKeys.read(args.api_keys) if args.api_keys else ApiKeys()
+    check_bind(args.host, keys)
+    with _listen(args.host, args.port) as sock:  # before the models are read for minutes
+        _run(args, _app(args, keys), sock)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"cannot listen on {host}:{port}: {reason}. Give another --port or --host.") from error
+
+
+def _app(args: ServeArguments, keys: Any) -> Any:
+    from transformers.utils.logging import disable_progress_bar
+
+    from hf_reason.cli.inputs.serving import load_served
+    from hf_reason.serving.app import create_app
+    from hf_reason.serving.cache import open_cache
+    from hf_reason.serving.engines.generate import GenerateEngine
+    from hf_reason.serving.experiments import Experiments
+    from hf_reason.serving.feedback import FeedbackStore
+    from hf_reason.serving.metrics import Metrics
+
+    disable_progress_bar()
+    settings = args.settings()
+    folder = Path(args.output_dir)
+    place = None if args.cache == "none" else args.cache or str(folder / "cache.db")
+    folder.mkdir(parents=True, exist_ok=True)
+    loading = InferenceArguments(dtype=args.dtype, trust_remote_code=args.trust_remote_code, use_cpu=args.use_cpu)
+    served, warnings = load_served(args.model_name_or_path, args.adapters, loading)
+    for warning in warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    metrics = Metrics()
+    engine = GenerateEngine(
+        served,
+        max_batch_size=args.max_batch_size,
+        admission_interval=args.admission_interval,
+        max_prompt_tokens=args.max_prompt_tokens,
+        on_batch=metrics.batch_size.observe,
+    )
+    return create_app(
+        engine,
+        settings,
+        keys=keys,
+        cache=open_cache(place, max_bytes=args.cache_max_bytes),
+        metrics=metrics,
+        feedback=FeedbackStore(folder / "feedback.db"),
+        experiments=Experiments(folder / "experiments.db"),
+    )
+
+
+def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
+    import uvicorn
+
+    from hf_reason.serving.logs import log_to
+
+    log_to(texts=args.log_texts, level="WARNING" if sys.stderr.isatty() else "INFO")
+    timeout = max(1, round(args.shutdown_timeout)) if args.shutdown_timeout else 0
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=timeout)
+    server = uvicorn.Server(config)
+    # uvicorn stops gracefully on either and then raises the signal again for these handlers: both are a normal end
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    names = ", ".join(Path(given).name for given in args.model_name_or_path)
+    print(f"Serving {names} at http://{shown}:{port}/v1 (Ctrl-C stops it)", flush=True)
+    server.run(sockets=[sock])

@@ -1,0 +1,101 @@
+"""Chains that join and leave a running batch: the same as alone, for every architecture."""
+
+import pytest
+import torch
+from tiny import tiny_qwen2, tiny_step_reasoner
+
+from hf_reason import LoARConfig, apply_loar
+from hf_reason.generation.budgets import BudgetRow, Frame
+from hf_reason.generation.live import LiveChain, Sampling, run_batch
+from hf_reason.generation.settings import generation_config
+from hf_reason.text import build_prompt
+from hf_reason.text.render import opened_by_prompt
+from hf_reason.text.spans import prompt_token_ids
+
+
+def _chains(tokenizer, config, records, **options):
+    chains = []
+    for record in records:
+        text = build_prompt({"context": record["context"]}, tokenizer)
+        frame = Frame.of(tokenizer, opened_by_prompt(text), config.eos_token_id)
+        ids = prompt_token_ids(text, tokenizer)
+        chains.append(LiveChain(ids, BudgetRow(frame, 20, 10), Sampling(**options), lambda *_: None))
+    return chains
+
+
+def _routed(tokenizer):
+    model = tiny_qwen2(tokenizer, num_attention_heads=4, num_key_value_heads=4)
+    apply_loar(model, LoARConfig(budget=0.5))
+    for router in model.loar.routers.parameters():  # new routers choose alike for every prompt
+        torch.nn.init.normal_(router, std=2.0)
+    return model
+
+
+MODELS = {"decoder": tiny_qwen2, "loar": _routed, "steps": tiny_step_reasoner}
+
+
+SAMPLED = {"temperature": 1.2, "top_p": 0.9, "seed": 5}
+
+
+@pytest.mark.parametrize(("kind", "sampling"), [*((kind, {}) for kind in MODELS), ("decoder", SAMPLED)])
+def test_a_chain_is_the_same_alone_and_among_others(tokenizer, records, kind, sampling):
+    model = MODELS[kind](tokenizer).eval()
+    config = generation_config(model, tokenizer, max_new_tokens=1)
+    alone = _chains(tokenizer, config, records[:3], **sampling)
+    for chain in alone:
+        run_batch(model, tokenizer, config, [chain], lambda tokens: False)
+    joined = _chains(tokenizer, config, records[:3], **sampling)
+    running, waiting = joined[:1], joined[1:]
+    while running:
+        run_batch(model, tokenizer, config, running, lambda tokens: tokens == 3)
+        running = [chain for chain in running if not chain.over] + waiting[:1]
+        waiting = waiting[1:]
+    assert [chain.ids for chain in joined] == [chain.ids for chain in alone]
+    assert all(0 < chain.budget.thought <= 20 and chain.budget.answer <= 10 for chain in joined)
+
+
+def test_a_cancelled_chain_ends_and_the_others_do_not_notice(tokenizer, records):
+    model = tiny_qwen2(tokenizer).eval()
+    config = generation_config(model, tokenizer, max_new_tokens=1)
+    (alone,) = _chains(tokenizer, config, records[:1])
+    run_batch(model, tokenizer, config, [alone], lambda tokens: False)
+    kept, dropped = _chains(tokenizer, config, records[:2])
+
+    def cancel(chain, token, thought):
+        chain.cancelled = len(chain.ids) == 4
+
+    dropped.on_token = cancel
+    run_batch(model, tokenizer, config, [kept, dropped], lambda tokens: False)
+    assert kept.ids == alone.ids and len(dropped.ids) == 4 and dropped.over and not dropped.budget.done
+
+
+def test_limits_of_a_row_are_its_own(tokenizer, records):
+    model = tiny_qwen2(tokenizer).eval()
+    config = generation_config(model, tokenizer, max_new_tokens=1)
+    chains = _chains(tokenizer, config, records[:3])
+    for chain, (thought, answer, total) in zip(chains, [(8, 10, 99), (20, 2, 99), (20, 50, 24)], strict=True):
+        chain.budget.max_thought_tokens, chain.budget.max_answer_tokens = thought, answer
+        chain.budget.max_tokens, chain.blank = total, True
+    run_batch(model, tokenizer, config, chains, lambda tokens: False)
+    assert all(chain.budget.thought <= most for chain, most in zip(chains, (8, 20, 20), strict=True))
+    assert chains[1].budget.answer == 2 and len(chains[2].ids) == 24
+
+
+def test_top_p_and_penalties_shape_the_draw(tokenizer, records):
+    from hf_reason.generation.live import _draw, _penalise
+
+    (chain,) = _chains(tokenizer, generation_config(tiny_qwen2(tokenizer), tokenizer, max_new_tokens=1), records[:1])
+    scores = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+
+    def drawn(**options):
+        chain.sampling, chain.generator = Sampling(temperature=1.0, **options), None
+        return torch.bincount(torch.tensor([_draw(chain, scores) for _ in range(2000)]), minlength=4) / 2000
+
+    assert torch.allclose(drawn(), torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.04)
+    assert torch.allclose(drawn(top_p=0.75), torch.tensor([0.625, 0.375, 0, 0]), atol=0.04)  # 0.5 alone is below 0.75
+    assert torch.allclose(drawn(top_k=3), torch.tensor([0.5, 0.3, 0.15, 0]) / 0.95, atol=0.04)
+    chain.counts.update([1, 1, 3])
+    chain.sampling = Sampling(frequency_penalty=0.5, presence_penalty=0.25)
+    values = scores.clone()
+    _penalise(chain, values)
+    assert torch.allclose(values - scores, torch.tensor([0.0, -1.25, 0.0, -0.75]), atol=1e-6)
