@@ -290,7 +290,7 @@ def _same_or_refuse(command: str, args: CompressionArguments) -> None:
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         changed = [name for name in {**known, **values} if name not in _FREE and known.get(name) != values.get(name)]
-        if changed and any((work / stage).is_dir() for stage in ("model", "pruned", "whole")):
+        if changed and any((work / stage).is_dir() for stage in ("model", "pruned", "quantised", "whole")):
             raise ValueError(
                 f"{work} was begun with {', '.join(f'{name}={known.get(name)}' for name in changed)}, not "
                 f"{', '.join(f'{values.get(name)}' for name in changed)}. Use the same settings, another output_dir, "

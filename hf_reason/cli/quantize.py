@@ -14,11 +14,11 @@ from hf_reason.cli.parsing.parser import parse
 
 from .arguments import as_list
 from .compressing import Compression
-from .compression_arguments import CompressionArguments
+from .recovery_arguments import RecoveryArguments
 
 
 @dataclass
-class QuantizeArguments(CompressionArguments):
+class QuantizeArguments(RecoveryArguments):
     """How the weights are stored."""
 
     method: str = option(
@@ -33,6 +33,8 @@ class QuantizeArguments(CompressionArguments):
         help="Modules that stay whole besides the head: model.layers.0, o_proj, ...", default_factory=list
     )
 
+    recover_learning_rate: float = option(1e-3, "Learning rate of the scales in the recovery.")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.skip_modules = as_list(self.skip_modules)
@@ -40,6 +42,12 @@ class QuantizeArguments(CompressionArguments):
         changed = [f"--{name}" for name, value in kept.items() if getattr(self, name) != value]
         if self.method != "gptq" and changed:
             raise ValueError(f"{', '.join(changed)}: only gptq has it; {self.method} has bits and groups of its own.")
+        if self.method != "gptq" and self.recover_steps:
+            raise ValueError(
+                f"--recover_steps trains the scales of gptq; {self.method} has none to train. Quantise without it, "
+                "then train a LoRA on top: hf-reason distill --model_name_or_path "
+                f"{self.output_dir} --teacher_model_name_or_path {self.model_name_or_path} --use_peft true ..."
+            )
 
 
 CLASSES = (QuantizeArguments,)
@@ -49,30 +57,53 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Quantise; `argv` are the arguments after the command's name."""
     args: QuantizeArguments
     (args,) = parse("quantize", CLASSES, argv)
-    if args.method == "gptq":
-        _check_extra()
+    _check_plain(args.model_name_or_path)
+    _check_extra(args.method)
     run = Compression.begin("quantize", args)
     if run is None:
         return
     run.measured(args.model_name_or_path)
+    quantised = run.work / "quantised"
+    if not run.made.is_dir() and not quantised.is_dir():
+        _quantize(run, args, quantised)
+    between = None
+    if args.recover_steps and quantised.is_dir():
+        between = run.measured(str(quantised))
     if not run.made.is_dir():
-        _quantize(run, args)
+        if args.recover_steps:
+            _recover(run, args, quantised)
+        else:
+            quantised.rename(run.made)
     names = ("method", "skip_modules")
     settings: dict[str, Any] = {name: getattr(args, name) or None for name in names}
     if args.method == "gptq":
         settings |= {name: getattr(args, name) for name in ("bits", "group_size", "desc_act", "calibration_records")}
-        settings["calibration"] = run.calibration_kind
-    run.finish(settings)
+        settings |= {"calibration": run.calibration_kind, "recover_steps": args.recover_steps}
+    run.finish(settings, between)
 
 
-def _check_extra() -> None:
-    from hf_reason.compression.gptq import quiet_gptqmodel
+def _check_plain(name: str) -> None:
+    from hf_reason.models.quantized_loading import quantization_settings
+    from hf_reason.models.weight_files import base_of_adapter
 
+    for place in filter(None, (name, base_of_adapter(name))):
+        found = quantization_settings(place)
+        if found is not None:
+            method = found.get("quant_method") or "unknown method"
+            raise ValueError(f"{place} is quantised already ({method}): quantise the model that it was made of.")
+
+
+def _check_extra(method: str) -> None:
+    from hf_reason.compression.bnb import check_bitsandbytes
+    from hf_reason.models.quantized_loading import quiet_gptqmodel
+
+    if method != "gptq":
+        return check_bitsandbytes(method)
     with quiet_gptqmodel():
-        pass
+        return None
 
 
-def _quantize(run: Compression, args: QuantizeArguments) -> None:
+def _quantize(run: Compression, args: QuantizeArguments, target: Path) -> None:
     if args.method == "gptq":
         from hf_reason.compression.gptq import quantize_gptq, save_gptq
 
@@ -86,7 +117,7 @@ def _quantize(run: Compression, args: QuantizeArguments) -> None:
             skip=args.skip_modules,
             progress=run.progress("layers"),
         )
-        run.save(lambda folder: save_gptq(quantised, folder))
+        run.save(lambda folder: save_gptq(quantised, folder), target)
         return
     from hf_reason.compression.bnb import check_runs_here, quantize_bnb
 
@@ -95,9 +126,31 @@ def _quantize(run: Compression, args: QuantizeArguments) -> None:
         run.save(run.load().save_pretrained, whole)
     smaller = quantize_bnb(whole, args.method, skip=args.skip_modules)
     check_runs_here(smaller)
-    run.save(lambda folder: _save(smaller, folder))
+    run.save(lambda folder: _save(smaller, folder), target)
 
 
 def _save(model: Any, folder: Path) -> None:
     model.config._name_or_path = ""  # the folder of this machine
     model.save_pretrained(folder)
+
+
+def _recover(run: Compression, args: QuantizeArguments, quantised: Path) -> None:
+    from hf_reason.compression.recovery import recover
+    from hf_reason.compression.scale_tuning import load_scaled, save_scaled
+
+    whole = run.load()
+    recovered = recover(
+        load_scaled(quantised, trust_remote_code=args.trust_remote_code),
+        whole,
+        run.tokenizer,
+        run.recovery_data(whole, args.recover_on),
+        output_dir=run.work / "recovery",
+        max_steps=args.recover_steps,
+        instructions=run.instructions,
+        learning_rate=args.recover_learning_rate,
+        per_device_train_batch_size=args.recover_batch_size,
+        max_length=args.recover_max_length,
+        use_cpu=args.use_cpu,
+        seed=args.seed,
+    )
+    run.save(lambda folder: save_scaled(recovered, quantised, folder))

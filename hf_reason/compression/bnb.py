@@ -36,10 +36,7 @@ def quantize_bnb(
 
     if method not in METHODS:
         raise QuantizationError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(f"{method} needs the extra bnb: pip install 'hf_reason[bnb]' ({error}).") from error
+    check_bitsandbytes(method)
     plain = AutoModelForCausalLM.from_pretrained(name, dtype="auto", use_safetensors=True)
     found = projections(plain, "all")  # refuses what is quantised or adapted
     unused = [item for item in skip if not any(full == item or full.endswith(f".{item}") for full in found)]
@@ -61,6 +58,18 @@ def quantize_bnb(
     return AutoModelForCausalLM.from_pretrained(
         name, dtype=whole, quantization_config=BitsAndBytesConfig(**options), use_safetensors=True
     )
+
+
+def check_bitsandbytes(method: str) -> None:
+    """Whether bitsandbytes is installed.
+
+    Raises:
+        MissingExtraError: naming the extra.
+    """
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"{method} needs the extra bnb: pip install 'hf_reason[bnb]' ({error}).") from error
 
 
 def check_runs_here(model: Any) -> None:

@@ -1,0 +1,32 @@
+"""The arguments of a recovery: how a compressed model learns from the one that it was made of."""
+
+from dataclasses import dataclass
+
+from hf_reason._options import option
+
+from .compression_arguments import CompressionArguments
+
+
+@dataclass
+class RecoveryArguments(CompressionArguments):
+    """How long the compressed model learns from the model before, and on what."""
+
+    recover_steps: int = option(0, "Steps of distillation from the model before the compression; 0: none.")
+    recover_on: str | None = option(
+        None,
+        "traces: the training records; self: the model's own verified chains. Default: traces, if there are chains.",
+        choices=("traces", "self"),
+    )
+    recover_learning_rate: float = option(1e-4, "Learning rate of the recovery.")
+    recover_batch_size: int = option(8, "Records in a step of the recovery.")
+    recover_max_length: int = option(1024, "Longest record of the recovery in tokens; longer ones are left out.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recover_steps < 0:
+            raise ValueError(f"recover_steps must not be negative, got {self.recover_steps}.")
+        for name in ("recover_batch_size", "recover_max_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not self.recover_learning_rate > 0:
+            raise ValueError(f"recover_learning_rate must be positive, got {self.recover_learning_rate}.")
