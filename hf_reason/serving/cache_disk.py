@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .cache import DEFAULT_MAX_BYTES, CacheStats, Value, decode_value, encode_value
+from .cache_base import CacheStats, Value, decode_value, encode_value
 from .sqlite import Database
 
 _log = logging.getLogger(__name__)
@@ -50,9 +50,7 @@ class DiskCache:
         ValueError: if the file is a database of something else.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES, ttl: float | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, max_bytes: int = 1 << 30, ttl: float | None = None) -> None:
         self.path, self.max_bytes, self.ttl = Path(path), max_bytes, ttl
         self._stats = CacheStats()
         self._warned = False

@@ -5,7 +5,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from .cache import CacheStats, Value, decode_value, encode_value
+from .cache_base import CacheStats, Value, decode_value, encode_value
 
 _log = logging.getLogger(__name__)
 _PREFIX = "hf_reason:result:"

@@ -88,7 +88,7 @@ def _log_factors(
         most = np.minimum((rate - _EDGE) / up, (1 - _EDGE - rate) / down)
         cut = -np.minimum(-difference, most)
     moved = np.where(arms, rate + up * cut, rate - down * cut)
-    factors: np.ndarray = np.where(outcomes == 1, np.log(moved / rate), np.log((1 - moved) / (1 - rate)))
+    factors: np.ndarray = np.log(np.where(outcomes == 1, moved / rate, (1 - moved) / (1 - rate)))
     return factors
 
 

@@ -1,9 +1,11 @@
 """Experiments: sticky arms, one outcome a user, a decision that stays, and a state that survives."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -188,6 +190,16 @@ def test_a_file_of_something_else(tmp_path):
     (tmp_path / "notes.db").write_text("no database" * 100)
     with pytest.raises(ExperimentError, match="notes.db cannot hold experiments"):
         Experiments(tmp_path / "notes.db")
+
+
+def test_the_page_runs(tmp_path, monkeypatch, capsys):
+    """The Python of docs/experiments.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(block, {})
+    assert capsys.readouterr().out.splitlines()[1] == "{'corrected': 1}"  # what the comment there says
+    assert (tmp_path / "outputs" / "report" / "report.png").exists()
 
 
 WORKER = """

@@ -92,19 +92,21 @@ def test_the_error_rate_holds(rate, fraction):
 def test_the_intervals_hold_at_all_times():
     random = np.random.default_rng(3)
     missed = [0, 0]
-    for _ in range(200):
+    for _ in range(100):
         arms, draws = random.random(400) < 0.3, random.random(400)
         outcomes = draws < np.where(arms, 0.75, 0.6)
         counts = np.zeros((2, 2), int)
         wrong = [False, False]
-        for arm, outcome in zip(arms.astype(int), outcomes.astype(int), strict=True):
+        for number, (arm, outcome) in enumerate(zip(arms.astype(int), outcomes.astype(int), strict=True)):
             counts[arm] += (outcome, 1)
+            if number % 20:  # an interval moves little in between
+                continue
             low, high = confidence_sequence(int(counts[0, 0]), int(counts[0, 1]))
             wrong[0] |= not low <= 0.6 <= high
             low, high = difference_sequence(tuple(counts[:, 0].tolist()), tuple(counts[:, 1].tolist()))
             wrong[1] |= not low <= 0.15 <= high
         missed = [count + now for count, now in zip(missed, wrong, strict=True)]
-    assert max(missed) <= 20  # binomial(200, 0.05) exceeds 20 with a probability below 0.002
+    assert max(missed) <= 13  # binomial(100, 0.05) exceeds 13 with a probability below 0.001
 
 
 def test_intervals():
