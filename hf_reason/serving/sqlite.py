@@ -37,7 +37,7 @@ class Database:
         self.path = Path(path)
         self._synchronous, self._timeout = synchronous, timeout
         self._here = threading.local()
-        self._all: list[sqlite3.Connection] = []
+        self._all: list[tuple[int, threading.Thread, sqlite3.Connection]] = []
         self._lock = threading.Lock()
         if application_id is not None:
             self._check_application(application_id)
@@ -68,9 +68,19 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._here.connection, self._here.owner = connection, os.getpid()
-            with self._lock:
-                self._all.append(connection)
+            self._keep(connection)
         return self._here.connection  # type: ignore[no-any-return]
+
+    def _keep(self, connection: sqlite3.Connection) -> None:
+        """Remember a connection of this thread for `close`, and close those of threads that have ended."""
+        here = os.getpid()
+        with self._lock:
+            # those that a fork inherited are kept untouched: SQLite forbids even closing them here
+            ended = [one for one in self._all if one[0] == here and not one[1].is_alive()]
+            self._all = [one for one in self._all if one not in ended]
+            self._all.append((here, threading.current_thread(), connection))
+        for _, _, other in ended:
+            other.close()
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -92,7 +102,8 @@ class Database:
     def close(self) -> None:
         """Close the connections of all threads."""
         with self._lock:
-            connections, self._all = self._all, []
+            connections = [connection for owner, _, connection in self._all if owner == os.getpid()]
+            self._all = [one for one in self._all if one[0] != os.getpid()]
         for connection in connections:
             connection.close()
         self._here = threading.local()
