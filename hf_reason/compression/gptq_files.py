@@ -94,7 +94,7 @@ def load_dequantized(
 ) -> Any:
     """The dense model that a GPTQ checkpoint stands for: exactly its weights, rounded once to `dtype`.
 
-    It needs no extra, and on a CPU it generates faster than the packed modules.
+    It needs no extra: neither gptqmodel nor a kernel is used.
 
     Args:
         name: Folder or Hub name.
