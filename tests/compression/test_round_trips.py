@@ -85,8 +85,9 @@ def test_same_tokens_everywhere_and_nothing_private(
     own = kind == "step_reasoner"
     model = tiny_step_reasoner(tokenizer, **SIZES) if own else tiny_model(tokenizer, kind, **SIZES)
     save_model(tmp_path / "model", model, tokenizer)
-    # gptqmodel's kernels rearrange the weights of a loaded model, which transformers then saves as they are
-    code = "folder" if "--group_size" in command else "both"
+    # A loaded quantised model is not saved again: gptqmodel's kernels rearrange its weights, and transformers 5.23
+    # cannot turn its conversions of bitsandbytes' weights round.
+    code = "folder" if command[0] == "quantize" else "both"
     repos = ("folder",) if code == "folder" else ("folder", "pushed")
     small = tmp_path / "small"
     common = ("--model_name_or_path", str(tmp_path / "model"), "--dataset_name", dataset, "--max_records", "2")
