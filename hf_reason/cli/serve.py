@@ -164,6 +164,7 @@ def _app(args: ServeArguments, keys: Any) -> Any:
 def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
     import uvicorn
 
+    from hf_reason.cli.inputs.serving import named
     from hf_reason.serving.logs import log_to
 
     log_to(texts=args.log_texts, level="WARNING" if sys.stderr.isatty() else "INFO")
@@ -175,6 +176,6 @@ def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
         signal.signal(number, lambda *_: None)
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    names = ", ".join(Path(given).name for given in args.model_name_or_path)
+    names = ", ".join(named(given)[0] for given in args.model_name_or_path)
     print(f"Serving {names} at http://{shown}:{port}/v1 (Ctrl-C stops it)", flush=True)
     server.run(sockets=[sock])

@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-# Without a key: whether it lives, and the page, which asks for the key itself.
-OPEN_PATHS = frozenset(("/", "/health"))
+# What a load balancer asks has no key.
+OPEN_PATHS = frozenset(("/health",))
 _MAX_CLIENTS = 10_000
 
 
