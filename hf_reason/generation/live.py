@@ -159,7 +159,9 @@ def _draw(chain: LiveChain, scores: torch.Tensor) -> int:
     if chain.generator is None:
         chain.generator = torch.Generator().manual_seed(asked.seed)
     # on the CPU, so that a seed draws the same on every device
-    probabilities = torch.softmax(scores.cpu() / asked.temperature, dim=-1)
+    scores = scores.cpu()
+    # a temperature of 1e-300 would make infinities, which fail the whole batch
+    probabilities = torch.softmax((scores - scores.max()) / max(asked.temperature, 1e-6), dim=-1)
     if asked.top_k or asked.top_p < 1:
         ordered, order = probabilities.sort(descending=True, stable=True)
         out = ordered.cumsum(dim=-1) - ordered >= asked.top_p

@@ -94,6 +94,8 @@ def test_top_p_and_penalties_shape_the_draw(tokenizer, records):
     assert torch.allclose(drawn(), torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.04)
     assert torch.allclose(drawn(top_p=0.75), torch.tensor([0.625, 0.375, 0, 0]), atol=0.04)  # 0.5 alone is below 0.75
     assert torch.allclose(drawn(top_k=3), torch.tensor([0.5, 0.3, 0.15, 0]) / 0.95, atol=0.04)
+    chain.sampling = Sampling(temperature=5e-324)
+    assert _draw(chain, torch.tensor([1.0, -torch.inf, 3.0, 2.0])) == 2
     chain.counts.update([1, 1, 3])
     chain.sampling = Sampling(frequency_penalty=0.5, presence_penalty=0.25)
     values = scores.clone()
