@@ -113,6 +113,12 @@ def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.chdir(ROOT)
     command, arguments = words[0], list(words[1:])
+    if command == "compress":
+        from hf_reason.cli.stages.sections import split_words
+
+        arguments, sections = split_words(arguments)
+        for stage, options in sections.items():
+            test_commands_parse([stage, *options], monkeypatch)
     config = f"recipes/configs/{CONFIGS.get(command)}"
     arguments = [config if word in ("FILE.yaml", "X.yaml") else word for word in arguments]
     launch, arguments = split_arguments(COMMANDS[command], arguments)
