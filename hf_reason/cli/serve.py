@@ -33,7 +33,7 @@ class ServeArguments:
     cache: str | None = option(
         None, "Where results are cached: a file, redis://..., or none. Default: cache.db in output_dir."
     )
-    cache_max_bytes: int = option(1 << 30, "Largest cache file.")
+    cache_max_bytes: int = option(1_073_741_824, "Largest cache file.")
     isolate_keys: bool = option(False, "Give each API key cached results of its own.")
     api_keys: str | None = option(None, "File of API keys (hashes). With it, every request needs a key.")
     new_api_key: str | None = option(

@@ -54,7 +54,10 @@ def test_configuration_parses(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("compress/*.yaml")), ids=lambda path: path.stem)
-def test_sections_parse(path: Path) -> None:
+def test_sections_parse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    extras = ("gptqmodel", "bitsandbytes")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: name in extras or real(name, *rest))
     (args,) = parse("compress", CLASSES, ["--config", str(path), "--use_cpu"])
     sections = {name: getattr(args, name) for name in STAGES}
     found = stages_of(args, sections, {"distill": ["--bf16", "false"]}, path.name)
