@@ -15,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def reasoner(tokenizer, records, tmp_path_factory):
+def reasoner(_session_tokenizer, records, tmp_path_factory):
     """A tiny model that knows the chains of four records by heart, and these records as data."""
-    place = tmp_path_factory.mktemp("reasoner")
+    place, tokenizer = tmp_path_factory.mktemp("reasoner"), _session_tokenizer
     known = sorted(records, key=lambda record: len(encode(record, tokenizer)["input_ids"]))[:4]
     model = tiny_qwen2(tokenizer, hidden_size=48, intermediate_size=96, num_hidden_layers=1)
     rows = [encode(record, tokenizer) for record in known]
