@@ -12,13 +12,13 @@ from hf_reason._options import option
 from hf_reason.cli.parsing.parser import parse
 
 from .compressing import Compression
-from .compression_arguments import CompressionArguments
+from .recovery_arguments import RecoveryArguments, recovered
 
 _STRUCTURE = ("num_key_value_heads", "intermediate_size", "num_hidden_layers")
 
 
 @dataclass
-class PruneArguments(CompressionArguments):
+class PruneArguments(RecoveryArguments):
     """Which weights leave."""
 
     ratio: float | None = option(
@@ -35,15 +35,6 @@ class PruneArguments(CompressionArguments):
     num_key_value_heads: int | None = option(None, "Key/value groups that each layer keeps.")
     intermediate_size: int | None = option(None, "Feed-forward channels that each layer keeps.")
     num_hidden_layers: int | None = option(None, "Layers that stay, evenly chosen.")
-    recover_steps: int = option(0, "Steps of distillation from the model before the pruning; 0: none.")
-    recover_on: str | None = option(
-        None,
-        "traces: the training records; self: the model's own verified chains. Default: traces, if there are chains.",
-        choices=("traces", "self"),
-    )
-    recover_learning_rate: float = option(1e-4, "Learning rate of the recovery.")
-    recover_batch_size: int = option(8, "Records in a step of the recovery.")
-    recover_max_length: int = option(1024, "Longest record of the recovery in tokens; longer ones are left out.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,8 +44,6 @@ class PruneArguments(CompressionArguments):
             raise ValueError(f"ratio={self.ratio} and pattern={self.pattern} exclude each other: give one of them.")
         if self.ratio is not None and not 0 < self.ratio < 1:
             raise ValueError(f"ratio is a fraction between 0 and 1, got {self.ratio}.")
-        if self.recover_steps < 0:
-            raise ValueError(f"recover_steps must not be negative, got {self.recover_steps}.")
 
     @property
     def structure(self) -> dict[str, int]:
@@ -93,7 +82,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         between = run.measured(str(pruned))
     if not run.made.is_dir():
         if args.recover_steps:
-            run.save(_recovered(run, args, str(pruned)).save_pretrained)
+            run.save(
+                recovered(
+                    run, args, run.load(str(pruned)), keep_zeros=args.modules if args.sparse else None
+                ).save_pretrained
+            )
         else:
             pruned.rename(run.made)
     always = (*_STRUCTURE, "recover_steps", "recover_on")
@@ -135,25 +128,3 @@ def _prune(run: Compression, args: PruneArguments) -> Any:
         )
         print(f"{found.zeros} of {found.weights} weights are zero now ({found.ratio:.4f}).", flush=True)
     return model
-
-
-def _recovered(run: Compression, args: PruneArguments, pruned: str) -> Any:
-    from hf_reason.compression.recovery import recover
-
-    whole = run.load()
-    data = run.recovery_data(whole, args.recover_on)
-    return recover(
-        run.load(pruned),
-        whole,
-        run.tokenizer,
-        data,
-        output_dir=run.work / "recovery",
-        max_steps=args.recover_steps,
-        keep_zeros=args.modules if args.sparse else None,
-        instructions=run.instructions,
-        learning_rate=args.recover_learning_rate,
-        per_device_train_batch_size=args.recover_batch_size,
-        max_length=args.recover_max_length,
-        use_cpu=args.use_cpu,
-        seed=args.seed,
-    )

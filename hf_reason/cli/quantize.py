@@ -14,7 +14,7 @@ from hf_reason.cli.parsing.parser import parse
 
 from .arguments import as_list
 from .compressing import Compression
-from .recovery_arguments import RecoveryArguments
+from .recovery_arguments import RecoveryArguments, recovered
 
 
 @dataclass
@@ -135,22 +135,7 @@ def _save(model: Any, folder: Path) -> None:
 
 
 def _recover(run: Compression, args: QuantizeArguments, quantised: Path) -> None:
-    from hf_reason.compression.recovery import recover
     from hf_reason.compression.scale_tuning import load_scaled, save_scaled
 
-    whole = run.load()
-    recovered = recover(
-        load_scaled(quantised, trust_remote_code=args.trust_remote_code),
-        whole,
-        run.tokenizer,
-        run.recovery_data(whole, args.recover_on),
-        output_dir=run.work / "recovery",
-        max_steps=args.recover_steps,
-        instructions=run.instructions,
-        learning_rate=args.recover_learning_rate,
-        per_device_train_batch_size=args.recover_batch_size,
-        max_length=args.recover_max_length,
-        use_cpu=args.use_cpu,
-        seed=args.seed,
-    )
-    run.save(lambda folder: save_scaled(recovered, quantised, folder))
+    model = recovered(run, args, load_scaled(quantised, trust_remote_code=args.trust_remote_code))
+    run.save(lambda folder: save_scaled(model, quantised, folder))

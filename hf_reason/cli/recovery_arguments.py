@@ -1,9 +1,11 @@
-"""The arguments of a recovery: how a compressed model learns from the one that it was made of."""
+"""The recovery of `prune` and `quantize`: how a compressed model learns from the one that it was made of."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from hf_reason._options import option
 
+from .compressing import Compression
 from .compression_arguments import CompressionArguments
 
 
@@ -30,3 +32,25 @@ class RecoveryArguments(CompressionArguments):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not self.recover_learning_rate > 0:
             raise ValueError(f"recover_learning_rate must be positive, got {self.recover_learning_rate}.")
+
+
+def recovered(run: Compression, args: RecoveryArguments, model: Any, keep_zeros: str | None = None) -> Any:
+    """The compressed `model`, taught by the whole one as the arguments say; see `hf_reason.compression.recovery`."""
+    from hf_reason.compression.recovery import recover
+
+    whole = run.load()
+    return recover(
+        model,
+        whole,
+        run.tokenizer,
+        run.recovery_data(whole, args.recover_on),
+        output_dir=run.work / "recovery",
+        max_steps=args.recover_steps,
+        keep_zeros=keep_zeros,
+        instructions=run.instructions,
+        learning_rate=args.recover_learning_rate,
+        per_device_train_batch_size=args.recover_batch_size,
+        max_length=args.recover_max_length,
+        use_cpu=args.use_cpu,
+        seed=args.seed,
+    )

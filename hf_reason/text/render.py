@@ -49,11 +49,11 @@ class Parsed:
 
 
 def _escape(text: str) -> str:
-    """Make a step or an answer safe to stand between the tags: the inverse of `_unescape`."""
+    """Make a step or an answer safe to stand between the tags: the inverse of `unescape`."""
     return _TAG.sub(r"<\\\1\2", _STEP_LINE.sub(r" \1\2", text))
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     return _ESCAPED_STEP_LINE.sub(r"\1", _ESCAPED_TAG.sub(r"<\1\2", text))
 
 
@@ -188,7 +188,7 @@ def parse(text: str) -> Parsed:
     if opened:
         head = head.lstrip()[len(OPEN_TAG) :]
     if not tag and closes(text):
-        return Parsed([], _unescape(text.strip()), True)
+        return Parsed([], unescape(text.strip()), True)
     body = "\n" + head.strip()
     positions = _label_spans(body)
     if not positions:
@@ -198,7 +198,7 @@ def parse(text: str) -> Parsed:
         preamble = body[: positions[0][0]].strip()
         steps = [body[stop:end].strip() for (_, stop), end in zip(positions, ends, strict=True)]
         steps = ([preamble] if preamble else []) + [step for step in steps if step]
-    return Parsed([_unescape(step) for step in steps], _unescape(tail.strip()), bool(tag))
+    return Parsed([unescape(step) for step in steps], unescape(tail.strip()), bool(tag))
 
 
 def _label_spans(body: str) -> list[tuple[int, int]]:
@@ -261,7 +261,7 @@ def numbered_steps(text: str) -> list[str]:
         if number == len(ends):
             piece = piece.removesuffix(tag)
         label = re.compile(rf"^ *步[骤驟]{number}[:：] ?", re.MULTILINE)
-        steps.append(_unescape(label.sub("", piece.strip(), count=1).strip()))
+        steps.append(unescape(label.sub("", piece.strip(), count=1).strip()))
     return steps
 
 

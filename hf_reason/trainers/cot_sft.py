@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 from trl.data_utils import get_dataset_column_names
 
 from hf_reason.models.savable_generation import make_generation_config_savable
@@ -25,7 +25,7 @@ from .cot_data import AddedColumns, RecordPreparation, format_of, is_record_data
 from .cot_sft_config import CoTSFTConfig
 from .first_batch import check_ends
 from .fused_forward import FusedModel
-from .generated_figures import GeneratedFigures
+from .generated_figures import GeneratedEvaluation, GeneratedFigures
 from .packing import PackingCheck
 from .positions import positions_of
 from .routed import Routing
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class CoTSFTTrainer(CheckpointTrainer):
+class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
     """`trl.SFTTrainer` for reasoning records.
 
     It accepts data sets of records (`context`, `task`, `steps`, `answer`, `domain`; see `hf_reason.data`), builds
@@ -252,22 +252,3 @@ class CoTSFTTrainer(CheckpointTrainer):
     def _check_first_batch(self, inputs: Mapping[str, Any]) -> None:
         if not self._first_batch_checked:
             self._first_batch_checked = check_ends(inputs, end_token_id(self._tokenizer))
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
-        with self.generated.evaluation(metric_key_prefix, several) as after_all_sets:
-            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-            if after_all_sets:
-                figures = self.generated.make(self._unwrapped(), metric_key_prefix)
-                metrics.update(figures)
-                # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
-                super(SFTTrainer, self).log(figures)
-                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.generated.are_due(logs):
-            logs.update(self.generated.make(self._unwrapped()))
-        super().log(logs, start_time)

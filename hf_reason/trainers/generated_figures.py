@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from transformers import Trainer
+
 
 class GeneratedFigures:
     """Calls `generation_eval` once in each evaluation.
@@ -50,3 +52,28 @@ class GeneratedFigures:
         figures = {f"{prefix}_{name}": value for name, value in self.generate(model).items()}
         model.train(training)
         return figures
+
+
+class GeneratedEvaluation:
+    """The part of a Trainer whose evaluations have such figures: `self.generated`, a `GeneratedFigures`."""
+
+    generated: GeneratedFigures
+
+    def evaluate(
+        self: Any, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
+        with self.generated.evaluation(metric_key_prefix, several) as after_all_sets:
+            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
+            if after_all_sets:
+                figures = self.generated.make(self._unwrapped(), metric_key_prefix)
+                metrics.update(figures)
+                # Not through `self.log`: the averages of the loss evaluation have been logged and cleared there.
+                Trainer.log(self, figures)
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self: Any, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.generated.are_due(logs):
+            logs.update(self.generated.make(self._unwrapped()))
+        super().log(logs, start_time)  # type: ignore[misc]

@@ -19,7 +19,7 @@ from .adapters import begin_adapters, check_adapters, load_model
 from .arguments import named_arguments, own_arguments
 from .checkpoints import CheckpointFiles
 from .credit import Batch, StepCredit, check_first_batch
-from .generated_figures import GeneratedFigures
+from .generated_figures import GeneratedEvaluation, GeneratedFigures
 from .grpo_data import GRPOData
 from .grpo_state import load_counts, load_generated, save_counts, save_generated
 from .routed import RoutedForward, Routing
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LATER = tuple(inspect.signature(GRPOTrainer.__init__).parameters)[7:]
 
 
-class StepGRPOTrainer(CheckpointFiles, GRPOTrainer):
+class StepGRPOTrainer(GeneratedEvaluation, CheckpointFiles, GRPOTrainer):
     """`trl.GRPOTrainer` whose advantages know the steps of a chain of thought.
 
     The advantage of a token is `A + step_weight * a`: A is that of its completion, TRL's own, and a that of the step
@@ -236,25 +236,7 @@ class StepGRPOTrainer(CheckpointFiles, GRPOTrainer):
         self.routing.count(len(batches) * self.args.per_device_train_batch_size, device)
         return batches, count
 
-    # Evaluation and checkpoints
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
-        with self.generated.evaluation(metric_key_prefix, several) as after_all_sets:
-            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-            if after_all_sets:
-                figures = self.generated.make(self._unwrapped(), metric_key_prefix)
-                metrics.update(figures)
-                super(GRPOTrainer, self).log(figures)
-                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.generated.are_due(logs):
-            logs.update(self.generated.make(self._unwrapped()))
-        super().log(logs, start_time)
+    # Checkpoints
 
     def _save_rng_state(self, output_dir: str) -> None:
         # the Trainer calls it in every process, before it writes the file that makes a checkpoint complete

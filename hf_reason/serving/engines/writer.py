@@ -4,7 +4,7 @@ import re
 
 from hf_reason.generation.batching import decode_ids
 from hf_reason.generation.live import LiveChain
-from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, _unescape, parse
+from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, parse, unescape
 
 from .base import End, Piece, TokenLogprob
 
@@ -130,7 +130,7 @@ class Writer:
             text = text[: len(text) - held]
             if unsure := _UNSURE.search(text):
                 text = text[: unsure.start()]
-        text = _unescape(text.strip())
+        text = unescape(text.strip())
         more, self.sent = text[self.sent :], max(self.sent, len(text))
         return more
 
