@@ -9,7 +9,8 @@ from hf_reason.serving.cache import open_cache
 from hf_reason.serving.chains import Chains
 from hf_reason.serving.controls import Wish, budget_of, read_wish
 from hf_reason.serving.engines.base import Accepted, Budget, EngineError, Job, ModelCard, Piece, Prompt
-from hf_reason.serving.engines.writer import Decoder, _overlap
+from hf_reason.serving.engines.texts import overlap
+from hf_reason.serving.engines.writer import Decoder
 from hf_reason.serving.errors import ApiError
 from hf_reason.serving.revision import revision_of
 from hf_reason.text.conversation import build_conversation
@@ -24,7 +25,7 @@ def test_a_decoder_gives_the_text_and_never_half_a_character(tokenizer, text):
 
 
 def test_overlap_is_what_may_become_the_stop_text():
-    assert [_overlap(text, "abab") for text in ("xaba", "xab", "x", "aab", "abab")] == [3, 2, 0, 2, 2]
+    assert [overlap(text, "abab") for text in ("xaba", "xab", "x", "aab", "abab")] == [3, 2, 0, 2, 2]
 
 
 LIMITS = {"max_thought_tokens": 100, "max_answer_tokens": 50}
