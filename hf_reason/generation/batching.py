@@ -12,6 +12,7 @@ from hf_reason.models.lm_head import causal_model, without_router_logits
 from .distributed import gather, process_index_and_count
 from .limits import check_prompts, warn_beyond_context
 from .settings import only_asked_for
+from .shrinking import can_shrink, generate_shrinking
 
 
 def check_counts(**counts: int) -> None:
@@ -78,6 +79,9 @@ class Steering(Protocol):
 
     def generate_kwargs(self) -> dict[str, Any]:
         """More arguments of `generate`."""
+
+    def kept(self, rows: Sequence[int]) -> "Steering":
+        """What steers these rows alone from here; their results are asked of the whole batch's."""
 
     def result(self, row: int, ids: list[int]) -> Any:
         """What represents the output of a row; `ids` are its new tokens, with those after its end."""
@@ -155,6 +159,7 @@ def generate_ids(
     turns = -(-len(batches) // world)
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     device, outputs, lengths = model_device(model), {}, []
+    shrinks = world == 1 and can_shrink(model, config)  # collective forwards must be as many everywhere
     with evaluation_mode(model), only_asked_for(model), without_router_logits(model):
         for turn in tqdm(range(turns), desc="generate", disable=not progress or rank > 0):
             number = min(turn * world + rank, len(batches) - 1)
@@ -163,14 +168,17 @@ def generate_ids(
             steering = steer([row for row, _ in batch]) if steer else None
             seeded = _batch_rng(device, seed, number) if config.do_sample else nullcontext()
             with seeded, _routed_for(model, None if tasks is None else [tasks[row] for row, _ in batch]):
-                written = model.generate(
-                    input_ids=ids.to(device),
-                    attention_mask=mask.to(device),
-                    generation_config=config,
-                    **(steering.generate_kwargs() if steering else {}),
-                )
-            written = getattr(written, "sequences", written)
-            for place, (job, row) in enumerate(zip(batch, written[:, ids.shape[1] :].tolist(), strict=True)):
+                if shrinks:
+                    rows = generate_shrinking(model, ids.to(device), mask.to(device), config, stops, steering)
+                else:
+                    written = model.generate(
+                        input_ids=ids.to(device),
+                        attention_mask=mask.to(device),
+                        generation_config=config,
+                        **(steering.generate_kwargs() if steering else {}),
+                    )
+                    rows = getattr(written, "sequences", written)[:, ids.shape[1] :].tolist()
+            for place, (job, row) in enumerate(zip(batch, rows, strict=True)):
                 own = trim_output(row, stops, config.pad_token_id)
                 lengths.append(len(prompts[job[0]]) + len(own))
                 outputs[job] = steering.result(place, row) if steering else own

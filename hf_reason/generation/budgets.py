@@ -188,6 +188,9 @@ class ThoughtBudget:
             "stopping_criteria": StoppingCriteriaList([_Stop(self)]),
         }
 
+    def kept(self, rows: Sequence[int]) -> "ThoughtBudget":
+        return ThoughtBudget(self.tokenizer, [self.rows[row] for row in rows])
+
     def result(self, row: int, ids: list[int]) -> Written:
         state = self.rows[row]
         return Written(ids[: state.thought + state.answer], state.thought, state.closed_by, state.ended)

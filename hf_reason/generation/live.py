@@ -84,8 +84,14 @@ class LiveChain:
         return self.budget.done or self.cancelled
 
 
-class _LiveBatch:
-    """Chooses the next token of each row, and says when the batch pauses."""
+class LiveBatch:
+    """Chooses the next token of each row, and says when the batch pauses.
+
+    Args:
+        tokenizer: The model's.
+        chains: The rows.
+        pause: See `run_batch`.
+    """
 
     def __init__(self, tokenizer: Any, chains: Sequence[LiveChain], pause: Callable[[int], bool]) -> None:
         self.chains, self.pause, self.tokens = list(chains), pause, 0
@@ -128,7 +134,7 @@ class _LiveBatch:
 
 
 class _Choose(LogitsProcessor):
-    def __init__(self, batch: _LiveBatch) -> None:
+    def __init__(self, batch: LiveBatch) -> None:
         self.batch = batch
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -136,7 +142,7 @@ class _Choose(LogitsProcessor):
 
 
 class _Advance(StoppingCriteria):
-    def __init__(self, batch: _LiveBatch) -> None:
+    def __init__(self, batch: LiveBatch) -> None:
         self.batch = batch
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
@@ -195,12 +201,12 @@ def run_batch(
     Returns:
         Tokens a row that were generated.
     """
-    batch = _LiveBatch(tokenizer, chains, pause)
+    batch = LiveBatch(tokenizer, chains, pause)
     rows = [chain.prompt_ids + chain.ids for chain in chains]
     ids, mask = pad_left(rows, int(config.pad_token_id))
     device, width = model_device(model), ids.shape[1]
     settings = GenerationConfig()
-    settings.update(**{**config.to_dict(), "max_new_tokens": max(_left(chain) for chain in chains)})
+    settings.update(**{**config.to_dict(), "max_new_tokens": max(tokens_left(chain) for chain in chains)})
     loar = getattr(causal_model(model), "loar", None)
     with ExitStack() as inside:
         for context in (evaluation_mode(model), only_asked_for(model), without_router_logits(model)):
@@ -218,7 +224,7 @@ def run_batch(
     return batch.tokens
 
 
-def _left(chain: LiveChain) -> int:
+def tokens_left(chain: LiveChain) -> int:
     """Most tokens that a chain may still write."""
     budget = chain.budget
     thought = budget.max_thought_tokens - budget.thought if budget.thinks else 0
