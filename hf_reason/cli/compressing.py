@@ -4,12 +4,11 @@ Everything is made in `<output_dir>.partial`; a model that passes the gate becom
 becomes `<output_dir>-refused`.
 """
 
-import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,9 @@ from hf_reason.data.output_folder import check_output_apart, check_output_dir
 
 from .compression_arguments import CompressionArguments
 from .compression_cache import measured_file, model_digest, read_measured, write_measured
+from .compression_folders import REPORT, is_compressed, refused_folder, same_or_refuse, work_folder
 from .errors import on_interrupt
-
-SETTINGS = "settings.json"
-REPORT = "compression.json"
-# What may change when a compression is resumed: the gate, and where it runs.
-_FREE = {"max_drop", "min_close_rate", "batch_size", "use_cpu", "cache_dir"}
+from .publishing import check_can_push, push_if_asked
 
 
 @dataclass
@@ -51,7 +47,7 @@ class Compression:
     @property
     def work(self) -> Path:
         """Where the stages are kept."""
-        return _work(self.args)
+        return work_folder(self.args)
 
     @property
     def made(self) -> Path:
@@ -71,11 +67,13 @@ class Compression:
 
         check_output_dir(args.output_dir)
         check_output_apart(args.output_dir, args.dataset_name or [], [args.model_name_or_path])
-        if _finished(args):
+        check_can_push(args)
+        if is_compressed(args):
+            push_if_asked(args)
             return None
         check_for_inference(args.model_name_or_path, args)  # type: ignore[arg-type]
-        _same_or_refuse(command, args)
-        on_interrupt(lambda: f"The same command resumes from the stages in {_work(args)}.")
+        same_or_refuse(command, args)
+        on_interrupt(lambda: f"The same command resumes from the stages in {work_folder(args)}.")
         given = args.instructions
         return cls(
             command,
@@ -235,7 +233,7 @@ class Compression:
         before, after = self.measured(args.model_name_or_path), self.measured(str(self.made))
         found = compare(before, after, max_drop=args.max_drop, min_close_rate=args.min_close_rate, between=between)
         name = Path(args.output_dir).name
-        target = Path(args.output_dir) if found.passed else _refused(args)
+        target = Path(args.output_dir) if found.passed else refused_folder(args)
         shown = {key: value for key, value in settings.items() if value is not None}
         write_json_atomically(self.made / REPORT, {"command": self.command, "settings": shown, **found.to_dict()})
         written = save_report(after.result, self.made / "evaluation")
@@ -254,47 +252,4 @@ class Compression:
         shutil.rmtree(self.work, ignore_errors=True)
         check(found, str(target))
         print(f"Model, report and card: {target}")
-
-
-def _work(args: CompressionArguments) -> Path:
-    return Path(f"{args.output_dir.rstrip('/')}.partial")
-
-
-def _refused(args: CompressionArguments) -> Path:
-    return Path(f"{args.output_dir.rstrip('/')}-refused")
-
-
-def _finished(args: CompressionArguments) -> bool:
-    output, refused = Path(args.output_dir), _refused(args)
-    if (output / REPORT).is_file():
-        print(f"{output} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
-        return True
-    if output.is_dir() and any(output.iterdir()):
-        raise ValueError(f"output_dir {output} has files of something else. Choose another output_dir.")
-    if (refused / REPORT).is_file():
-        raise ValueError(
-            f"{refused} holds what this command made before, and the gate refused it. Remove it to compress again "
-            "with other settings."
-        )
-    return False
-
-
-def _same_or_refuse(command: str, args: CompressionArguments) -> None:
-    """Keep the settings in the folder of the stages; refuse a folder with a model that was made with other ones.
-
-    Raises:
-        ValueError: naming what differs.
-    """
-    work = _work(args)
-    path, values = work / SETTINGS, {"command": command, **asdict(args)}
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in {**known, **values} if name not in _FREE and known.get(name) != values.get(name)]
-        if changed and any((work / stage).is_dir() for stage in ("model", "pruned", "quantised", "whole")):
-            raise ValueError(
-                f"{work} was begun with {', '.join(f'{name}={known.get(name)}' for name in changed)}, not "
-                f"{', '.join(f'{values.get(name)}' for name in changed)}. Use the same settings, another output_dir, "
-                "or remove it."
-            )
-    work.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(path, values)
+        push_if_asked(args)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from hf_reason._options import option
 
 from .arguments import SourceArguments, as_list
+from .publishing import PushArguments
 
 
 @dataclass
-class CompressionArguments(SourceArguments):
+class CompressionArguments(PushArguments, SourceArguments):
     """What is compressed, on what it is calibrated, and how the result is judged."""
 
     model_name_or_path: str = option("", "Folder or Hub name of the model. (required)")

@@ -68,6 +68,8 @@ def start_line(trainer: StepGRPOTrainer, run: TrainingRun) -> str:
         f"rewards: {', '.join(trainer.reward_func_names)}",
         f"step_weight {args.step_weight:g}",
     ]
+    if args.teacher_kl_weight > 0:
+        parts.append(f"teacher_kl_weight {args.teacher_kl_weight:g}")
     if run.instructions:
         parts.append(template_use(run.splits.train, run.instructions))
     return "Start: " + "; ".join(parts)

@@ -88,8 +88,13 @@ class ServeArguments:
 CLASSES = (ServeArguments,)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; `argv` are the arguments after the command's name."""
+def main(argv: Sequence[str] | None = None, sock: socket.socket | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; `argv` are the arguments after the command's name.
+
+    Args:
+        argv: See above.
+        sock: Listens already; default: one on `host` and `port`.
+    """
     args: ServeArguments
     (args,) = parse("serve", CLASSES, argv)
     if args.new_api_key is not None:
@@ -109,11 +114,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     keys = ApiKeys.read(args.api_keys) if args.api_keys else ApiKeys()
     check_bind(args.host, keys)
-    with _listen(args.host, args.port) as sock:  # before the models are read for minutes
+    with sock or listen(args.host, args.port) as sock:  # before the models are read for minutes
         _run(args, _app(args, keys), sock)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ValueError: if it cannot.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)

@@ -96,9 +96,11 @@ def compare(
     ]
     closed, closed_before = second["close_rate"], first["close_rate"]
     least = min_close_rate if min_close_rate is not None else (closed_before or 0.0) - max_drop / 100
-    if closed_before and (closed or 0.0) < least - 1e-12:
+    thinks = closed_before or (min_close_rate is not None and closed is not None)
+    if thinks and (closed or 0.0) < least - 1e-12:
+        was = "no thoughts" if closed_before is None else f"{100 * closed_before:.1f}%"
         failures.append(
-            f"only {100 * (closed or 0.0):.1f}% of the thoughts are closed ({100 * closed_before:.1f}% before, "
+            f"only {100 * (closed or 0.0):.1f}% of the thoughts are closed ({was} before, "
             f"{100 * least:.1f}% are asked for)"
         )
     limits = {"max_drop": max_drop, "min_close_rate": min_close_rate}

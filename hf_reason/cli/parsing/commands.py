@@ -36,9 +36,11 @@ _TITLES = {
     "hf_reason.cli.prepare:PrepareArguments": "data",
     "hf_reason.data.prepare.settings:PrepareConfig": "records",
     "hf_reason.data.clean.filters:FilterConfig": "filters",
+    "hf_reason.cli.trace_arguments:GenerateTracesArguments": "traces",
     "hf_reason.cli.evaluate:EvaluateArguments": "evaluation",
     "hf_reason.cli.ask:AskArguments": "question",
     "hf_reason.cli.serve:ServeArguments": "serving",
+    "hf_reason.cli.circle:CircleArguments": "circle",
     "hf_reason.cli.demo:DemoArguments": "demo",
     "hf_reason.cli.prune:PruneArguments": "pruning",
     "hf_reason.cli.quantize:QuantizeArguments": "quantisation",
@@ -191,6 +193,14 @@ _COMMANDS = (
         "--teacher_model_name_or_path Qwen/Qwen2.5-7B-Instruct",
     ),
     Command(
+        "generate-traces",
+        "let a teacher answer problems several times, verify the answers, and keep the good chains",
+        "hf_reason.cli.generate_traces",
+        ("hf_reason.cli.trace_arguments:GenerateTracesArguments",),
+        example="hf-reason generate-traces --dataset_name problems.jsonl --teacher_model_name_or_path "
+        "http://127.0.0.1:8000/v1 --output_dir data/traces",
+    ),
+    Command(
         "prepare",
         "turn raw traces into clean records, with a report",
         "hf_reason.cli.prepare",
@@ -252,6 +262,14 @@ _COMMANDS = (
         "hf_reason.cli.serve",
         ("hf_reason.cli.serve:ServeArguments",),
         example="hf-reason serve --model_name_or_path out/mine --adapters finance=out/finance",
+    ),
+    Command(
+        "circle",
+        "serve, learn from the feedback, test the new version on the users, promote or roll back",
+        "hf_reason.cli.circle",
+        ("hf_reason.cli.circle:CircleArguments",),
+        example="hf-reason circle --model_name_or_path out/mine --continual.old_dataset data/mine "
+        "--output_dir out/round2",
     ),
     Command(
         "demo",

@@ -15,6 +15,7 @@ from hf_reason._files import write_json_atomically
 from hf_reason.cli import errors
 from hf_reason.cli.compression_arguments import CompressionArguments
 from hf_reason.cli.errors import on_interrupt
+from hf_reason.cli.publishing import check_can_push, push_if_asked
 from hf_reason.cli.resume import is_finished, refuse_without_weights
 from hf_reason.data.output_folder import check_output_apart, check_output_dir
 
@@ -63,7 +64,9 @@ class CompressionPath:
         check_output_dir(self.args.output_dir)
         for folder in (self.args.output_dir, str(self.folder)):
             check_output_apart(folder, self.args.dataset_name or [], [self.args.model_name_or_path])
+        check_can_push(self.args)
         if read_report(self.output).get("command") == "compress":
+            push_if_asked(self.args)
             print(f"{self.output} is finished: nothing to do. Choose another output_dir, or remove it to start anew.")
             return errors.DONE
         if self.output.is_dir() and any(self.output.iterdir()):
@@ -79,6 +82,7 @@ class CompressionPath:
             except StageStopped as stopped:
                 return stopped.code
             write_result(self.args, self.stages, self.columns, self.folder, self.output)
+        push_if_asked(self.args)
         return errors.DONE
 
     def _teacher(self) -> str | None:

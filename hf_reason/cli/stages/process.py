@@ -79,7 +79,8 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
                 stop()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait until the pipe of the process that started this one closes, and end this one with its children."""
     with contextlib.suppress(OSError):
         while os.read(0, 1024):
             pass
@@ -96,7 +97,7 @@ def _end_with_parent() -> None:
 
 def main(words: Sequence[str]) -> int:
     """What the started process does."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if words[0] != MEASURE:
         from hf_reason.cli.main import main as command
 

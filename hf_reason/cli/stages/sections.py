@@ -12,6 +12,7 @@ from typing import Any
 from hf_reason.cli.compression_arguments import CompressionArguments
 from hf_reason.cli.parsing.commands import COMMANDS, Command
 from hf_reason.cli.parsing.spelling import as_typed
+from hf_reason.cli.publishing import PUSH_OPTIONS
 
 # In the order in which they follow each other.
 STAGES = ("distill", "prune", "quantize")
@@ -61,16 +62,18 @@ class Stage:
         return COMMANDS[self.name]
 
 
-def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """A command line without its `--STAGE.NAME VALUE`, and these by stage, as `--NAME VALUE`."""
+def split_words(
+    words: Sequence[str], sections: Sequence[str] = STAGES
+) -> tuple[list[str], dict[str, list[str]]]:
+    """A command line without its `--SECTION.NAME VALUE`, and these by section, as `--NAME VALUE`."""
     rest: list[str] = []
     found: dict[str, list[str]] = {}
     target = rest
     for word in words:
         if word.startswith("--"):
-            stage, dot, name = word[2:].partition(".")
-            inside = bool(dot) and stage in STAGES
-            target = found.setdefault(stage, []) if inside else rest
+            section, dot, name = word[2:].partition(".")
+            inside = bool(dot) and section in sections
+            target = found.setdefault(section, []) if inside else rest
             word = f"--{name}" if inside else word
         target.append(word)
     return rest, found
@@ -119,7 +122,8 @@ def _with_dots(message: str, stage: Stage) -> str:
 def _common(args: CompressionArguments, name: str) -> dict[str, Any]:
     """The arguments of all stages that a stage's command has, too."""
     known = COMMANDS[name].fields()
-    left_out = {"model_name_or_path", "output_dir", *(_NOT_OF_DISTILL if name == "distill" else ())}
+    # the path pushes its result itself
+    left_out = {"model_name_or_path", "output_dir", *PUSH_OPTIONS, *(_NOT_OF_DISTILL if name == "distill" else ())}
     values = {item.name: getattr(args, item.name) for item in fields(CompressionArguments)}
     found = {key: value for key, value in values.items() if key in known and key not in left_out and value is not None}
     if name == "distill":
@@ -160,6 +164,12 @@ def _check(stage: Stage, args: CompressionArguments, section: Mapping[str, Any],
     for item in fields(CompressionArguments):
         if item.name in _OF_A_STAGE or item.name in here:
             continue
+        if item.name in PUSH_OPTIONS:
+            if item.name in given:
+                raise ValueError(
+                    f"{place}: {item.name} belongs beside the sections: only the path's result is pushed."
+                )
+            continue
         if getattr(parsed, item.name) != getattr(args, item.name):
             raise ValueError(
                 f"{place}: {item.name} is common to all stages, so that their figures are compared on the same "
@@ -167,7 +177,9 @@ def _check(stage: Stage, args: CompressionArguments, section: Mapping[str, Any],
             )
     _check_extra(parsed)
     stage.limits = {name: getattr(parsed, name) for name in LIMITS}
-    shapes = {name: value for name, value in asdict(parsed).items() if name not in {*_FREE, *LIMITS, *here}}
+    shapes = {
+        name: value for name, value in asdict(parsed).items() if name not in {*_FREE, *LIMITS, *PUSH_OPTIONS, *here}
+    }
     stage.shaping = _plain(shapes)
 
 
