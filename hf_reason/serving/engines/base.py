@@ -198,6 +198,9 @@ class Engine(Protocol):
             EngineError: if the engine failed.
         """
 
+    def problem(self) -> str | None:
+        """What keeps it from answering at all; `None` if nothing does."""
+
     def load(self) -> Load:
         """What is running and what is waiting."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
 
 from hf_reason.generation.live import LiveChain
 
@@ -21,6 +22,7 @@ class GenerateEngine:
         admission_interval: See `Worker`.
         max_prompt_tokens: Longest prompt.
         on_batch: Called with the number of chains of each batch, on the thread of its model.
+        make_worker: Makes what runs the chains of a model; default: a `Worker` with the settings above.
 
     Raises:
         ValueError: for two models of one name.
@@ -34,15 +36,17 @@ class GenerateEngine:
         admission_interval: int = 16,
         max_prompt_tokens: int = 8192,
         on_batch: Callable[[int], None] = lambda size: None,
+        make_worker: Callable[[ServedModel], Any] | None = None,
     ) -> None:
         names = [card.name for model in served for card in model.cards()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"Several models are called {', '.join(twice)}. Give them names: name=folder.")
-        self._places: dict[str, tuple[Worker, str | None, ModelCard]] = {}
-        self._workers = []
+        self._places: dict[str, tuple[Any, str | None, ModelCard]] = {}
+        self._workers: list[Any] = []
+        make_worker = make_worker or (lambda model: Worker(model, max_batch_size, admission_interval, on_batch))
         self.max_prompt_tokens = max_prompt_tokens
         for model in served:
-            worker = Worker(model, max_batch_size, admission_interval, on_batch)
+            worker = make_worker(model)
             self._workers.append(worker)
             self._places[model.card.name] = (worker, None, model.card)
             for adapter, card in model.adapters.items():
@@ -95,7 +99,11 @@ class GenerateEngine:
                 if item.end is not None:
                     return
         finally:
-            chain.cancelled = True
+            worker.leave(chain)
+
+    def problem(self) -> str | None:
+        ended = [worker.served.card.name for worker in self._workers if not worker.alive()]
+        return f"The engine of {', '.join(ended)} has ended." if ended else None
 
     def load(self) -> Load:
         counts = [worker.counts() for worker in self._workers]

@@ -50,6 +50,14 @@ class Worker:
             self._waiting.append((adapter, chain, fail))
             self._ready.notify()
 
+    def leave(self, chain: LiveChain) -> None:
+        """Forget a chain, whether it is over or not."""
+        chain.cancelled = True
+
+    def alive(self) -> bool:
+        """Whether chains can be submitted."""
+        return self._thread.is_alive() and not self._closed
+
     def counts(self) -> tuple[int, int]:
         """Chains that are running, and that are waiting."""
         with self._ready:
