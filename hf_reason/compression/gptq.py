@@ -20,6 +20,7 @@ from hf_reason.models.quantized_loading import quiet_gptqmodel
 from .errors import QuantizationError
 from .layer_walk import LayerWalk, VisitedLayer
 from .packed import dequantize as dequantize  # the inverse
+from .packed import packed_modules, zero_points
 from .projections import projections
 
 BITS = (2, 3, 4, 8)
@@ -100,11 +101,27 @@ def quantize_gptq(
 
 
 def save_gptq(model: Any, folder: str | os.PathLike[str]) -> None:
-    """Write a quantised model: weights, `config.json`, and auto-gptq's `quantize_config.json`."""
+    """Write a quantised model: weights, `config.json`, and auto-gptq's `quantize_config.json`.
+
+    Raises:
+        QuantizationError: (before anything is written) for a zero point of 0, which an asymmetric range can have: the
+            layout stores zero points less one, and its readers add the one again without a limit.
+    """
     quantised = model.config.quantization_config
+    _check_zero_points(model, int(quantised["bits"]))
     with quiet_gptqmodel():
         model.save_pretrained(folder, state_dict=_version_1(model))
     write_json_atomically(Path(folder, "quantize_config.json"), quantised)
+
+
+def _check_zero_points(model: Any, bits: int) -> None:
+    for name, module in packed_modules(model).items():
+        zeros = zero_points(module.qzeros, bits, module.scales.shape[1])
+        if not bool(zeros.all()):
+            raise QuantizationError(
+                f"{name} has {int((zeros == 0).sum())} zero points of 0, which auto-gptq's layout cannot hold. "
+                "Quantise with sym=True."
+            )
 
 
 def _version_1(model: Any) -> dict[str, torch.Tensor]:

@@ -173,3 +173,16 @@ def test_no_texts_and_a_quantised_model(tiny_model, examples, tokenizer, tmp_pat
     tiny_model.is_quantized = True
     with pytest.raises(ValueError, match="quantised"):
         quantize_gptq(tiny_model, examples)
+
+
+@pytest.mark.slow
+def test_a_zero_point_that_the_layout_cannot_hold_is_refused_before_a_file_is_written(tokenizer, tmp_path, examples):
+    """Weights that are all positive have an asymmetric range that begins at 0."""
+    pytest.importorskip("gptqmodel")
+    model = tiny_model(tokenizer, "qwen2", **SIZES).eval()
+    with torch.no_grad():
+        model.model.layers[1].self_attn.o_proj.weight.abs_().add_(0.01)
+    made = quantize_gptq(model, examples, bits=4, group_size=32, sym=False)
+    with pytest.raises(QuantizationError, match=r"layers\.1\.self_attn\.o_proj has \d+ zero points of 0.*sym=True"):
+        save_gptq(made, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
