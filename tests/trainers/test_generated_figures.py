@@ -62,3 +62,5 @@ def test_of_several_sets_the_whole_has_the_figures(tmp_path, tiny_model, tokeniz
     assert metrics["eval_step_accuracy"] == 0.5
     named = [sorted(name for name in found if name.endswith(("_loss", "step_accuracy"))) for found in seen.metrics]
     assert named == [["eval_one_loss"], ["eval_two_loss"], ["eval_one_loss", "eval_step_accuracy", "eval_two_loss"]]
+    logged = [row for row in trainer.state.log_history if "eval_step_accuracy" in row]
+    assert len(logged) == 1 and "eval_one_loss" not in logged[0], "loggers get them, once, as figures of the whole"
