@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_reason.cli.circling.arguments import SECTIONS
 from hf_reason.cli.parsing.commands import COMMANDS
 from hf_reason.cli.stages.sections import STAGES
 
@@ -73,6 +74,8 @@ def options(command: str) -> set[str]:
     found = {f"--{name}" for name in COMMANDS[command].fields()}
     if command == "compress":  # its sections have the options of their commands
         found |= {f"--{stage}.{name}" for stage in STAGES for name in COMMANDS[stage].fields()}
+    if command == "circle":
+        found |= {f"--{section}.{name}" for section in SECTIONS for name in COMMANDS[section].fields()}
     return found
 
 

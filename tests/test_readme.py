@@ -113,10 +113,11 @@ def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.chdir(ROOT)
     command, arguments = words[0], list(words[1:])
-    if command == "compress":
-        from hf_reason.cli.stages.sections import split_words
+    if command in ("compress", "circle"):
+        from hf_reason.cli.circling.arguments import SECTIONS
+        from hf_reason.cli.stages.sections import STAGES, split_words
 
-        arguments, sections = split_words(arguments)
+        arguments, sections = split_words(arguments, STAGES if command == "compress" else SECTIONS)
         for stage, options in sections.items():
             test_commands_parse([stage, *options], monkeypatch)
     config = f"recipes/configs/{CONFIGS.get(command)}"

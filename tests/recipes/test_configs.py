@@ -22,6 +22,7 @@ FOLDERS = {
     "continual": "continual",
     "grpo": "grpo",
     "compress": "compress",
+    "circle": "circle",
 }
 PATHS = sorted(CONFIGS.glob("**/*.yaml"))
 

@@ -40,7 +40,7 @@ _TITLES = {
     "hf_reason.cli.evaluate:EvaluateArguments": "evaluation",
     "hf_reason.cli.ask:AskArguments": "question",
     "hf_reason.cli.serve:ServeArguments": "serving",
-    "hf_reason.cli.circle:CircleArguments": "circle",
+    "hf_reason.cli.circling.arguments:CircleArguments": "circle",
     "hf_reason.cli.demo:DemoArguments": "demo",
     "hf_reason.cli.prune:PruneArguments": "pruning",
     "hf_reason.cli.quantize:QuantizeArguments": "quantisation",
@@ -267,7 +267,7 @@ _COMMANDS = (
         "circle",
         "serve, learn from the feedback, test the new version on the users, promote or roll back",
         "hf_reason.cli.circle",
-        ("hf_reason.cli.circle:CircleArguments",),
+        ("hf_reason.cli.circling.arguments:CircleArguments",),
         example="hf-reason circle --model_name_or_path out/mine --continual.old_dataset data/mine "
         "--output_dir out/round2",
     ),
