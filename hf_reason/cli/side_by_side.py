@@ -12,6 +12,12 @@ class RunFailedError(RuntimeError):
     """One of the commands failed; the message has the end of its log."""
 
 
+def usable_threads() -> int:
+    """Threads for all together: `OMP_NUM_THREADS`, or the cores. More threads than free cores wait for each other."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else os.cpu_count() or 1
+
+
 def _last_loss(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("{'loss'")]
     return lines[-1].split(",")[0].strip("{") if lines else "starting"
@@ -29,7 +35,7 @@ def run_side_by_side(commands: Mapping[str, tuple[Sequence[str], Path]], threads
     """
     if not commands:
         return
-    threads = threads or max(1, (os.cpu_count() or 1) // len(commands))
+    threads = threads or max(1, usable_threads() // len(commands))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -76,4 +82,4 @@ def run_in_batches(commands: Mapping[str, tuple[Sequence[str], Path]], parallel:
     names = list(commands)
     for start in range(0, len(names), parallel):
         batch = {name: commands[name] for name in names[start : start + parallel]}
-        run_side_by_side(batch, threads=max(1, (os.cpu_count() or 1) // parallel))
+        run_side_by_side(batch, threads=max(1, usable_threads() // parallel))

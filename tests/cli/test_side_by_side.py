@@ -1,10 +1,11 @@
 """Running recipes in parallel: all end, a failure stops the others and shows its log."""
 
+import os
 import time
 
 import pytest
 
-from hf_reason.cli.side_by_side import RunFailedError, run_side_by_side
+from hf_reason.cli.side_by_side import RunFailedError, run_in_batches, run_side_by_side
 
 
 def _script(tmp_path, name, code):
@@ -51,3 +52,13 @@ def test_progress_says_which_are_done(tmp_path, capsys, monkeypatch):
 
 def test_nothing_to_run(tmp_path):
     run_side_by_side({})
+
+
+@pytest.mark.parametrize("given, threads", [("4", "2"), ("1", "1"), ("none", None)])
+def test_a_limit_of_threads_is_for_all_together(tmp_path, monkeypatch, given, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    one = _script(tmp_path, "one", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    two = _script(tmp_path, "two", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    run_in_batches({"one": one, "two": two}, 2)
+    expected = threads or str(max(1, (os.cpu_count() or 1) // 2))
+    assert one[1].read_text().strip() == two[1].read_text().strip() == expected
