@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hf_reason._options import option
 from hf_reason.cli.parsing.parser import parse
 
-from .arguments import InferenceArguments, as_list
+from .arguments import as_list
+from .inputs.engines import ENGINES, make_engine
+from .inputs.names import named
 
 if TYPE_CHECKING:
     from hf_reason.serving.settings import ServeSettings
@@ -22,11 +24,30 @@ class ServeArguments:
     """Which models are served, where, to whom, and within which limits."""
 
     model_name_or_path: list[str] = option(
-        default_factory=list, help="Folders or Hub names of models, each also as name=folder. (required)"
+        default_factory=list,
+        help="Folders or Hub names of models, each also as name=folder. With engine openai: names on the servers, "
+        "also as name=its name there; default: all.",
     )
     adapters: list[str] = option(
         default_factory=list, help="Adapters on them, as name=folder (model:name=folder with several models)."
     )
+    engine: str = option(
+        "generate",
+        "What generates: generate, continuous (transformers' continuous batching), or openai (servers elsewhere).",
+        choices=ENGINES,
+    )
+    engine_url: list[str] = option(
+        default_factory=list,
+        help="With engine openai: where the servers' APIs begin, such as http://127.0.0.1:8001/v1. Their key is in "
+        "the environment variable HF_REASON_ENGINE_API_KEY.",
+    )
+    engine_tokenizer: str | None = option(
+        None, "With engine openai: folder or Hub name of the model's tokenizer, which renders the prompts."
+    )
+    engine_revision: str | None = option(
+        None, "With engine openai: a name for the weights on the servers. Without it no results are cached."
+    )
+    engine_timeout: float = option(120.0, "With engine openai: seconds of a server's silence that are a failure.")
     host: str = option("127.0.0.1", "Address to listen on. Others than loopback need api_keys.")
     port: int = option(8000, "Port; 0 for any that is free.")
     output_dir: str = option("outputs/serve", "Folder of the feedback, the experiments and the cached results.")
@@ -43,7 +64,9 @@ class ServeArguments:
     max_answer_tokens: int = option(512, "Longest answer in tokens.")
     max_prompt_tokens: int = option(8192, "Longest prompt in tokens.")
     max_choices: int = option(16, "Most chains of a request (n).")
-    max_batch_size: int = option(16, "Chains of a model that are generated at once.")
+    max_batch_size: int | None = option(
+        None, "Chains of a model that are generated at once. Default: 16; with engine openai 256, of all models."
+    )
     admission_interval: int = option(16, "Tokens after which waiting chains may join a running batch.")
     max_queue_size: int = option(256, "Chains that may wait; more are refused (429).")
     max_body_bytes: int = option(1_000_000, "Largest request.")
@@ -57,15 +80,31 @@ class ServeArguments:
 
     def __post_init__(self) -> None:
         self.model_name_or_path, self.adapters = as_list(self.model_name_or_path), as_list(self.adapters)
-        if not self.model_name_or_path and self.new_api_key is None:
-            raise ValueError("there is no model. Give --model_name_or_path: one or several.")
+        self.engine_url = as_list(self.engine_url)
+        self._check_engine()
         if not 0 <= self.port < 65536:
             raise ValueError(f"port is {self.port}; ports are 0 to 65535.")
         for name in ("max_batch_size", "admission_interval", "max_prompt_tokens", "cache_max_bytes"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.shutdown_timeout < 0:
             raise ValueError(f"shutdown_timeout is {self.shutdown_timeout}; it must not be negative.")
+
+    def _check_engine(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"there is no engine {self.engine}. There are {', '.join(ENGINES)}.")
+        elsewhere = self.engine == "openai"
+        given = [name for name in ("engine_url", "engine_tokenizer", "engine_revision") if getattr(self, name)]
+        if given and not elsewhere:
+            raise ValueError(f"{given[0]} is for engine openai: add --engine openai, or leave it out.")
+        if elsewhere and not self.engine_url and self.new_api_key is None:
+            raise ValueError("engine openai needs --engine_url: one server's or several.")
+        if elsewhere and self.adapters:
+            raise ValueError("adapters belong to the servers with engine openai: load them there.")
+        if not elsewhere and not self.model_name_or_path and self.new_api_key is None:
+            raise ValueError("there is no model. Give --model_name_or_path: one or several.")
+        if not self.engine_timeout > 0:
+            raise ValueError(f"engine_timeout is {self.engine_timeout}; it must be above 0.")
 
     def settings(self) -> "ServeSettings":
         """The API's part.
@@ -115,7 +154,7 @@ def main(argv: Sequence[str] | None = None, sock: socket.socket | None = None) -
     keys = ApiKeys.read(args.api_keys) if args.api_keys else ApiKeys()
     check_bind(args.host, keys)
     with sock or listen(args.host, args.port) as sock:  # before the models are read for minutes
-        _run(args, _app(args, keys), sock)
+        _run(args, make_app(args, keys), sock)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -132,36 +171,25 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on {host}:{port}: {reason}. Give another --port or --host.") from error
 
 
-def _app(args: ServeArguments, keys: Any) -> Any:
-    from transformers.utils.logging import disable_progress_bar
+def make_app(args: ServeArguments, keys: Any) -> Any:
+    """The app with its engine.
 
-    from hf_reason.cli.inputs.serving import load_served
+    Raises:
+        ValueError: for a model or a server that cannot be served.
+    """
     from hf_reason.serving.app import create_app
     from hf_reason.serving.cache import open_cache
-    from hf_reason.serving.engines.generate import GenerateEngine
     from hf_reason.serving.experiments import Experiments
     from hf_reason.serving.feedback import FeedbackStore
     from hf_reason.serving.metrics import Metrics
 
-    disable_progress_bar()
     settings = args.settings()
     folder = Path(args.output_dir)
     place = None if args.cache == "none" else args.cache or str(folder / "cache.db")
     folder.mkdir(parents=True, exist_ok=True)
-    loading = InferenceArguments(dtype=args.dtype, trust_remote_code=args.trust_remote_code, use_cpu=args.use_cpu)
-    served, warnings = load_served(args.model_name_or_path, args.adapters, loading)
-    for warning in warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
     metrics = Metrics()
-    engine = GenerateEngine(
-        served,
-        max_batch_size=args.max_batch_size,
-        admission_interval=args.admission_interval,
-        max_prompt_tokens=args.max_prompt_tokens,
-        on_batch=metrics.batch_size.observe,
-    )
     return create_app(
-        engine,
+        make_engine(args, metrics),
         settings,
         keys=keys,
         cache=open_cache(place, max_bytes=args.cache_max_bytes),
@@ -174,7 +202,6 @@ def _app(args: ServeArguments, keys: Any) -> Any:
 def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
     import uvicorn
 
-    from hf_reason.cli.inputs.serving import named
     from hf_reason.serving.logs import log_to
 
     log_to(texts=args.log_texts, level="WARNING" if sys.stderr.isatty() else "INFO")
@@ -186,6 +213,6 @@ def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
         signal.signal(number, lambda *_: None)
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    names = ", ".join(named(given)[0] for given in args.model_name_or_path)
+    names = ", ".join([named(given)[0] for given in args.model_name_or_path] or args.engine_url)
     print(f"Serving {names} at http://{shown}:{port}/v1 (Ctrl-C stops it)", flush=True)
     server.run(sockets=[sock])

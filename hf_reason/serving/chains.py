@@ -131,6 +131,8 @@ class Chains:
 
 
 def _failure(error: BaseException) -> ApiError:
+    if isinstance(error, EngineError) and error.code != "engine_error":
+        return ApiError(error.status, error.code, str(error), retry_after=error.retry_after)
     if not isinstance(error, EngineError):
         _log.error("a chain failed", exc_info=error)
     return ApiError(500, "engine_error", "The engine failed on this request. Its log says why.")

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from hf_reason.cli.inputs.serving import _adapter, named
+from hf_reason.cli.inputs.names import named
+from hf_reason.cli.inputs.serving import _adapter
 from hf_reason.serving.cache import open_cache
 from hf_reason.serving.chains import Chains
 from hf_reason.serving.controls import Wish, budget_of, read_wish

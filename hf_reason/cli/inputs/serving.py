@@ -1,7 +1,6 @@
 """The models of `serve`: loaded once, each with its adapters."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_reason.cli.arguments import InferenceArguments
@@ -9,17 +8,10 @@ from hf_reason.models.adapter_loading import adapter_place
 from hf_reason.models.peft_adapters import AdapterError
 
 from .inference import check_for_inference, load_for_inference
+from .names import named
 
 if TYPE_CHECKING:
     from hf_reason.serving.engines.served_model import ServedModel
-
-
-def named(given: str) -> tuple[str, str]:
-    """`name=folder` as both; a folder (or a Hub name) alone is called by its last part."""
-    name, equals, place = given.partition("=")
-    if not equals or Path(given).exists():
-        name, place = Path(given.rstrip("/")).name, given
-    return name.strip(), place.strip()
 
 
 def load_served(

@@ -9,7 +9,20 @@ LEAST_ANSWER, LEAST_THOUGHT = 8, 8
 
 
 class EngineError(Exception):
-    """A request failed inside an engine and not by its own fault."""
+    """A request failed inside an engine.
+
+    Args:
+        message: For the log; also for the client where `code` is not "engine_error".
+        status: HTTP status of the response.
+        code: What went wrong, for programs.
+        retry_after: Seconds after which the request may be sent again.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 500, code: str = "engine_error", retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.retry_after = status, code, retry_after
 
 
 @dataclass(frozen=True)

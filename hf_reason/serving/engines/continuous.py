@@ -5,14 +5,12 @@ The manager lets a logits processor see which request each row belongs to. There
 code as in `generate` (`LiveBatch`): thoughts are closed and seeds drawn alike, in one request.
 """
 
-import asyncio
 import itertools
 import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +26,7 @@ from hf_reason.generation.live import LiveBatch, LiveChain, tokens_left
 from hf_reason.models.context import position_limit
 from hf_reason.models.lm_head import causal_model, without_router_logits
 
-from .base import Budget, Job, Prompt
+from .continuous_checks import check_architecture, probe
 from .generate import GenerateEngine
 from .served_model import ServedModel
 
@@ -36,8 +34,6 @@ _log = logging.getLogger(__name__)
 _PAGE = 32  # tokens of a page of the cache
 _PREFILL = 512  # most tokens of one forward
 _USUAL = 2048  # tokens a chain for which the cache has room when all places are taken; longer ones take turns
-_PROBE_TOKENS = 12
-_CLOSE = {torch.float32: 0.02}  # nats that the two engines may differ by; 0.3 in half precision
 
 
 class ContinuousEngine(GenerateEngine):
@@ -73,7 +69,7 @@ class ContinuousEngine(GenerateEngine):
                         model, max_batch_size, max_prompt_tokens + max_new_tokens, on_batch=lambda size: None
                     )
                 )
-                _probe(model, workers[-1], max_prompt_tokens)
+                probe(model, workers[-1].submit, workers[-1].leave, max_prompt_tokens)
                 workers[-1].on_batch = on_batch
             made = iter(workers)
             super().__init__(served, max_prompt_tokens=max_prompt_tokens, make_worker=lambda model: next(made))
@@ -81,28 +77,6 @@ class ContinuousEngine(GenerateEngine):
             for worker in workers:
                 worker.close()
             raise
-
-
-def check_architecture(served: ServedModel) -> None:
-    """Refuse what continuous batching cannot do, before anything is built.
-
-    Raises:
-        ValueError: naming the engine that can.
-    """
-    model, name = served.model, served.card.name
-    whole = causal_model(model)
-    config = getattr(whole, "config", None)
-    why = ""
-    if getattr(config, "model_type", "") == "step_reasoner":
-        why = "a StepReasoner, whose three stacks and cache of steps transformers' continuous batching does not know"
-    elif getattr(whole, "loar", None) is not None:
-        why = "a LoAR, whose routed cache transformers' continuous batching does not know"
-    elif served.adapters:
-        why = "served with adapters, which cannot share a batch of continuous batching"
-    elif getattr(whole, "_is_stateful", False) or not hasattr(whole, "init_continuous_batching"):
-        why = f"a {type(whole).__name__}, which keeps no keys and values that can be paged"
-    if why:
-        raise ValueError(f"{name} is {why}. Serve it with --engine generate.")
 
 
 class _Choose(ContinuousBatchingLogitsProcessor):
@@ -264,61 +238,3 @@ class ContinuousWorker:
             if chain.over:
                 self._manager.cancel_request(rows[place])
         return scores.index_copy(0, torch.tensor(places, device=scores.device), chosen.to(scores.dtype))
-
-
-def _probe(served: ServedModel, worker: ContinuousWorker, max_prompt_tokens: int) -> None:
-    """Generate a few tokens with both engines.
-
-    Architectures whose attention is not transformers' own run, and give nonsense.
-
-    Raises:
-        ValueError: if the probabilities differ, or continuous batching fails.
-    """
-    prompt = Prompt(({"role": "user", "content": "12+25=? 48/6=?"},), thinking=False)
-    job = Job("", prompt, Budget(0, _PROBE_TOKENS), temperature=0.0, num_logprobs=0)
-    plain = served.prepare(job, max_prompt_tokens)
-    served.run(None, [plain], lambda tokens: False)
-    problem = ""
-    try:
-        paged = asyncio.run(_alone(worker, served.prepare(job, max_prompt_tokens)))
-    except Exception as error:
-        _log.debug("probe of continuous batching", exc_info=error)
-        problem = f"fails on it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-    else:
-        close = _CLOSE.get(served.model.dtype, 0.3)
-        for one, other, (expected, _), (got, _) in zip(
-            plain.ids, paged.ids, plain.logprobs, paged.logprobs, strict=False
-        ):
-            if not abs(expected - got) <= close:
-                problem = f"gives other results than generate (log-probabilities {expected:.3f} and {got:.3f})"
-            if one != other or problem:
-                break
-    if problem:
-        kind = type(causal_model(served.model)).__name__
-        raise ValueError(
-            f"{served.card.name} is a {kind}, and transformers' continuous batching {problem}. "
-            "Serve it with --engine generate."
-        )
-
-
-async def _alone(worker: ContinuousWorker, prepared: LiveChain) -> LiveChain:
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-    failures: list[BaseException] = []
-
-    def on_token(chain: LiveChain, token: int, thought: bool) -> None:
-        if chain.over:
-            loop.call_soon_threadsafe(done.set)
-
-    def fail(error: BaseException) -> None:
-        failures.append(error)
-        loop.call_soon_threadsafe(done.set)
-
-    chain = replace(prepared, on_token=on_token)
-    worker.submit(None, chain, fail)
-    try:
-        await asyncio.wait_for(done.wait(), 120)
-    finally:
-        worker.leave(chain)
-    if failures:
-        raise failures[0]
-    return chain
