@@ -25,6 +25,7 @@ ORDER = (
     ("losses", "generation", "models"),
     ("teachers", "evaluation"),
     ("rewards",),
+    ("traces",),
     ("trainers",),
     ("compression",),
     ("serving",),

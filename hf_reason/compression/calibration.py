@@ -14,13 +14,14 @@ from statistics import median
 from typing import Any
 
 from hf_reason._files import digest
+from hf_reason._journal import Journal
 from hf_reason.evaluation import evaluate_model
 from hf_reason.text.render import template_hash
 from hf_reason.text.spans import IGNORE_INDEX, PROMPT, completion_spans, encode, prompt_token_ids
 from hf_reason.text.tokens import end_token_id
+from hf_reason.traces.reading import first_wrong
 
 from .errors import CalibrationError
-from .gate import first_wrong_step
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -136,17 +137,15 @@ def own_chains(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = [template_hash(tokenizer, instructions), max_completion_length, parameters, seed]
     key = digest(json.dumps([*settings, str(getattr(model, "name_or_path", ""))]), *names)
-    rows = _written(Path(path), key)
+    journal = Journal(path, {"chains": key}, replace=True)
+    rows = list(journal)
     batches = range(len(rows), len(order), batch_size)
     for start in progress(batches):
         if sum(row["right"] for row in rows) >= count:
             break
         asked = order[start : start + batch_size]
         new = _answered(model, tokenizer, asked, batch_size, max_completion_length, instructions)
-        with open(path, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new)
-            file.flush()
-            os.fsync(file.fileno())
+        journal.add(new)
         rows += new
     right = [_encoded(row, tokenizer) for row in rows if row["right"]][:count]
     return _enough(Calibration("self", right, len(rows)), count, "verified chains of the model's own")
@@ -173,7 +172,7 @@ def _answered(
     found = []
     for row in result.predictions or []:
         whole = row["num_tokens"] < max_completion_length and (row["closed"] or not row["thought_tokens"])
-        right = bool(row["correct"]) and whole and first_wrong_step([*row["steps"], row["answer"]]) is None
+        right = bool(row["correct"]) and whole and first_wrong(row["steps"], row["answer"], "", "equations") is None
         found.append({"prompt": row["prompt"], "text": row["text"], "right": right})
     return found
 
@@ -182,17 +181,6 @@ def _encoded(row: Mapping[str, Any], tokenizer: Any) -> dict[str, list[int]]:
     prompt = prompt_token_ids(row["prompt"], tokenizer)
     completion = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], end_token_id(tokenizer)]
     return {"input_ids": prompt + completion, "labels": [IGNORE_INDEX] * len(prompt) + completion}
-
-
-def _written(path: Path, key: str) -> list[dict[str, Any]]:
-    """The rows of a run that was stopped, whole lines only; otherwise a new file with its key."""
-    if path.is_file():
-        whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8", "replace").splitlines()
-        if whole and whole[0] == key:
-            path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
-            return [json.loads(line) for line in whole[1:]]
-    path.write_text(f"{key}\n", encoding="utf-8")
-    return []
 
 
 def _shuffled(records: Sequence[Mapping[str, Any]], seed: int) -> list[Mapping[str, Any]]:

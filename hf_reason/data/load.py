@@ -127,6 +127,7 @@ def read_evaluation_records(
     skip_broken: bool = False,
     on_broken: "OnBroken | None" = None,
     thought_tags: Sequence[str] = (),
+    answers_needed: bool = True,
 ) -> list[Record]:
     """Read raw files as records for `evaluate_model`, in every layout, with or without chains.
 
@@ -142,6 +143,7 @@ def read_evaluation_records(
         skip_broken: Skip rows that cannot be read or have no answer, instead of stopping at the first one.
         on_broken: Called with each `BrokenRow` that is skipped; by default it is logged as a warning.
         thought_tags: Tags that enclose a thought, besides the known ones (see `read_traces`).
+        answers_needed: `False`: a row without an answer is a problem, too; its `answer` is empty.
 
     Raises:
         DataError: an unknown domain, a source that cannot be read, a row without a problem or an answer, or no row.
@@ -158,7 +160,7 @@ def read_evaluation_records(
     records: list[Record] = []
     for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
         before = len(records)
-        for trace in read_evaluation_traces(source, schema, history, broken, thought_tags):
+        for trace in read_evaluation_traces(source, schema, history, broken, thought_tags, answers_needed):
             record = trace_to_record(trace)
             problem = f"{record['context']}\n{record['task']}".strip()
             chain = "\n".join([*record["steps"], record["answer"]])

@@ -11,6 +11,7 @@ from hf_reason.data.record import RECORD_FIELDS
 from hf_reason.text import spans
 from hf_reason.text.spans import CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
 from hf_reason.trainers.loss_terms.tasks import TaskTable
+from hf_reason.trainers.sampling.difficulty import check_rates
 from hf_reason.trainers.sampling.domains import domain_id
 from hf_reason.trainers.sampling.order import domain_of_rows
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# How often a problem is not solved, in percent, at each token of its row; gone once the order of training is known.
+UNSOLVED = "unsolved_percent"
+
 # One of these columns, or the text column, makes a data set one of TRL's formats.
 _TRL_COLUMNS = {"prompt", "messages", "conversations", "input_ids"}
 
@@ -35,23 +39,29 @@ def is_record_dataset(columns: list[str]) -> bool:
 
 @dataclass
 class AddedColumns:
-    """Columns that hold a token's domain and task.
+    """Columns that hold a token's domain and task, and how hard its problem is.
 
     Attributes:
         domains: Whether the domain is wanted.
         tasks: The tasks, if there are any.
+        rates: How often the problem of each record is solved, by the record's id.
     """
 
     domains: bool = False
     tasks: TaskTable | None = None
+    rates: Mapping[str, float] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (DOMAIN_IDS,) * self.domains + (TASK_IDS, CHOICE_IDS) * (self.tasks is not None)
+        rated = (UNSOLVED,) * (self.rates is not None)
+        return (DOMAIN_IDS,) * self.domains + (TASK_IDS, CHOICE_IDS) * (self.tasks is not None) + rated
 
     def of(self, record: Mapping[str, Any], encoded: Mapping[str, list[int]]) -> dict[str, list[int]]:
         """The columns of a record."""
         columns = {DOMAIN_IDS: [domain_id(record.get("domain"))] * len(encoded["input_ids"])} if self.domains else {}
+        if self.rates is not None:
+            unsolved = 1 - self.rates.get(str(record.get("id")), 0.5)
+            columns[UNSOLVED] = [round(100 * unsolved)] * len(encoded["input_ids"])
         return columns | (self.tasks.columns(record, encoded) if self.tasks is not None else {})
 
 
@@ -243,6 +253,8 @@ class RecordPreparation:
         """
         spans.check_round_trip(self.tokenizer)
         is_map = not hasattr(records, "_ex_iterable")
+        if self.added.rates is not None and name == "train":
+            check_rates(records, self.added.rates)
         if not is_map and (self.added.domains or args.curriculum):
             raise ValueError(
                 f"The {name} data set is streamed; domain ratios and a curriculum choose among all examples. Load it "

@@ -21,7 +21,7 @@ from hf_reason.trainers.sampling.choice import TrainOrder
 from .adapters import begin_adapters, check_adapters, load_model
 from .arguments import check_collator, check_data, check_positions, check_rows, named_arguments, own_arguments
 from .checkpoints import CheckpointTrainer
-from .cot_data import AddedColumns, RecordPreparation, format_of, is_record_dataset, refuse_for_records
+from .cot_data import UNSOLVED, AddedColumns, RecordPreparation, format_of, is_record_dataset, refuse_for_records
 from .cot_sft_config import CoTSFTConfig
 from .first_batch import check_ends
 from .fused_forward import FusedModel
@@ -72,6 +72,7 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
     loss_is_scaled_for_ga: Any = True
     args: CoTSFTConfig  # type: ignore[assignment]
     _linked_columns: tuple[str, ...] = ()  # columns with one value a token that a subclass adds
+    _read_columns: tuple[str, ...] = ()  # of `ADDED_COLUMNS`, those that a subclass reads
     _has_teacher: ClassVar[bool] = False
 
     def __init__(
@@ -119,8 +120,9 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
         self.model_card: str | None = None
         self._first_batch_checked = own.overlong == "truncate"  # which may cut the end-of-turn token off
         self._check_given(own, data_collator, kwargs)
-        wants_domains = DOMAIN_IDS in (*self.loss_terms.columns, *self.order.columns, *self.routing.columns)
-        added = AddedColumns(wants_domains, tasks)
+        read = (*self.loss_terms.columns, *self.order.columns, *self.routing.columns, *self._read_columns)
+        wants_domains = DOMAIN_IDS in read
+        added = AddedColumns(wants_domains, tasks, self.order.rates)
         self._preparation = RecordPreparation(tokenizer, self.instructions, added, self._link, self._linked_columns)
         if kwargs.get("optimizer_cls_and_kwargs") is None:
             kwargs["optimizer_cls_and_kwargs"] = muon_of(own)
@@ -176,7 +178,9 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
         form = format_of(get_dataset_column_names(dataset), dataset_name, args, formatting_func)
         rows: Any = dataset
         if form == "records":
-            rows = self._preparation(dataset, dataset_name, args, packing)
+            rows = self.order.take_rates(
+                self._preparation(dataset, dataset_name, args, packing), UNSOLVED, dataset_name
+            )
         elif form == "trl":
             rows = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
         check_rows(rows, dataset_name, args)

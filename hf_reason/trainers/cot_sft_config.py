@@ -46,8 +46,12 @@ class CoTSFTConfig(SFTConfig):
             Which mixture the loss estimates: the one that is drawn, that of the `"data"`, or ratios of its own. Unless
             it is the drawn one, each example's loss carries its importance weight.
         curriculum (`str`, *optional*):
-            Easy first, by the number of `"steps"` or the `"length"` in tokens; or little data first and then more
-            (`"size"`).
+            Easy first, by the number of `"steps"`, the `"length"` in tokens, or how often a teacher has solved the
+            problem (`"pass_rate"`, see `difficulty_from`); or little data first and then more (`"size"`).
+        difficulty_from (`str`, *optional*):
+            Folder of `hf-reason generate-traces`, or of `hf-reason evaluate` with several samples of the training
+            split: the pass rates of `curriculum="pass_rate"`. A problem that is not in it counts as one that is
+            solved half of the time.
         curriculum_stages (`int`, defaults to `3`):
             Stages; stage k of n draws from the first k / n of the examples in that order.
         curriculum_ratio (`float`, defaults to `0.5`):
@@ -93,7 +97,12 @@ class CoTSFTConfig(SFTConfig):
         "sampled", "Mixture that the loss estimates: sampled, data, or ratios as JSON."
     )
     curriculum: str | None = option(
-        None, "Easy first: by steps or length; or little data first: size.", choices=["steps", "length", "size"]
+        None,
+        "Easy first: by steps, length or pass_rate; or little data first: size.",
+        choices=["steps", "length", "pass_rate", "size"],
+    )
+    difficulty_from: str | None = option(
+        None, "Pass rates of the problems for curriculum=pass_rate: folder of generate-traces or evaluate."
     )
     curriculum_stages: int = option(3, "Stages of the curriculum.")
     curriculum_ratio: float = option(0.5, "Fraction of the run over which the stages are spread.")
@@ -156,8 +165,13 @@ class CoTSFTConfig(SFTConfig):
             raise ValueError(f"domain_temperature must be above 0, got {self.domain_temperature}.")
         if self.domain_temperature is not None and self.domain_ratios is not None:
             raise ValueError("domain_temperature and domain_ratios both say how often a domain is drawn. Give one.")
-        if self.curriculum not in (None, "steps", "length", "size"):
-            raise ValueError(f"curriculum must be steps, length or size, got {self.curriculum!r}.")
+        if self.curriculum not in (None, "steps", "length", "pass_rate", "size"):
+            raise ValueError(f"curriculum must be steps, length, pass_rate or size, got {self.curriculum!r}.")
+        if (self.curriculum == "pass_rate") != (self.difficulty_from is not None):
+            raise ValueError(
+                "curriculum=pass_rate and difficulty_from belong together: the folder of hf-reason generate-traces, "
+                "or of hf-reason evaluate with several samples. Give both, or none."
+            )
         if self.curriculum_stages < 2 or not 0 < self.curriculum_ratio <= 1:
             raise ValueError(
                 "curriculum_stages must be 2 or more and curriculum_ratio above 0 and at most 1, got "

@@ -23,6 +23,7 @@ FOLDERS = {
     "grpo": "grpo",
     "compress": "compress",
     "circle": "circle",
+    "generate_traces": "generate-traces",
 }
 PATHS = sorted(CONFIGS.glob("**/*.yaml"))
 

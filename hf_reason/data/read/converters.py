@@ -135,9 +135,9 @@ def _steps(row: Values, column: str = "steps") -> list[str]:
 
 
 def record(row: Values, history: str) -> list[RawTrace]:
-    """The project's own records."""
-    context = text_of(row, "context", required=True)
-    return [RawTrace(context, text_of(row, "task"), None, _steps(row), answer_of(row, "answer"))]
+    """The project's own records; `hf-reason generate-traces` writes the known answer beside the teacher's."""
+    context, known = text_of(row, "context", required=True), answer_of(row, "reference_answer").strip() or None
+    return [RawTrace(context, text_of(row, "task"), None, _steps(row), answer_of(row, "answer"), known)]
 
 
 def question_steps(row: Values, history: str) -> list[RawTrace]:

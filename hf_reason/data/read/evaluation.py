@@ -63,6 +63,7 @@ def read_evaluation_traces(
     history: str,
     on_broken: OnBroken,
     thought_tags: Sequence[str] = (),
+    answers_needed: bool = True,
 ) -> Iterator[RawTrace]:
     """The rows of a source as traces to evaluate on: `answer` is the correct answer, and the chain may be empty.
 
@@ -73,6 +74,7 @@ def read_evaluation_traces(
         schema, history: As for `read_traces`.
         on_broken: Called with each row that cannot be read or has no problem or no answer, for example `refuse`.
         thought_tags: As for `read_traces`.
+        answers_needed: `False`: a row without an answer is a problem, too; its `answer` is empty.
 
     Raises:
         SourceError: a source that cannot be read, an unknown schema or history, or what `on_broken` raises.
@@ -82,7 +84,7 @@ def read_evaluation_traces(
     translate = TagTranslator(thought_tags)
     for row in _rows(source, on_broken):
         try:
-            traces = _traces(row, translate(normal_row(row.values)), detector, history)
+            traces = _traces(row, translate(normal_row(row.values)), detector, history, answers_needed)
         except UnknownLayoutError as error:  # which names the row itself
             on_broken(BrokenRow(row.label, row.number, str(error)))
             continue
@@ -93,19 +95,21 @@ def read_evaluation_traces(
             yield replace(trace, source=row.where)
 
 
-def _traces(row: Row, values: dict[str, Any], detector: LayoutDetector, history: str) -> list[RawTrace]:
+def _traces(
+    row: Row, values: dict[str, Any], detector: LayoutDetector, history: str, answers_needed: bool
+) -> list[RawTrace]:
     options = options_of(values)
     try:
         traces = detector(row, values).traces(values, history)
     except SourceError:
         problem, answer = _dialogue_text(values) or _column_text(values), _known_answer(values, options)
-        if problem is None or not answer:
+        if problem is None or (answers_needed and not answer):
             raise
         traces = [RawTrace(with_options(problem, options), thought="", answer=answer, domain=domain_hint(values))]
     found = []
     for trace in traces:
         answer = (trace.reference or trace.answer).strip("\n").rstrip() or _known_answer(values, options)
-        if not answer.strip():
+        if answers_needed and not answer.strip():
             raise SourceError("it has no answer, so that nothing could be compared with it.")
         found.append(replace(trace, answer=label_of(options, answer) or answer))
     return found

@@ -18,6 +18,8 @@ FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
 _ZIPPABLE = (".json", ".jsonl", ".ndjson", ".csv")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _ARCHIVES = {".zip": "unzip", ".tar": "tar -xf", ".tgz": "tar -xzf", ".7z": "7z x", ".rar": "unrar x"}
+# What marks a folder of `hf-reason generate-traces`, and the file with its traces.
+_OF_TRACES = ("traces.json", "traces.jsonl")
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<first>[\w.-]+))?(?::(?P<second>[\w.-]+))?")
 _READERS = {
     ".json": read_json,
@@ -93,6 +95,9 @@ def open_source(source: str | os.PathLike[str], on_broken: OnBroken = refuse, te
     """
     path = Path(source)
     if path.is_dir():
+        if (path / _OF_TRACES[0]).is_file() and (path / _OF_TRACES[1]).is_file():
+            path = path / _OF_TRACES[1]  # beside it are samples, pairs and verdicts
+            return _read_file(path, ".jsonl", path.name, on_broken, texts)
         return _read_folder(path, on_broken, texts)
     if path.exists():
         if (kind := _format(path)) is None and is_sqlite(path):

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,10 @@ class ProblemSampler(RepeatSampler):
 def solve_rates(path: str | os.PathLike[str]) -> dict[str, float]:
     """The fraction of right samples of each record, by its id, from an evaluation with several samples.
 
+    Traces that were made of a sample have the rate of their problem, by their own ids.
+
     Args:
-        path: `predictions.jsonl` of `hf-reason evaluate`, or the folder with it.
+        path: `predictions.jsonl` of `hf-reason evaluate` or `hf-reason generate-traces`, or the folder with it.
 
     Raises:
         ValueError: if there is no such file, it is another one, or it has one sample of each record.
@@ -125,12 +127,15 @@ def solve_rates(path: str | os.PathLike[str]) -> dict[str, float]:
             "--output_dir FOLDER."
         )
     verdicts: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    traces: dict[str, str] = {}
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
                 if row["correct"] is not None:
                     verdicts[str(row.get("model")), str(row["id"])].append(bool(row["correct"]))
+                if row.get("trace") is not None:
+                    traces[row["trace"]] = str(row["id"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"difficulty_from: line {number} of {file} is no prediction of an evaluation."
@@ -142,7 +147,25 @@ def solve_rates(path: str | os.PathLike[str]) -> dict[str, float]:
             f"difficulty_from: {file} has one sample of each problem, which says nothing about always and never. "
             "Evaluate with --num_samples 8."
         )
-    return {name: sum(found) / len(found) for (_, name), found in verdicts.items()}
+    rates = {name: sum(found) / len(found) for (_, name), found in verdicts.items()}
+    return {trace: rates[name] for trace, name in traces.items() if name in rates} | rates
+
+
+def check_rates(records: Any, rates: Mapping[str, float]) -> None:
+    """Refuse pass rates of other problems, and say how many records have none.
+
+    Raises:
+        ValueError: if no record has one.
+    """
+    names = list(records["id"]) if "id" in (records.column_names or []) else []
+    known = sum(name in rates for name in names)
+    if not known:
+        raise ValueError(
+            f"difficulty_from: none of its {len(rates)} pass rates is of a record of the training set, which are told "
+            "by their ids. Give the folder in which these traces were generated, or evaluate on the training split."
+        )
+    if known < len(names):
+        logger.warning("difficulty_from: %d of %d records have no pass rate.", len(names) - known, len(names))
 
 
 def by_difficulty(ids: Iterable[str], rates: dict[str, float]) -> tuple[list[int], int, int]:

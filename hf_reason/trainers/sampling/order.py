@@ -49,7 +49,12 @@ def last_steps(dataset: "Dataset") -> list[int]:
 
 def domain_of_rows(dataset: "Dataset") -> list[int]:
     """Domain id of each row; packed rows hold one domain each."""
-    return [int(n) for starts, (ids,) in token_chunks(dataset, DOMAIN_IDS) for n in ids[starts]]
+    return first_of_rows(dataset, DOMAIN_IDS)
+
+
+def first_of_rows(dataset: "Dataset", column: str) -> list[int]:
+    """The first value of each row in a column with one value a token."""
+    return [int(n) for starts, (ids,) in token_chunks(dataset, column) for n in ids[starts]]
 
 
 def weight_sums(dataset: "Dataset", args: "CoTSFTConfig") -> np.ndarray:

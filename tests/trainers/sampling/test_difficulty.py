@@ -114,3 +114,15 @@ def test_other_files_are_refused(tmp_path, rows, message):
 def test_a_missing_file_says_how_to_make_it(tmp_path):
     with pytest.raises(ValueError, match="hf-reason evaluate --split train --num_samples 8"):
         solve_rates(tmp_path)
+
+
+def test_traces_have_the_rate_of_their_problem(tmp_path):
+    rows = [
+        {"id": "p", "sample": 0, "correct": True, "trace": "t0"},
+        {"id": "p", "sample": 1, "correct": False, "trace": "t1"},
+        {"id": "q", "sample": 0, "correct": True, "trace": "q"},
+        {"id": "q", "sample": 1, "correct": True, "trace": "t2"},
+        {"id": "r", "sample": 0, "correct": None, "trace": "t3"},
+    ]
+    (tmp_path / "predictions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert solve_rates(tmp_path) == {"p": 0.5, "t0": 0.5, "t1": 0.5, "q": 1.0, "t2": 1.0}

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import logging
 from functools import partial
 
@@ -140,7 +141,9 @@ def test_packed_rows_hold_one_domain_each(tmp_path, tiny_model, tokenizer, two_d
         ({"domain_temperature": 0.0}, "above 0"),
         ({"domain_temperature": 2.0, "train_sampling_strategy": "sequential"}, "sequential"),
         ({"curriculum": "steps", "packing": True}, "packing=False"),
-        ({"curriculum": "luck"}, "steps, length or size"),
+        ({"curriculum": "luck"}, "steps, length, pass_rate or size"),
+        ({"curriculum": "pass_rate"}, "difficulty_from belong together"),
+        ({"difficulty_from": "traces"}, "difficulty_from belong together"),
         ({"curriculum": "steps", "curriculum_stages": 1}, "2 or more"),
     ],
 )
@@ -179,3 +182,29 @@ def test_curriculum_by_steps_is_kept_over_a_resume(tmp_path, tiny_model, tokeniz
     resumed = make()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
+
+
+def test_curriculum_by_pass_rate(tmp_path, tiny_model, tokenizer, records):
+    """What a teacher solves most often comes first; the column with the rates does not reach the model."""
+    rates = {record["id"]: place / len(records) for place, record in enumerate(records)}
+    rows = [
+        {"id": name, "sample": sample, "correct": sample < round(60 * rate)}
+        for name, rate in rates.items()
+        for sample in range(60)
+    ]
+    (tmp_path / "predictions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = {
+        "curriculum": "pass_rate",
+        "difficulty_from": str(tmp_path),
+        "curriculum_stages": 2,
+        "curriculum_ratio": 1.0,
+        "max_steps": 4,
+        "per_device_train_batch_size": 8,
+    }
+    trainer = _trainer(tmp_path, tiny_model, tokenizer, records, **options)
+    assert set(trainer.train_dataset.column_names) == {"input_ids", "labels", "segment_ids", "step_ids"}
+    drawn = list(trainer._get_train_sampler())
+    assert len(set(drawn[:16])) > 8 and min(drawn[:16]) >= 30 and min(drawn[16:32]) < 30
+    trainer.train()
+    with pytest.raises(ValueError, match="none of its 60 pass rates is of a record"):
+        _trainer(tmp_path, tiny_model, tokenizer, [{**row, "id": "x"} for row in records], **options)
