@@ -23,8 +23,9 @@ class FakeUpstream:
         self, kind: str, field: str = "reasoning", opens: bool = True, thinks: bool = True, extras: bool = True
     ):
         self.kind, self.field, self.opens, self.thinks, self.extras = kind, field, opens, thinks, extras
-        self.name, self.requests, self.keys, self.failures = "r1", [], [], []
+        self.names, self.requests, self.keys, self.failures = ["r1"], [], [], []
         self.thought, self.answer = THOUGHT, ANSWER
+        self.pause = 0.0  # seconds between two events
         self.gone = 0  # clients that left a stream
 
     # the model: a character is a token, tags are one
@@ -62,7 +63,7 @@ class FakeUpstream:
         self.keys.append(dict(scope["headers"]).get(b"authorization", b"").decode())
         path = scope["path"]
         if path == "/v1/models":
-            listed = [{"id": self.name, "object": "model", "created": 5, "owned_by": self.kind}]
+            listed = [{"id": name, "object": "model", "created": 5, "owned_by": self.kind} for name in self.names]
             return await self.reply(send, 200, {"object": "list", "data": listed})
         if self.extras and self.kind == "vllm" and path in ("/tokenize", "/detokenize"):
             if path == "/detokenize":
@@ -122,7 +123,7 @@ class FakeUpstream:
             if stopped or count == request["max_tokens"]:
                 finish = "stop" if stopped else "length"
                 break
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause)
         last: dict[str, Any] = {"index": 0, "finish_reason": finish, **({"delta": {}} if chat else {"text": ""})}
         if self.kind == "vllm":
             last["stop_reason"] = stopped

@@ -254,7 +254,7 @@ def test_a_server_that_goes_and_comes_back(monkeypatch):
 
 def test_servers_of_one_model_share_the_load_and_stand_in_for_each_other():
     one, other, third = FakeUpstream("sglang"), _Restarting(FakeUpstream("sglang")), FakeUpstream("vllm")
-    third.name = "v2"
+    third.names = ["v2"]
     other.start()
     with gateway(one, other.url, third) as url:
         assert [card["id"] for card in ask(url, "/v1/models")["data"]] == ["r1", "v2"]
