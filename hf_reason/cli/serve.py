@@ -48,6 +48,8 @@ class ServeArguments:
         None, "With engine openai: a name for the weights on the servers. Without it no results are cached."
     )
     engine_timeout: float = option(120.0, "With engine openai: seconds of a server's silence that are a failure.")
+    replicas: int = option(1, "Copies of the server; more than one run on Ray Serve (extra ray).")
+    max_replicas: int | None = option(None, "Start more copies under load, up to so many. Default: replicas.")
     host: str = option("127.0.0.1", "Address to listen on. Others than loopback need api_keys.")
     port: int = option(8000, "Port; 0 for any that is free.")
     output_dir: str = option("outputs/serve", "Folder of the feedback, the experiments and the cached results.")
@@ -87,6 +89,8 @@ class ServeArguments:
         for name in ("max_batch_size", "admission_interval", "max_prompt_tokens", "cache_max_bytes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.replicas < 1 or (self.max_replicas or self.replicas) < self.replicas:
+            raise ValueError(f"replicas is {self.replicas}; it must be at least 1, and max_replicas at least that.")
         if self.shutdown_timeout < 0:
             raise ValueError(f"shutdown_timeout is {self.shutdown_timeout}; it must not be negative.")
 
@@ -154,7 +158,12 @@ def main(argv: Sequence[str] | None = None, sock: socket.socket | None = None) -
     keys = ApiKeys.read(args.api_keys) if args.api_keys else ApiKeys()
     check_bind(args.host, keys)
     with sock or listen(args.host, args.port) as sock:  # before the models are read for minutes
-        _run(args, make_app(args, keys), sock)
+        if max(args.replicas, args.max_replicas or 1) > 1:
+            from .replicas import serve_replicas
+
+            serve_replicas(args, sock)
+        else:
+            _run(args, make_app(args, keys), sock)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -214,5 +223,6 @@ def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     names = ", ".join([named(given)[0] for given in args.model_name_or_path] or args.engine_url)
-    print(f"Serving {names} at http://{shown}:{port}/v1 (Ctrl-C stops it)", flush=True)
+    print(f"Serving {names} at http://{shown}:{port}/v1 (Ctrl-C stops it)")
+    print(f"The page: http://{shown}:{port}/", flush=True)
     server.run(sockets=[sock])

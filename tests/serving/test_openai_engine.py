@@ -226,6 +226,16 @@ class _Restarting:
         self.thread.join(10)
 
 
+def _well(url):
+    """Whether /health says so within 5 seconds."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with contextlib.suppress(AssertionError):
+            return bool(ask(url, "/health"))
+        time.sleep(0.02)
+    return False
+
+
 @pytest.mark.slow
 def test_a_server_that_goes_and_comes_back(monkeypatch):
     monkeypatch.setattr("hf_reason.serving.engines.openai._RETURN", 0.05)
@@ -238,12 +248,7 @@ def test_a_server_that_goes_and_comes_back(monkeypatch):
             assert ask(url, status=503)["error"]["code"] == "upstream_unavailable"
             assert ask(url, "/health", status=503)["error"]["code"] == "unavailable"
             behind.start()
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline:
-                with contextlib.suppress(AssertionError):
-                    ask(url, "/health")
-                    break
-                time.sleep(0.02)
+            assert _well(url)
             assert ask(url)["choices"][0]["message"]["content"] == ANSWER
             behind.stop()
             behind.start()  # connections that were kept are dead now

@@ -26,7 +26,7 @@ from hf_reason.generation.live import LiveBatch, LiveChain, tokens_left
 from hf_reason.models.context import position_limit
 from hf_reason.models.lm_head import causal_model, without_router_logits
 
-from .continuous_checks import check_architecture, probe
+from .continuous_checks import Probe, check_architecture
 from .generate import GenerateEngine
 from .served_model import ServedModel
 
@@ -64,13 +64,11 @@ class ContinuousEngine(GenerateEngine):
         workers: list[ContinuousWorker] = []
         try:
             for model in served:
-                workers.append(
-                    ContinuousWorker(
-                        model, max_batch_size, max_prompt_tokens + max_new_tokens, on_batch=lambda size: None
-                    )
-                )
-                probe(model, workers[-1].submit, workers[-1].leave, max_prompt_tokens)
-                workers[-1].on_batch = on_batch
+                probe, longest = Probe(model, max_prompt_tokens), max_prompt_tokens + max_new_tokens
+                worker = ContinuousWorker(model, max_batch_size, longest)
+                workers.append(worker)
+                probe.check(worker.submit, worker.leave)
+                worker.on_batch = on_batch
             made = iter(workers)
             super().__init__(served, max_prompt_tokens=max_prompt_tokens, make_worker=lambda model: next(made))
         except BaseException:
@@ -123,13 +121,14 @@ class ContinuousWorker:
         served: The model.
         max_batch_size: Chains generated at once.
         longest: Most tokens of a chain, its prompt included.
+
+    Attributes:
         on_batch: Called with the number of rows of each forward.
     """
 
-    def __init__(
-        self, served: ServedModel, max_batch_size: int, longest: int, on_batch: Callable[[int], None]
-    ) -> None:
-        self.served, self.max_batch_size, self.on_batch = served, max_batch_size, on_batch
+    def __init__(self, served: ServedModel, max_batch_size: int, longest: int) -> None:
+        self.served, self.max_batch_size = served, max_batch_size
+        self.on_batch: Callable[[int], None] = lambda size: None
         limit, _ = position_limit(served.model)
         self._longest = longest if limit is None else min(longest, limit)
         self._chains: dict[str, tuple[LiveChain, Callable[[BaseException], None]]] = {}

@@ -10,6 +10,7 @@ import torch
 from hf_reason.generation.live import LiveChain
 from hf_reason.models.lm_head import causal_model
 
+from .apart import run_apart
 from .base import Budget, Job, Prompt
 from .served_model import ServedModel
 
@@ -40,47 +41,55 @@ def check_architecture(served: ServedModel) -> None:
         raise ValueError(f"{name} is {why}. Serve it with --engine generate.")
 
 
-def probe(
-    served: ServedModel,
-    submit: Callable[[str | None, LiveChain, Callable[[BaseException], None]], None],
-    leave: Callable[[LiveChain], None],
-    max_prompt_tokens: int,
-) -> None:
-    """Generate a few tokens with both engines.
+class Probe:
+    """A few tokens from both engines.
 
     Architectures whose attention is not transformers' own run, and give nonsense.
 
     Args:
-        served: The model.
-        submit, leave: Of its worker for continuous batching.
+        served: The model, before continuous batching has changed its attention.
         max_prompt_tokens: Longest prompt.
-
-    Raises:
-        ValueError: if the probabilities differ, or continuous batching fails.
     """
-    prompt = Prompt(({"role": "user", "content": "12+25=? 48/6=?"},), thinking=False)
-    job = Job("", prompt, Budget(0, _PROBE_TOKENS), temperature=0.0, num_logprobs=0)
-    plain = served.prepare(job, max_prompt_tokens)
-    served.run(None, [plain], lambda tokens: False)
-    problem = ""
-    try:
-        paged = asyncio.run(_alone(submit, leave, served.prepare(job, max_prompt_tokens)))
-    except Exception as error:
-        _log.debug("probe of continuous batching", exc_info=error)
-        problem = f"fails on it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-    else:
-        close = _CLOSE.get(served.model.dtype, 0.3)
-        for one, other, (expected, _), (got, _) in zip(
-            plain.ids, paged.ids, plain.logprobs, paged.logprobs, strict=False
-        ):
+
+    def __init__(self, served: ServedModel, max_prompt_tokens: int) -> None:
+        self.served, self.max_prompt_tokens = served, max_prompt_tokens
+        self.plain = self._chain()
+        served.run(None, [self.plain], lambda tokens: False)
+
+    def _chain(self) -> LiveChain:
+        prompt = Prompt(({"role": "user", "content": "12+25=? 48/6=?"},), thinking=False)
+        job = Job("", prompt, Budget(0, _PROBE_TOKENS), temperature=0.0, num_logprobs=0)
+        return self.served.prepare(job, self.max_prompt_tokens)
+
+    def check(self, submit: Callable[..., None], leave: Callable[[LiveChain], None]) -> None:
+        """Generate the same with continuous batching.
+
+        Args:
+            submit, leave: Of the model's worker.
+
+        Raises:
+            ValueError: if the probabilities differ, or continuous batching fails.
+        """
+        try:
+            paged = run_apart(_alone(submit, leave, self._chain()))
+        except Exception as error:
+            _log.debug("probe of continuous batching", exc_info=error)
+            raise self._refusal(
+                f"fails on it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            ) from error
+        close = _CLOSE.get(self.served.model.dtype, 0.3)
+        rows = zip(self.plain.ids, paged.ids, self.plain.logprobs, paged.logprobs, strict=False)
+        for one, other, (expected, _), (got, _) in rows:
             if not abs(expected - got) <= close:
-                problem = f"gives other results than generate (log-probabilities {expected:.3f} and {got:.3f})"
-            if one != other or problem:
+                figures = f"log-probabilities {expected:.3f} and {got:.3f}"
+                raise self._refusal(f"gives other results than generate ({figures})")
+            if one != other:  # a tie
                 break
-    if problem:
-        kind = type(causal_model(served.model)).__name__
-        raise ValueError(
-            f"{served.card.name} is a {kind}, and transformers' continuous batching {problem}. "
+
+    def _refusal(self, problem: str) -> ValueError:
+        kind = type(causal_model(self.served.model)).__name__
+        return ValueError(
+            f"{self.served.card.name} is a {kind}, and transformers' continuous batching {problem}. "
             "Serve it with --engine generate."
         )
 

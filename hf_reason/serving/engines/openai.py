@@ -6,11 +6,13 @@ steps and everything that the API has around an engine (keys, limits, votes, fee
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .apart import run_apart
 from .base import LEAST_THOUGHT, Accepted, End, EngineError, Job, Load, ModelCard, Piece
 from .dialects import Dialect, find_dialect, render_here, turns
 from .template import ChatTemplate
@@ -18,8 +20,8 @@ from .two_stage import TwoStages, deltas, sampling
 from .upstream import Upstream
 
 _log = logging.getLogger(__name__)
-_REFRESH = 30.0  # seconds between two looks at a server, and
-_RETURN = 2.0  # at one that is down
+# Seconds between two looks at a server, and at one that is down.
+_REFRESH, _RETURN = 30.0, 2.0
 
 
 @dataclass
@@ -80,7 +82,7 @@ class OpenAIEngine:
                 await asyncio.gather(*(upstream.close() for upstream in engine.upstreams))
 
         try:
-            asyncio.run(look())
+            run_apart(look())
         except EngineError as error:
             raise ValueError(
                 f"engine_url: {error} Start it first; the URL ends where its API begins, usually in /v1."
@@ -149,9 +151,14 @@ class OpenAIEngine:
 
     async def _keep_looking(self) -> None:
         """Find out what has changed, and when a server comes back."""
+        looked = time.monotonic()
         while True:
-            await asyncio.sleep(_RETURN if any(upstream.down for upstream in self.upstreams) else _REFRESH)
+            await asyncio.sleep(_RETURN)
+            due = time.monotonic() - looked > _REFRESH
+            looked = time.monotonic() if due else looked
             for upstream in self.upstreams:
+                if not (due or upstream.down):
+                    continue
                 try:
                     await self._look(upstream)
                 except EngineError:

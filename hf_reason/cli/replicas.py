@@ -1,0 +1,91 @@
+"""`serve --replicas`: the same app and engine as Ray Serve deployments."""
+
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from hf_reason.serving.keys import ApiKeys
+
+if TYPE_CHECKING:
+    from .serve import ServeArguments
+
+# Ray's own limit has to come after the app's, which answers with an error of the API.
+_LATER = 30.0
+
+
+def serve_replicas(args: "ServeArguments", sock: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM. Replicas that die are started again.
+
+    Args:
+        args: The command's.
+        sock: Has been found free; Ray listens on its address.
+
+    Raises:
+        ValueError: if Ray is not installed, or the replicas do not start.
+    """
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        raise ValueError("replicas need Ray Serve: pip install 'hf_reason[ray]'.") from error
+    host, port = sock.getsockname()[:2]
+    sock.close()
+    # RAY_ADDRESS names a cluster of several machines; else there is one here
+    if not (cluster := os.environ.get("RAY_ADDRESS")):
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to Ray's makers
+    # Ray's own ports ask nobody for a key
+    here = {} if cluster else {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+    ray.init(address=cluster, log_to_driver=False, namespace="hf_reason", **here)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        options = {"host": host, "port": port, "request_timeout_s": args.request_timeout + _LATER}
+        serve.start(http_options=options)
+        try:
+            serve.run(_deployment(args, ray.cluster_resources()), name="hf_reason", route_prefix="/")
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:500]
+            raise ValueError(f"the replicas do not start: {reason}") from error
+        shown = f"[{host}]" if ":" in host else host
+        print(f"Serving {args.replicas} replicas at http://{shown}:{port}/v1 (Ctrl-C stops them)", flush=True)
+        ended.wait()
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _deployment(args: "ServeArguments", resources: dict[str, float]) -> Any:
+    """The app of a replica, which is built where the replica runs."""
+    from ray import serve
+
+    most = args.max_replicas or args.replicas
+
+    def build() -> Any:
+        from hf_reason.cli.serve import make_app
+        from hf_reason.serving.logs import log_to
+
+        log_to(texts=args.log_texts)
+        return make_app(args, ApiKeys.read(args.api_keys) if args.api_keys else ApiKeys())
+
+    local = args.engine != "openai"
+    gpus = 0.0 if args.use_cpu or not local else min(1.0, resources.get("GPU", 0.0) / most)
+    options: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": min(1.0, resources.get("CPU", 1.0) / most), "num_gpus": gpus},
+        # the engine has a queue of its own, which says 429
+        "max_ongoing_requests": args.max_queue_size + (args.max_batch_size or 16),
+        "graceful_shutdown_timeout_s": args.shutdown_timeout,
+        "health_check_period_s": 2,
+    }
+    if most > args.replicas:
+        busy = args.max_batch_size or 16
+        options["autoscaling_config"] = {
+            "min_replicas": args.replicas,
+            "max_replicas": most,
+            "target_ongoing_requests": busy,
+        }
+    else:
+        options["num_replicas"] = args.replicas
+    return serve.deployment(name="reasoner", **options)(serve.ingress(build)()).bind()

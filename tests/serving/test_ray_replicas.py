@@ -1,0 +1,162 @@
+"""`hf-reason serve --replicas` on Ray Serve: the load is shared, and a killed replica comes back."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from serving_server import serving
+from upstream_server import ANSWER, FakeUpstream
+
+from hf_reason.cli.serve import ServeArguments
+
+QUESTION = [{"role": "user", "content": "小明有12个苹果,又买来25个,卖出8个。现在有多少个?"}]
+
+
+def test_impossible_numbers_of_replicas():
+    with pytest.raises(ValueError, match="replicas is 0"):
+        ServeArguments(model_name_or_path=["m"], replicas=0)
+    with pytest.raises(ValueError, match="max_replicas at least that"):
+        ServeArguments(model_name_or_path=["m"], replicas=3, max_replicas=2)
+
+
+def test_without_ray_one_line_says_what_to_install(monkeypatch, tmp_path):
+    from hf_reason.cli.serve import main
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"pip install 'hf_reason\[ray\]'"):
+        main(["--model_name_or_path", "m", "--port", "0", "--replicas", "2", "--output_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def _ask(port, path="/v1/chat/completions", **body):
+    host = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Content-Type": "application/json"}
+    host.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+    answer = host.getresponse()
+    said = answer.read()
+    return answer.status, json.loads(said) if said.startswith(b"{") else said
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    pytest.importorskip("ray")
+    folder = tmp_path_factory.mktemp("ray")
+    app = FakeUpstream("sglang", field="reasoning_content", opens=False)
+    app.names = ["r1", "r2"]
+    with serving(app) as url:
+        command = [sys.executable, "-m", "hf_reason.cli", "serve", "--replicas", "2", "--port", "0"]
+        command += ["--engine", "openai", "--engine_url", f"{url}/v1", "--output_dir", str(folder / "out")]
+        with open(folder / "log", "w") as log:
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert server.stdout is not None
+        try:
+            line = re.compile(r"Serving 2 replicas at http://127\.0\.0\.1:(\d+)/v1 \(Ctrl-C stops them\)\n")
+            found = next((match for said in server.stdout if (match := line.fullmatch(said))), None)
+            assert found, (folder / "log").read_text()
+            yield int(found.group(1)), app, folder
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(90) == 0, (folder / "log").read_text()
+        finally:
+            server.kill()
+
+
+def _replicas():
+    """Processes of the replicas."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"ServeReplica" in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_replicas_share_feedback_experiments_and_results(running):
+    from hf_reason.serving.experiments import Experiments
+
+    port, _, folder = running
+    experiments, seen = Experiments(folder / "out" / "experiments.db"), {}
+    experiments.start("test", model="r1", version_a="r1", version_b="r2", fraction=0.5)
+    try:
+        for user in ("anna", "ben", "chen", "dora", "emil", "fang") * 4:
+            status, done = _ask(port, messages=QUESTION, user=user)
+            assert status == 200 and done["choices"][0]["message"]["content"] == ANSWER
+            seen.setdefault(user, set()).add(done["model"])
+        for _ in range(8):  # whichever replica stores it knows the answer
+            assert _ask(port, "/v1/feedback", id=done["id"], thumbs="up")[0] == 201
+    finally:
+        experiments.roll_back("test")
+        experiments.close()
+    assert all(len(models) == 1 for models in seen.values()) and set.union(*seen.values()) == {"r1", "r2"}
+    texts = [_ask(port, "/metrics")[1].decode() for _ in range(20)]
+    counts = {re.search(r"^process_start_time_seconds (\S+)", text, re.MULTILINE).group(1) for text in texts}
+    assert len(counts) == 2  # both have answered, each with counts of its own
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_stream_comes_event_by_event_through_ray(running):
+    port, app, _ = running
+    app.pause = 0.02
+    try:
+        host = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        body = json.dumps({"messages": QUESTION, "stream": True, "thinking_budget": 100})
+        begun, times = time.monotonic(), []
+        host.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        answer = host.getresponse()
+        while line := answer.readline():
+            if line.startswith(b"data: {"):
+                times.append(time.monotonic() - begun)
+        assert len(times) > 20 and times[5] < times[-1] / 2
+    finally:
+        app.pause = 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the replicas in /proc")
+def test_a_killed_replica_comes_back_and_only_its_own_requests_fail(running):
+    port, app, _ = running
+    app.pause, results, end = 0.005, [], threading.Event()
+
+    def client():
+        while not end.is_set():
+            status, done = _ask(port, messages=QUESTION, temperature=1)
+            results.append((status, done["choices"][0]["message"]["content"] if status == 200 else ""))
+
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 120
+        while len(results) < 8 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        before = _replicas()
+        assert len(before) == 2
+        os.kill(before[0], signal.SIGKILL)
+        many = len(results)
+        while time.monotonic() < deadline:
+            now = _replicas()
+            if len(now) == 2 and before[0] not in now and len(results) > many + 20:
+                break
+            time.sleep(0.2)
+        assert len(now) == 2 and before[0] not in now
+    finally:
+        app.pause = 0.0
+        end.set()
+        for thread in threads:
+            thread.join()
+    failed = [status for status, _ in results if status != 200]
+    assert len(failed) <= 4  # those that the replica had
+    assert {said for status, said in results if status == 200} == {ANSWER}
+    assert {status for status, _ in results[-8:]} == {200}
