@@ -124,7 +124,9 @@ def group_of(groups: tuple[Any, ...], cls: type[_T]) -> _T:
 
 def named(groups: tuple[Any, ...], arguments: Sequence[str]) -> list[str]:
     """The folders, files and Hub names that some arguments of a command give."""
-    return [name for group in groups for argument in arguments for name in as_list(getattr(group, argument, None))]
+    values = [getattr(group, argument, None) for group in groups for argument in arguments]
+    # teachers by domain are a mapping
+    return [name for value in values for name in as_list(list(value.values()) if isinstance(value, dict) else value)]
 
 
 def training_args(groups: tuple[Any, ...]) -> Any:

@@ -1,5 +1,6 @@
 """Losses as pure functions of tensors."""
 
+from .agreement import Agreement, agreement
 from .choice import choice_log_probs
 from .divergence import DivergenceOutput, chunked_divergence
 from .events import LiveTargets, TopKTargets
@@ -9,10 +10,12 @@ from .smoothing import smoothing_term
 from .weights import token_weights
 
 __all__ = [
+    "Agreement",
     "DivergenceOutput",
     "LMHead",
     "LiveTargets",
     "TopKTargets",
+    "agreement",
     "choice_log_probs",
     "chunked_divergence",
     "path_consistency_loss",

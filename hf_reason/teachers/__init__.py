@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "CacheBuilder": ".cache_builder",
         "CacheSettings": ".cache_settings",
+        "DomainTeachers": ".by_domain",
         "LiveTeacher": ".live",
         "ServedTargets": ".served",
         "ServedTeacher": ".served",

@@ -16,6 +16,26 @@ CACHED_COLUMNS = ("teacher_ids", "teacher_log_probs", "teacher_log_tail", "teach
 CACHED_SIMILARITIES = "teacher_similarities"
 
 
+class Part(NamedTuple):
+    """What some rows of a batch are compared with.
+
+    Attributes:
+        rows: `(batch,)` bool: which rows; `None`: all.
+        targets: Of their scored positions, in the batch's order.
+        vocab_size: Ids that this teacher and the student share.
+    """
+
+    rows: torch.Tensor | None
+    targets: LiveTargets | TopKTargets
+    vocab_size: int
+
+
+class SeveralTargets(NamedTuple):
+    """A batch whose rows have different teachers; each row is in one of the parts."""
+
+    parts: list[Part]
+
+
 class TeacherTargets(NamedTuple):
     """What the student is compared with.
 
@@ -24,7 +44,7 @@ class TeacherTargets(NamedTuple):
     `losses.step_vectors`; `None` where they were not asked for.
     """
 
-    divergence: LiveTargets | TopKTargets
+    divergence: LiveTargets | TopKTargets | SeveralTargets
     similarities: torch.Tensor | None
 
 

@@ -15,6 +15,7 @@ from hf_reason.trainers.step_credit import RunningMean, advantages_by_depth, on_
 from .grpo_data import ROW
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import PreTrainedTokenizerBase
 
     from .step_grpo_config import StepGRPOConfig
@@ -116,6 +117,13 @@ class StepCredit:
             "groups/never_right": (sum(set(group) == {False} for group in groups), len(groups)),
         }
         return {name: part / whole for name, (part, whole) in parts.items() if whole}
+
+
+def credited_fraction(credited: torch.Tensor, mask: torch.Tensor, accelerator: "Accelerator") -> float | None:
+    """The fraction of all processes' tokens with an advantage of their step; `None` without tokens."""
+    counts = torch.stack([(credited & mask).sum(), mask.sum()])
+    part, whole = accelerator.gather(counts.unsqueeze(0)).sum(dim=0).tolist()
+    return part / whole if whole else None
 
 
 def _until_error(verdicts: Verdicts) -> Verdicts:

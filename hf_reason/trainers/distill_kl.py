@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,19 +13,29 @@ from trl.models.utils import unwrap_model_for_generation
 from hf_reason._renamed import renamed
 from hf_reason.models.lm_head import causal_model
 from hf_reason.teachers.base import CACHED_COLUMNS, CACHED_SIMILARITIES, TEACHER_COLUMNS, Teacher, scored
+from hf_reason.teachers.by_domain import DomainTeachers
 from hf_reason.teachers.live import LiveTeacher
 from hf_reason.teachers.source import TeacherSource
-from hf_reason.text.spans import ADDED_COLUMNS, SPAN_COLUMNS
+from hf_reason.text.spans import ADDED_COLUMNS, DOMAIN_IDS, SPAN_COLUMNS
 from hf_reason.trainers.loss_terms.token_weights import fraction
 
 from .arguments import check_collator, check_positions, own_arguments
 from .cot_sft import CoTSFTTrainer
-from .distill_forward import Comparison, add_distillation, chains_with_pairs
+from .distill_forward import OVERLAP_TOP_K, Comparison, add_distillation, chains_with_pairs
 from .distill_kl_config import DistillKLConfig
 from .on_policy import ON_POLICY, own_completions
 from .packing import PackingCheck
 from .positions import positions_of
-from .teacher_setup import Student, cache_collator, link_cache, make_teacher, open_cache
+from .ratio_sums import RatioSums
+from .teacher_setup import (
+    Student,
+    TeacherSettings,
+    cache_collator,
+    check_domains,
+    link_cache,
+    make_teacher,
+    open_cache,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,8 +55,8 @@ class DistillKLTrainer(CoTSFTTrainer):
         args: The configuration.
         data_collator: As in `CoTSFTTrainer`, and so are `train_dataset`, `eval_dataset`, `processing_class` and
             `others`.
-        teacher_model: A model, any `hf_reason.teachers.Teacher`, or what `teacher_model_name_or_path` of
-            `DistillKLConfig` may name. Default: that.
+        teacher_model: A model, any `hf_reason.teachers.Teacher`, what `teacher_model_name_or_path` of
+            `DistillKLConfig` may name, or a mapping of domains to such. Default: that.
         teacher_tokenizer: The teacher's tokenizer, for a teacher whose folder has none.
         **kwargs: Everything else that `CoTSFTTrainer` accepts.
 
@@ -76,9 +87,13 @@ class DistillKLTrainer(CoTSFTTrainer):
         check_positions(data_collator)
         own = own_arguments(args, DistillKLConfig, model, self._name)
         source = TeacherSource.parse(own.teacher_model_name_or_path if teacher_model is None else teacher_model)
-        self._cache = open_cache(source, own)
+        self._source, self._cache = source, open_cache(source, own)
         if self._cache is not None:
             self._linked_columns = TEACHER_COLUMNS
+        if source.kind == "several":
+            self._read_columns = (DOMAIN_IDS,)
+            if own.packing or own.padding_free:
+                raise ValueError("Several teachers read rows one by one: set packing=False and padding_free=False.")
         super().__init__(model, own, data_collator, train_dataset, eval_dataset, processing_class, *others, **kwargs)
         base = self.accelerator.unwrap_model(self.model)
         self._check_student(base)
@@ -88,11 +103,13 @@ class DistillKLTrainer(CoTSFTTrainer):
         rows: Any = self.train_dataset
         student = Student(base, self._tokenizer, self.accelerator, rows)
         self.teacher: Teacher = (
-            make_teacher(source, student, self.args, teacher_tokenizer) if self._cache is None else self._cache
+            make_teacher(source, student, TeacherSettings.of(self.args), teacher_tokenizer)
+            if self._cache is None
+            else self._cache
         )
         self._check_teacher()
         add_distillation(causal_model(base))
-        self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
+        self._sums = {"train": RatioSums(), "eval": RatioSums()}
         self._pairs: torch.Tensor | None = None
 
     def _check_given(self, args: Any, data_collator: Any, given: Mapping[str, Any]) -> None:
@@ -102,7 +119,7 @@ class DistillKLTrainer(CoTSFTTrainer):
             raise ValueError("compute_loss_func replaces the loss that the teacher belongs to: leave it out.")
         if self._cache is not None and data_collator is not None:
             raise ValueError("A teacher cache is read by the trainer's own collator: leave data_collator out.")
-        check_collator(data_collator, SPAN_COLUMNS if args.path_weight > 0 else ())
+        check_collator(data_collator, (*(SPAN_COLUMNS if args.path_weight > 0 else ()), *self._read_columns))
         super()._check_given(args, data_collator, given)
 
     def _check_student(self, model: Any) -> None:
@@ -116,14 +133,16 @@ class DistillKLTrainer(CoTSFTTrainer):
         rows: Any = self.train_dataset
         if self.args.lmbda > 0:
             self._positions.check_completions(rows, self.args.max_completion_length)
-        if not isinstance(self.teacher, LiveTeacher) or self.teacher.adapter_off:
-            return
-        model = causal_model(getattr(self.teacher.model, "module", self.teacher.model))
-        positions_of(model).check(rows, "train", "teacher")
-        if self.padding_free:
-            PackingCheck(rows, self.data_collator, nullcontext, "teacher").try_now(model, model.device)
+        for teacher in self.teacher.each if isinstance(self.teacher, DomainTeachers) else [self.teacher]:
+            if not isinstance(teacher, LiveTeacher) or teacher.adapter_off:
+                continue
+            model = causal_model(getattr(teacher.model, "module", teacher.model))
+            positions_of(model).check(rows, "train", "teacher")
+            if self.padding_free:
+                PackingCheck(rows, self.data_collator, nullcontext, "teacher").try_now(model, model.device)
 
     def _link(self, rows: Any, records: Any, dataset_name: str, args: Any, map_kwargs: dict[str, Any]) -> Any:
+        check_domains(self._source, records, dataset_name)
         if self._cache is None:
             return rows
         return link_cache(self._cache, rows, records, dataset_name, args, map_kwargs)
@@ -161,6 +180,8 @@ class DistillKLTrainer(CoTSFTTrainer):
                     self.data_collator,
                     max_new_tokens=args.max_completion_length,
                     temperature=args.on_policy_temperature or args.temperature,
+                    first_steps=args.first_steps,
+                    note=partial(self._sums["train"].add, batch["input_ids"].device),
                 )
         finally:
             model.train()
@@ -229,6 +250,7 @@ class DistillKLTrainer(CoTSFTTrainer):
                 beta=args.beta,
                 temperature=args.temperature,
                 vocab_size=self.teacher.vocab_size,
+                top_k=OVERLAP_TOP_K if on_policy else 0,
             )
             given = {name: value for name, value in inputs.items() if name not in _NOT_FOR_THE_MODEL}
             outputs = model(**given, use_cache=False, comparison=comparison)
@@ -243,34 +265,28 @@ class DistillKLTrainer(CoTSFTTrainer):
         """Add to what will be logged, without a wait for the device."""
         chosen = weights[scored(inputs["labels"])].double()
         tokens = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        path = outputs.path if outputs.path is not None else chosen.new_zeros(1)
-        sums = torch.stack(
-            [
-                (chosen * outputs.divergence).sum(),
-                (chosen * outputs.nll).sum(),
-                chosen.sum(),
-                path.double().sum(),
-                self._count_pairs(inputs).to(chosen.device).double(),
-                torch.as_tensor(tokens, device=chosen.device).double(),
-            ]
-        )
-        before = self._sums[mode]
-        self._sums[mode] = sums if before is None else before + sums
+        parts: dict[str, tuple[Any, Any]] = {
+            "kl": ((chosen * outputs.divergence).sum(), chosen.sum()),
+            "ce": ((chosen * outputs.nll).sum(), chosen.sum()),
+            "num_tokens": (tokens, None),
+        }
+        if self.args.path_weight > 0:
+            path = outputs.path if outputs.path is not None else chosen.new_zeros(1)
+            parts["path"] = (path.sum(), self._count_pairs(inputs))
+        if outputs.overlap is not None:
+            seen = {"top_k_overlap": outputs.overlap, "entropy": outputs.entropy}
+            parts |= {name: (values.sum(), values.numel()) for name, values in seen.items()}
+        self._sums[mode].add(chosen.device, parts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = self._mode
-        if (sums := self._sums[mode]) is not None:
-            self._sums[mode] = None
-            if self.accelerator.num_processes > 1:
-                sums = self.accelerator.gather(sums.unsqueeze(0)).sum(dim=0)
-            kl, ce, weight, path, pairs, tokens = sums.tolist()
-            metrics = self._metrics[mode]
-            metrics["kl"], metrics["ce"] = [kl / max(weight, 1e-9)], [ce / max(weight, 1e-9)]
-            if self.args.path_weight > 0:
-                metrics["path"] = [path / max(pairs, 1)]
+        figures = self._sums[mode].take(self.accelerator)
+        if figures:
             if mode == "train":
-                self._total_train_tokens += int(tokens)
-            metrics["num_tokens"] = [self._total_train_tokens]
+                self._total_train_tokens += int(figures.get("num_tokens", 0))
+            nothing = dict.fromkeys(("kl", "ce", *(("path",) if self.args.path_weight > 0 else ())), 0.0)
+            figures = {**nothing, **figures, "num_tokens": self._total_train_tokens}
+            self._metrics[mode].update({name: [value] for name, value in figures.items()})
         super().log(logs, start_time)
 
     def prediction_step(

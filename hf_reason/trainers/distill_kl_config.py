@@ -43,9 +43,11 @@ class DistillKLConfig(CoTSFTConfig):
 
         > Parameters that control the teacher
 
-        teacher_model_name_or_path (`str`, *optional*):
+        teacher_model_name_or_path (`str` or `dict`, *optional*):
             A model's name or folder; the folder of a top-k cache (`hf-reason cache-teacher`); the URL of an
-            OpenAI-compatible server (`http://127.0.0.1:8000/v1`); or `"self"`: the student without its LoRA.
+            OpenAI-compatible server (`http://127.0.0.1:8000/v1`); or `"self"`: the student without its LoRA. Several
+            teachers by domain are a mapping, `{"finance": ..., "medical": ..., "default": ...}`, as JSON on the
+            command line; each of them is a model, a server or `"self"`.
         teacher_model_init_kwargs (`dict` or `str`, *optional*):
             For `from_pretrained` of a live teacher: `dtype`, `load_in_4bit`, `device_map`, ... As JSON on the command
             line.
@@ -68,6 +70,9 @@ class DistillKLConfig(CoTSFTConfig):
             Longest of these completions, in tokens.
         on_policy_temperature (`float`, *optional*):
             Sampling temperature of these completions. Default: `temperature`.
+        first_steps (`int` or `float`, *optional*):
+            Sample and score only the first steps of these completions: so many, or, below 1, this fraction of the
+            steps of the record's own thought, rounded up. Default: whole completions.
 
     > [!NOTE]
     > `lmbda`, `beta`, `temperature` and `max_completion_length` mean what they mean in TRL's `GKDConfig` and
@@ -81,8 +86,8 @@ class DistillKLConfig(CoTSFTConfig):
     beta: float = option(0.0, "0: forward KL, 1: reverse KL, between: generalised JSD.")
     temperature: float = option(1.0, "Divides all logits in the divergence, and those of the sampling.")
     path_weight: float = option(0.0, "Weight of the path consistency; 0: off.")
-    teacher_model_name_or_path: str | None = option(
-        None, "Model, folder of a top-k cache, URL of a server, or 'self' (LoRA off)."
+    teacher_model_name_or_path: dict[str, Any] | str | None = option(
+        None, "Model, folder of a top-k cache, URL of a server, 'self' (LoRA off), or JSON: domain -> one of them."
     )
     teacher_model_init_kwargs: dict[str, Any] | str | None = option(
         None, "JSON for the teacher's from_pretrained: dtype, load_in_4bit, device_map, ...", card=False
@@ -96,10 +101,18 @@ class DistillKLConfig(CoTSFTConfig):
     lmbda: float = option(0.0, "Fraction of the batches whose completions the student writes itself.")
     max_completion_length: int = option(512, "Longest completion of these, in tokens.")
     on_policy_temperature: float | None = option(None, "Sampling temperature of these. Default: temperature.")
+    first_steps: float | None = option(
+        None, "Sample and score only so many steps of these (below 1: a fraction of the record's). Default: all."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.teacher_model_init_kwargs = parsed_option("teacher_model_init_kwargs", self.teacher_model_init_kwargs)
+        if isinstance(self.teacher_model_name_or_path, str) and self.teacher_model_name_or_path.lstrip().startswith(
+            "{"
+        ):
+            name = "teacher_model_name_or_path"
+            self.teacher_model_name_or_path = parsed_option(name, self.teacher_model_name_or_path)
         for name in ("ce_weight", "kl_weight", "path_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
@@ -123,7 +136,20 @@ class DistillKLConfig(CoTSFTConfig):
                 "mixup_alpha and classification tasks change what a target is compared with, which a teacher does not "
                 "know. Use CoTSFTTrainer for them."
             )
+        self._check_first_steps()
         if self.lmbda > 0 and (self.packing or self.padding_free):
             raise ValueError(
                 "lmbda needs the prompts of a batch one by one: set packing=False and padding_free=False."
             )
+
+    def _check_first_steps(self) -> None:
+        steps = self.first_steps
+        if steps is None:
+            return
+        if isinstance(steps, bool) or not (0 < steps < 1 or (steps >= 1 and float(steps).is_integer())):
+            raise ValueError(
+                f"first_steps must be a number of steps (1, 2, ...) or a fraction between 0 and 1, got {steps}."
+            )
+        if self.lmbda == 0:
+            raise ValueError("first_steps is for completions that the student writes. Set lmbda above 0.")
+        self.first_steps = steps if steps < 1 else int(steps)

@@ -29,7 +29,7 @@ class FusedModel:
         loss = self.loss
         kwargs |= loss.inputs
         around = nullcontext() if loss.around is None else loss.around(self.causal)
-        with around, _last_hidden_state(self.causal) as captured:
+        with around, last_hidden_state(self.causal) as captured:
             outputs = self.model(**kwargs)
         # the virtual tokens of prompt tuning come first, where batches have no labels and no weights
         virtual = outputs.log_probs.shape[1] - kwargs["labels"].shape[1] + 1
@@ -43,7 +43,7 @@ class FusedModel:
 
 
 @contextmanager
-def _last_hidden_state(causal: Any) -> Iterator[list[torch.Tensor]]:
+def last_hidden_state(causal: Any) -> Iterator[list[torch.Tensor]]:
     """Keep what the backbone returns during one forward pass; the fused head does not hand it out."""
     captured: list[torch.Tensor] = []
     handle = causal.base_model.register_forward_hook(

@@ -18,12 +18,14 @@ from hf_reason.trainers.sampling.domains import domain_id
 from .adapters import begin_adapters, check_adapters, load_model
 from .arguments import named_arguments, own_arguments
 from .checkpoints import CheckpointFiles
-from .credit import Batch, StepCredit, check_first_batch
+from .credit import Batch, StepCredit, check_first_batch, credited_fraction
 from .generated_figures import GeneratedEvaluation, GeneratedFigures
 from .grpo_data import GRPOData
 from .grpo_state import load_counts, load_generated, save_counts, save_generated
+from .grpo_teacher import TeacherTerm, teacher_source
 from .routed import RoutedForward, Routing
 from .step_grpo_config import StepGRPOConfig
+from .teacher_setup import Student
 from .vision import tokenizer_of
 
 if TYPE_CHECKING:
@@ -56,12 +58,16 @@ class StepGRPOTrainer(GeneratedEvaluation, CheckpointFiles, GRPOTrainer):
         instructions: Template of each domain; saved beside the model.
         thinking: `False` asks for answers without a thought.
         generation_eval: Called with the model at each evaluation, as in `CoTSFTTrainer`.
+        teacher_model: A model, any `hf_reason.teachers.Teacher`, or what `teacher_model_name_or_path` may name, for
+            `teacher_kl_weight`. Default: that.
+        teacher_tokenizer: The teacher's tokenizer, for a teacher whose folder has none.
         **kwargs: `GRPOTrainer`'s further arguments by name.
 
     Raises:
         TypeError: if `args` cannot be converted.
         ValueError: if a record has no answer, the chat template loses the problem or the thought, options exclude each
-            other, or the completions of the first batch are all clipped or without a thought.
+            other, the teacher's vocabulary is another one, or the completions of the first batch are all clipped or
+            without a thought.
     """
 
     _tag_names = ["trl", "grpo", "hf_reason"]
@@ -80,9 +86,12 @@ class StepGRPOTrainer(GeneratedEvaluation, CheckpointFiles, GRPOTrainer):
         instructions: Mapping[str, str] | None = None,
         thinking: bool = True,
         generation_eval: "Callable[[PreTrainedModel], dict[str, float]] | None" = None,
+        teacher_model: Any = None,
+        teacher_tokenizer: "PreTrainedTokenizerBase | None" = None,
         **kwargs: Any,
     ):
         own: Any = own_arguments(_unsettled(args), StepGRPOConfig, model, self._name)
+        taught_by = teacher_source(own, teacher_model)
         kwargs = named_arguments(others, kwargs, _LATER)
         if processing_class is None:
             from transformers import AutoTokenizer
@@ -119,6 +128,12 @@ class StepGRPOTrainer(GeneratedEvaluation, CheckpointFiles, GRPOTrainer):
         self.routing.attach(self)
         for callback in begin_adapters(self._unwrapped()):
             self.add_callback(callback)
+        self.teacher: TeacherTerm | None = None
+        if taught_by is not None:
+            prompts = ([example["prompt"]] for example in self.train_dataset)  # type: ignore[union-attr]
+            probes = ({"input_ids": self._tokenize_prompts(prompt)[0][0]} for prompt in prompts)
+            student = Student(self._unwrapped(), self._tokenizer, self.accelerator, probes)
+            self.teacher = TeacherTerm(taught_by, student, self.args, teacher_tokenizer)
 
     @property
     def _mode(self) -> str:
@@ -211,21 +226,30 @@ class StepGRPOTrainer(GeneratedEvaluation, CheckpointFiles, GRPOTrainer):
             advantages = output["advantages"]
             credit = credit.to(advantages)
             output["advantages"] = advantages.unsqueeze(1) + self.args.step_weight * credit
-            self._note_credit(credit != 0, output["completion_mask"].bool())
+            credited = credited_fraction(credit != 0, output["completion_mask"].bool(), self.accelerator)
+            if credited is not None:
+                self._metrics[self._mode]["steps/credited"].append(credited)
         return output
-
-    def _note_credit(self, credited: torch.Tensor, mask: torch.Tensor) -> None:
-        """Log on which fraction of the tokens there is an advantage of the step."""
-        counts = torch.stack([(credited & mask).sum(), mask.sum()])
-        part, whole = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0).tolist()
-        if whole:
-            self._metrics[self._mode]["steps/credited"].append(part / whole)
 
     # Loss
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
         self.routing.row_domains = inputs.get(DOMAIN_IDS)
-        return super()._compute_loss(model, inputs)
+        if self.teacher is None:
+            return super()._compute_loss(model, inputs)
+        return self.teacher.add_to(super()._compute_loss, model, inputs, self._mode, self._accumulated)
+
+    @property
+    def _accumulated(self) -> float:
+        """Fraction of a process's part of a generation batch that one optimizer step trains on; an evaluation: 1."""
+        if self._mode == "eval":
+            return 1.0
+        return self.current_gradient_accumulation_steps / self.args.steps_per_generation  # type: ignore[operator]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.teacher is not None:
+            self._metrics[self._mode].update(self.teacher.figures(self._mode))
+        super().log(logs, start_time)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         routed = model if self.routing.loar is None else RoutedForward(model, self.routing)

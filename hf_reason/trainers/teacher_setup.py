@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.models.base_weights import has_adapted_head, trained_base_weights
 from hf_reason.models.lm_head import causal_model
 from hf_reason.teachers.base import Teacher
+from hf_reason.teachers.by_domain import DomainTeachers, no_teacher, without_teacher
 from hf_reason.teachers.cache import CacheCollator, TopKCache
 from hf_reason.teachers.errors import TeacherError
 from hf_reason.teachers.live import LiveTeacher
@@ -93,6 +94,45 @@ def cache_collator(cache: TopKCache, plain: CoTCollator, student: Any, path_cons
     )
 
 
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How a teacher that runs is loaded and asked.
+
+    Attributes:
+        init_kwargs: For `from_pretrained`.
+        tokenizer_name_or_path: Its tokenizer; default: the one in its folder.
+        served_model: Its name on a server.
+        probe: A local copy of a served model.
+        top_k: Tokens asked of a server.
+        temperature: Of the divergence.
+        needs_states: Whether its hidden states are wanted, too.
+        trust_remote_code: Whether code from the Hub may run.
+    """
+
+    init_kwargs: Mapping[str, Any] | None
+    tokenizer_name_or_path: str | None
+    served_model: str | None
+    probe: str | None
+    top_k: int
+    temperature: float
+    needs_states: bool
+    trust_remote_code: bool
+
+    @classmethod
+    def of(cls, args: Any) -> "TeacherSettings":
+        """Those of a `DistillKLConfig` or a `StepGRPOConfig`, whose `top_k` is that of the sampling."""
+        return cls(
+            args.teacher_model_init_kwargs,
+            args.teacher_tokenizer_name_or_path,
+            args.teacher_served_model,
+            args.teacher_probe,
+            getattr(args, "teacher_top_k", args.top_k),
+            args.temperature,
+            getattr(args, "path_weight", 0.0) > 0,
+            args.trust_remote_code,
+        )
+
+
 @dataclass
 class Student:
     """What a teacher is fitted to.
@@ -111,35 +151,69 @@ class Student:
 
 
 def make_teacher(
-    source: TeacherSource, student: Student, args: DistillKLConfig, tokenizer: "PreTrainedTokenizerBase | None"
+    source: TeacherSource, student: Student, settings: TeacherSettings, tokenizer: "PreTrainedTokenizerBase | None"
 ) -> Teacher:
-    """A teacher that runs: a model, a server, or the student without its adapters.
+    """A teacher that runs: a model, a server, the student without its adapters, or one of them for each domain.
 
     Args:
         source: What it is.
         student: What it is fitted to.
-        args: The configuration.
-        tokenizer: The teacher's; default: the one that `args` or the teacher's folder names.
+        settings: How it is loaded and asked.
+        tokenizer: The teacher's; default: the one that `settings` or the teacher's folder names.
 
     Raises:
         ValueError: if the vocabularies differ, or the student has no adapters to switch off.
         TeacherError: if the teacher cannot be used.
     """
+    if source.kind == "several":
+        return _several(source.value, student, settings, tokenizer)
     if source.kind == "object" and hasattr(source.value, "targets"):
         return source.value  # type: ignore[no-any-return]
     if source.kind == "self":
         return _without_adapters(student)
     if source.kind == "server":
-        return _connect(source.value, student, args, tokenizer)
+        return _connect(source.value, student, settings, tokenizer)
     model = source.value
     if source.kind == "model":
-        init: Any = args.teacher_model_init_kwargs
-        model = load_teacher_model(source.value, init, args.trust_remote_code)
-    tokenizer = tokenizer or _load_tokenizer(args, model.config.name_or_path)
+        model = load_teacher_model(source.value, settings.init_kwargs, settings.trust_remote_code)
+    tokenizer = tokenizer or _load_tokenizer(settings, model.config.name_or_path)
     heads = [causal_model(m).get_output_embeddings() for m in (student.model, model)]
     rows = [head.weight.shape[0] for head in heads if head is not None]
     size = shared_vocabulary(student.tokenizer, tokenizer, *(count for count in rows if count))
     return LiveTeacher(prepare_teacher_model(model, student.accelerator), size)
+
+
+def _several(
+    sources: Mapping[str, TeacherSource],
+    student: Student,
+    settings: TeacherSettings,
+    tokenizer: "PreTrainedTokenizerBase | None",
+) -> DomainTeachers:
+    if student.accelerator.distributed_type in ("DEEPSPEED", "FSDP"):
+        # a process whose batch lacks a domain would not call that teacher, and the others would wait for it
+        raise ValueError("Several teachers work with DDP and single processes, not with DeepSpeed or FSDP.")
+    made: dict[Any, Teacher] = {}
+    found = {}
+    for name, source in sources.items():
+        key = id(source.value) if source.kind == "object" else (source.kind, source.value)
+        if key not in made:
+            made[key] = make_teacher(source, student, settings, tokenizer)
+        found[name] = made[key]
+    return DomainTeachers(found)
+
+
+def check_domains(source: TeacherSource, records: Any, name: str) -> None:
+    """Refuse records of a domain without a teacher, before any is loaded; streamed ones are seen when they come.
+
+    Raises:
+        TeacherError: naming the domains.
+    """
+    if source.kind != "several" or hasattr(records, "_ex_iterable"):
+        return
+    domains = set(records["domain"]) if "domain" in records.column_names else {None}
+    missing = without_teacher(domains, source.value)
+    if missing:
+        raise TeacherError(no_teacher(missing, f"{name} data set"))
 
 
 def _without_adapters(student: Student) -> LiveTeacher:
@@ -158,7 +232,7 @@ def _without_adapters(student: Student) -> LiveTeacher:
     return LiveTeacher(model, len(student.tokenizer), adapter_off=True)
 
 
-def _load_tokenizer(args: DistillKLConfig, default: str | None) -> "PreTrainedTokenizerBase":
+def _load_tokenizer(settings: TeacherSettings, default: str | None) -> "PreTrainedTokenizerBase":
     """The tokenizer that the configuration or `default` names.
 
     Raises:
@@ -166,13 +240,13 @@ def _load_tokenizer(args: DistillKLConfig, default: str | None) -> "PreTrainedTo
     """
     from transformers import AutoTokenizer
 
-    name = args.teacher_tokenizer_name_or_path or default
+    name = settings.tokenizer_name_or_path or default
     fix = "Give teacher_tokenizer_name_or_path: ids can only be compared with the teacher's tokenizer."
     if not name:
         raise TeacherError(f"The teacher has no name, so its tokenizer is not known. {fix}")
     try:
         return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
-            name, trust_remote_code=args.trust_remote_code
+            name, trust_remote_code=settings.trust_remote_code
         )
     except (OSError, ValueError) as error:
         what = " ".join(str(error).split())[:200]
@@ -180,26 +254,25 @@ def _load_tokenizer(args: DistillKLConfig, default: str | None) -> "PreTrainedTo
 
 
 def _connect(
-    url: str, student: Student, args: DistillKLConfig, tokenizer: "PreTrainedTokenizerBase | None"
+    url: str, student: Student, settings: TeacherSettings, tokenizer: "PreTrainedTokenizerBase | None"
 ) -> ServedTargets:
     """Check a server against the student's vocabulary, and against a local copy of its model if there is one.
 
     Raises:
         TeacherError: if it cannot serve as a teacher.
     """
-    if args.temperature != 1 or args.path_weight > 0:
+    if settings.temperature != 1 or settings.needs_states:
         raise TeacherError(
             "A server gives log-probabilities at temperature 1 and no hidden states: set temperature=1 and "
             "path_weight=0, or use a live teacher."
         )
-    tokenizer = tokenizer or _load_tokenizer(args, args.teacher_probe)
+    tokenizer = tokenizer or _load_tokenizer(settings, settings.probe)
     size = shared_vocabulary(student.tokenizer, tokenizer)
-    server = ServedTeacher(url, top_k=args.top_k, model=args.teacher_served_model, vocab_size=size)
+    server = ServedTeacher(url, top_k=settings.top_k, model=settings.served_model, vocab_size=size)
     probed = [list(row["input_ids"]) for row in islice(student.rows, _PROBED)]
     reference: Any = None
-    if args.teacher_probe:
-        init: Any = args.teacher_model_init_kwargs
-        local = load_teacher_model(args.teacher_probe, init, args.trust_remote_code)
+    if settings.probe:
+        local = load_teacher_model(settings.probe, settings.init_kwargs, settings.trust_remote_code)
         reference = LiveTeacher(place_teacher_model(local, student.accelerator.device), size).log_probs
     figures = server.probe(probed, reference)
     logger.info("served teacher %s: parity probe on %d records: %s", url, len(probed), figures)

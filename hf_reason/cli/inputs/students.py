@@ -24,6 +24,9 @@ def _model_of_teacher(args: "DistillKLConfig") -> tuple[str, str]:
     if source.kind == "cache":
         meta = read_meta(Path(source.value))
         return meta["teacher_model_name_or_path"], meta["tokenizer_name_or_path"]
+    if source.kind == "several":  # which have one vocabulary
+        models = [one.value for one in source.value.values() if one.kind == "model"]
+        return "", args.teacher_tokenizer_name_or_path or next(iter(models), "")
     return source.value, args.teacher_tokenizer_name_or_path or (source.value if source.kind == "model" else "")
 
 
@@ -57,8 +60,8 @@ def load_student(
         )
     if not teacher or teacher == "self" or teacher.startswith(("http://", "https://")):
         raise ValueError(
-            f"A student cannot be taken out of teacher_model_name_or_path={teacher!r}: that must be a model's folder "
-            "or Hub name (or the cache of one)."
+            "A student cannot be taken out of teacher_model_name_or_path="
+            f"{args.teacher_model_name_or_path!r}: that must be a model's folder or Hub name (or the cache of one)."
         )
     from transformers import AutoTokenizer
 
