@@ -61,6 +61,7 @@ def test_a_plan_has_both_versions_and_the_settings_of_its_sections(tmp_path):
         ([], {"continual": {}}, "old_dataset"),
         (["--continual.max_drop", "-1"], {}, "max_drop"),
         ([], {"serve": "[1]"}, "serve must be a dictionary"),
+        ([], {"serve": {"engine": "openai", "engine_url": "http://127.0.0.1:1/v1"}}, "engine openai has its models"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(tmp_path, words, given, message):

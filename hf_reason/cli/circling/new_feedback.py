@@ -107,9 +107,12 @@ def prepare_feedback(records: Path, folder: Path, validates: bool) -> Mapping[st
     from hf_reason.data.prepare import prepare
     from hf_reason.data.prepare.settings import PrepareConfig
 
-    sizes = {"test_size": _TEST_SIZE, "validation_size": _TEST_SIZE / 2 if validates else 0.0}
     report = finished_report(folder)
     if report is None:
-        config = PrepareConfig(filters=FilterConfig(min_steps=1, min_chars=1), **sizes)
+        config = PrepareConfig(
+            filters=FilterConfig(min_steps=1, min_chars=1),
+            test_size=_TEST_SIZE,
+            validation_size=_TEST_SIZE / 2 if validates else 0.0,
+        )
         report = prepare([str(records)], folder, config, progress=False)
     return dict(report["counts"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hf_reason.cli.inputs.serving import named
+from hf_reason.cli.inputs.names import named
 from hf_reason.cli.parsing.commands import COMMANDS
 from hf_reason.cli.parsing.parser import parse_section
 from hf_reason.cli.parsing.spelling import as_typed
@@ -107,6 +107,8 @@ def plan_of(args: CircleArguments, words: Mapping[str, list[str]], file: str | N
     (serve,) = parser.build(values)
     if serve.new_api_key is not None:
         raise ValueError("serve: new_api_key is for `serve` alone. Make the key first.")
+    if serve.engine == "openai":
+        raise ValueError("serve: engine openai has its models elsewhere; a circle changes models of this machine.")
     typed = parser.names_in(words.get("serve", []))
     serve_settings = {**serve_values, **{name: values[name] for name in typed}}
     continual_values = {**here, **(args.continual or {})}  # type: ignore[dict-item]
