@@ -11,6 +11,7 @@ from typing import Any
 from .errors import ApiError
 from .keys import ApiKeys
 from .logs import log_event, request_id
+from .page.routes import is_page
 
 _log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
@@ -97,7 +98,7 @@ class Access:
 
     def _admit(self, scope: Scope) -> None:
         client = (scope.get("client") or ("",))[0]
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or is_page(scope["path"]):
             return
         if self.keys:
             given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")

@@ -22,6 +22,8 @@ from .experiments import Experiments
 from .feedback import FeedbackStore
 from .keys import ApiKeys
 from .metrics import Metrics
+from .page.routes import add_page_routes
+from .preferences import Preferences
 from .schema import ChatRequest
 from .settings import ServeSettings
 
@@ -53,23 +55,26 @@ def create_app(
     """
     settings, metrics, cache = settings or ServeSettings(), metrics or Metrics(), cache or NoCache()
     chat = Chat(engine, settings, cache, metrics, feedback, experiments)
+    preferences = None if feedback is None else Preferences(feedback.path)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await engine.close()
         cache.close()
-        for store in (feedback, experiments):
+        for store in (feedback, preferences, experiments):
             if store is not None:
                 store.close()
 
     app = FastAPI(title="hf_reason", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     _answer_errors(app, metrics)
     _add_routes(app, chat, metrics, cache)
-    if feedback is not None:
+    if feedback is not None and preferences is not None:
         from .feedback_api import add_feedback_route
 
-        add_feedback_route(app, feedback, metrics, experiments)
+        add_feedback_route(app, feedback, preferences, metrics, chat.judge)
+    limits = {"max_thought_tokens": settings.max_thought_tokens, "max_answer_tokens": settings.max_answer_tokens}
+    add_page_routes(app, {**limits, "needs_key": bool(keys), "feedback": feedback is not None})
     return Access(
         app,
         keys or ApiKeys(),
@@ -106,6 +111,9 @@ def _add_routes(app: FastAPI, chat: Chat, metrics: Metrics, cache: ResultCache) 
 
     @app.get("/health", summary="Whether the server can answer")
     async def health() -> Response:
+        problem = chat.engine.problem()
+        if problem is not None:
+            raise ApiError(503, "unavailable", problem, retry_after=5)
         return JSONResponse({"status": "ok"})
 
     @app.get("/metrics", summary="For Prometheus")

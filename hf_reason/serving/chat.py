@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -11,13 +12,15 @@ from typing import Any
 
 from .cache import ResultCache
 from .chains import Chain, Chains
+from .checks import StepChecks, check_answer
 from .controls import budget_of, read_wish
-from .engines.base import Accepted, Engine, Job, Prompt
+from .engines.base import Accepted, Engine, Job, Piece, Prompt
 from .errors import ApiError, bad_request
 from .experiments import Experiments
 from .feedback import FeedbackStore, Served
+from .judging import Judge
 from .metrics import Metrics
-from .responses import ALIVE, DONE, ChunkWriter, Head, completion, event, usage
+from .responses import ALIVE, DONE, ChunkWriter, Head, completion, event, first_choice, usage
 from .schema import ChatRequest
 from .settings import ServeSettings
 
@@ -77,6 +80,7 @@ class Chat:
         self.engine, self.settings, self.metrics = engine, settings, metrics
         self.feedback, self.experiments = feedback, experiments
         self.chains = Chains(engine, cache, metrics.looked_up)
+        self.judge = Judge(experiments, metrics)
 
     async def accept(self, request: ChatRequest, client: str) -> Ticket:
         """Check a request.
@@ -90,14 +94,15 @@ class Chat:
         """
         names = [card.name for card in self.engine.models()]
         model, identity = request.model or names[0], f"chatcmpl-{uuid.uuid4().hex}"
-        if model not in names:
-            shown = ", ".join(names[:20])
-            raise ApiError(404, "model_not_found", f"There is no model {model[:200]!r}. There are {shown}.", "model")
         if request.n > self.settings.max_choices:
             raise bad_request(f"n is {request.n}; this server gives at most {self.settings.max_choices}.", "n")
         if self.engine.load().waiting + request.n > self.settings.max_queue_size:
             raise ApiError(429, "queue_full", "Too many requests wait. Send it again later.", retry_after=5)
-        model, arm = await self._version(model, request.user or client or identity, names)
+        # the name of an experiment's model outlives its first version
+        model, arm = await self._version(request, model, request.user or client or identity, names)
+        if model not in names:
+            shown = ", ".join(names[:20])
+            raise ApiError(404, "model_not_found", f"There is no model {model[:200]!r}. There are {shown}.", "model")
         wanted = self._job(request, model)
         try:
             jobs = [
@@ -108,9 +113,9 @@ class Chat:
         head = Head(identity, int(time.time()), model, jobs[0].card.revision)
         return Ticket(request, jobs, head, client, arm, chains=[Chain() for _ in jobs])
 
-    async def _version(self, model: str, unit: str, names: Sequence[str]) -> tuple[str, str]:
+    async def _version(self, request: ChatRequest, model: str, unit: str, names: Sequence[str]) -> tuple[str, str]:
         """The version that answers in place of a model, and `experiment/arm`."""
-        if self.experiments is None:
+        if self.experiments is None or not request.experiment:
             return model, ""
         found = await asyncio.to_thread(self.experiments.assign, model, unit)
         if found.version is None:
@@ -125,7 +130,7 @@ class Chat:
             read_wish(request.model_dump(exclude_none=True)),
             request.limit,
             max_thought_tokens=self.settings.max_thought_tokens,
-            max_answer_tokens=self.settings.max_answer_tokens,
+            max_answer_tokens=min(self.settings.max_answer_tokens, request.max_answer_tokens or sys.maxsize),
         )
         turns = tuple(message.turn() for message in request.messages)
         prompt = Prompt(turns, request.task, request.domain, thinking=budget.thought > 0)
@@ -158,16 +163,20 @@ class Chat:
             self.metrics.failed(error.code, model=ticket.model, arm=ticket.arm, status=error.status)
             raise
         self._count(ticket)
-        return completion(ticket.head, ticket.chains, ticket.request.vote)
+        await self._judge(ticket)
+        problem = ticket.request.problem if ticket.request.check_steps else None
+        return await asyncio.to_thread(completion, ticket.head, ticket.chains, ticket.request.vote, problem)
 
     async def stream(self, ticket: Ticket) -> AsyncGenerator[bytes]:
         """The lines of a streamed response. A failure after the first line is an event with the error's body."""
         writer = ChunkWriter(ticket.head, len(ticket.jobs))
         options = ticket.request.stream_options
+        checks = [StepChecks(ticket.request.problem) for _ in ticket.jobs if ticket.request.check_steps]
         try:
             async with aclosing(self._pieces(ticket)) as pieces:
                 async for item in pieces:
-                    for line in [ALIVE] if item is None else writer.chunks(*item):
+                    found = await asyncio.to_thread(_checked, ticket, checks, *item) if item and checks else ()
+                    for line in [ALIVE] if item is None else writer.chunks(*item, *found):
                         yield line
             await self._remember(ticket)
         except ApiError as error:
@@ -175,6 +184,7 @@ class Chat:
             yield event(error.body())
             return
         self._count(ticket)
+        await self._judge(ticket)
         if options is not None and options.include_usage:
             yield writer.usage(ticket.chains)
         yield DONE
@@ -215,6 +225,15 @@ class Chat:
             thought_ends=["closed" if by == "model" else "forced" for by in closed],
         )
 
+    async def _judge(self, ticket: Ticket) -> None:
+        """Compare the first choice with the reference that the request carries."""
+        request = ticket.request
+        if request.reference:
+            answer = ticket.chains[first_choice(ticket.chains, request.vote)].answer
+            unit = request.user or ticket.client or ticket.head.id
+            place = {"model": ticket.model, "arm": ticket.arm, "unit": unit}
+            await asyncio.to_thread(self.judge.answered, answer, request.reference, **place)
+
     async def _remember(self, ticket: Ticket) -> None:
         """Keep the answers for feedback to come. A conversation of several turns is no record."""
         messages = ticket.request.messages
@@ -235,6 +254,12 @@ class Chat:
                 user=ticket.request.user or ticket.client,
             )
             await asyncio.to_thread(self.feedback.remember, served)
+
+
+def _checked(ticket: Ticket, checks: Sequence[StepChecks], number: int, piece: Piece) -> tuple[Any, Any]:
+    """What a piece adds to the check of its chain: about the steps, and at the end about the answer."""
+    answer = check_answer(ticket.chains[number].answer) if piece.end is not None else None
+    return checks[number].add(piece.thought, piece.steps), answer
 
 
 def _samples(job: Job, count: int, seed: int | None) -> Sequence[Job]:

@@ -1,18 +1,21 @@
 """`POST /v1/feedback`: what users say about an answer, by the id of its response."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from .checks import check_steps
 from .errors import ApiError, bad_request
-from .experiments import Experiments
-from .feedback import Feedback, FeedbackError, FeedbackStore, UnknownRequestError
+from .feedback import Feedback, FeedbackError, FeedbackStore, Served, UnknownRequestError
+from .judging import Judge
 from .metrics import Metrics
-from .outcomes import outcome_of_feedback
+from .preferences import Preferences
 from .schema import Strict
+
+_KINDS = ("thumbs", "corrected_answer", "corrected_steps", "comment")
 
 
 class FeedbackRequest(Strict):
@@ -25,36 +28,61 @@ class FeedbackRequest(Strict):
     corrected_steps: list[str] | None = Field(None, max_length=1000)
     comment: str | None = Field(None, max_length=100_000)
     user: str | None = Field(None, max_length=512)
+    preferred_to: str | None = Field(
+        None, min_length=1, max_length=200, description="The id of a response to the same question that is worse."
+    )
+    preferred_to_choice: int = Field(0, ge=0, lt=1000, description="Which of its choices.")
+
+    @model_validator(mode="after")
+    def _together(self) -> "FeedbackRequest":
+        if self.preferred_to_choice and self.preferred_to is None:
+            raise ValueError("preferred_to_choice needs preferred_to, the id of the other response")
+        return self
 
 
 def add_feedback_route(
-    app: FastAPI, store: FeedbackStore, metrics: Metrics, experiments: Experiments | None = None
+    app: FastAPI, store: FeedbackStore, preferences: Preferences, metrics: Metrics, judge: Judge
 ) -> None:
-    """Add the route. Feedback on an answer of an experiment is an outcome of it."""
+    """Add the route. Feedback on an answer of an experiment, and a vote between its versions, are outcomes of it."""
 
-    def record(given: Feedback) -> None:
-        served, outcome = given.served, outcome_of_feedback(given)
-        name, _, arm = served.arm.rpartition("/")
-        if experiments is None or not name or outcome is None:
-            return
-        # who asked was assigned to the arm, whoever says what the answer was worth
-        asked = store.served(served.request_id, served.choice)
-        unit = (asked.user if asked is not None else served.user) or served.request_id
-        if experiments.record(name, unit, outcome):
-            metrics.outcomes.labels(name, arm, str(outcome)).inc()
+    def known(name: str, choice: int, param: str) -> Served:
+        found = store.served(name, choice)
+        if found is None:
+            message = f"No answer to the request {name!r} (choice {choice}) is known here."
+            raise ApiError(404, "unknown_response", message, param)
+        return found
 
-    @app.post("/v1/feedback", summary="Thumbs, corrections and comments on an answer", status_code=201)
+    def add_vote(body: FeedbackRequest) -> int:
+        chosen = known(body.id, body.choice, "id")
+        rejected = known(body.preferred_to or "", body.preferred_to_choice, "preferred_to")
+        user = body.user or chosen.user
+        vote = preferences.add(chosen, rejected, user)
+        judge.preferred(chosen, rejected, user)
+        metrics.feedback.labels(chosen.model, chosen.arm, "preferred").inc()
+        return vote.id
+
+    def add(body: FeedbackRequest) -> dict[str, Any]:
+        given = body.model_dump(include={*_KINDS, "user"})
+        done: dict[str, Any] = {"id": body.id, "object": "feedback", "number": None}
+        if body.preferred_to is not None:
+            done["preference"] = add_vote(body)
+            if not any(given[name] for name in _KINDS):
+                return done
+        stored: Feedback = store.add(body.id, choice=body.choice, **given)
+        judge.said(stored, store)
+        for kind in (name for name in _KINDS if given[name]):
+            name = f"thumbs_{given[kind]}" if kind == "thumbs" else kind
+            metrics.feedback.labels(stored.served.model, stored.served.arm, name).inc()
+        if stored.corrected_steps:
+            problem = f"{stored.served.context}\n{stored.served.task}"
+            done["checks"] = check_steps(stored.corrected_steps, problem)
+        return done | {"number": stored.id}
+
+    @app.post("/v1/feedback", summary="Thumbs, corrections, comments and votes on an answer", status_code=201)
     async def feedback(body: FeedbackRequest) -> Response:
-        given = body.model_dump(exclude={"id", "choice"})
         try:
-            stored: Feedback = await asyncio.to_thread(store.add, body.id, choice=body.choice, **given)
+            return JSONResponse(await asyncio.to_thread(add, body), 201)
         except UnknownRequestError as error:
             raise ApiError(404, "unknown_response", str(error), "id") from error
         except FeedbackError as error:
             raise bad_request(str(error)) from error
-        await asyncio.to_thread(record, stored)
-        kinds = [name for name in ("thumbs", "corrected_answer", "corrected_steps", "comment") if given[name]]
-        for kind in kinds:
-            name = f"thumbs_{given[kind]}" if kind == "thumbs" else kind
-            metrics.feedback.labels(stored.served.model, stored.served.arm, name).inc()
-        return JSONResponse({"id": body.id, "object": "feedback", "number": stored.id}, 201)

@@ -68,6 +68,9 @@ class Metrics:
         self.batch_size = self._histogram("batch_size", "Sequences of a decoding step.", (), _BATCH)
         self.feedback = self._counter("feedback", "Feedback that was stored, by kind.", (*model, "kind"))
         self.outcomes = self._counter("outcomes", "Outcomes of experiments.", ("experiment", "arm", "outcome"))
+        self.verified = self._counter(
+            "verified_answers", "Answers with a known reference: right, wrong or undecided.", (*model, "result")
+        )
         # a series that is missing cannot be told from one that is 0
         for result in CACHE_RESULTS:
             self.cache.labels(result)

@@ -6,13 +6,21 @@ from .feedback import Feedback
 
 
 def outcome_of_feedback(feedback: Feedback) -> int | None:
-    """1 for thumbs up, 0 for thumbs down or a correction, `None` for a comment alone.
+    """1 for a success, 0 for none, `None` where the feedback does not say.
 
-    A correction of what was served counts as no success, whatever the thumbs say.
+    A corrected answer is compared with the served one: another answer is no success, whatever the thumbs say; the same
+    one counts as the thumbs do, without them as a success; where that cannot be decided, only thumbs down count.
+    Corrected steps are no success. A comment alone says nothing.
     """
-    if feedback.corrected_steps or feedback.corrected_answer:
+    if feedback.corrected_steps:
         return 0
-    return None if feedback.thumbs is None else int(feedback.thumbs == "up")
+    thumbs = None if feedback.thumbs is None else int(feedback.thumbs == "up")
+    if not feedback.corrected_answer:
+        return thumbs
+    same = outcome_of_answer(feedback.served.answer, feedback.corrected_answer)
+    if same is None:
+        return 0 if thumbs == 0 else None
+    return same if thumbs is None else min(same, thumbs)
 
 
 def outcome_of_answer(answer: str, reference: str) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 from hf_reason.generation.voting import count_votes
 
 from .chains import Chain
+from .checks import check_answer, check_steps
 from .engines.base import Piece, TokenLogprob
 
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
@@ -50,14 +51,33 @@ def usage(chains: Sequence[Chain]) -> dict[str, Any]:
     }
 
 
-def completion(head: Head, chains: Sequence[Chain], vote: bool) -> dict[str, Any]:
-    """The body of a response that is not streamed; with a vote the winner is the first choice."""
+def first_choice(chains: Sequence[Chain], vote: bool) -> int:
+    """The chain that a response puts first: with a vote the first of the winner's."""
+    votes = count_votes([chain.answer for chain in chains]) if vote else []
+    return votes[0].chains[0] if votes else 0
+
+
+def completion(head: Head, chains: Sequence[Chain], vote: bool, problem: str | None = None) -> dict[str, Any]:
+    """The body of a response that is not streamed; with a vote the winner is the first choice.
+
+    Args:
+        head: Of the response.
+        chains: All of them, ended.
+        vote: Whether the answers are counted.
+        problem: What the steps are checked against; `None`: they are not checked.
+    """
     order, votes = list(range(len(chains))), []
     if vote:
         votes = count_votes([chain.answer for chain in chains])
         order.sort(key=lambda number: number != (votes[0].chains[0] if votes else 0))
     body = head.fields("chat.completion")
     body["choices"] = [_choice(index, chains[number]) for index, number in enumerate(order)]
+    if problem is not None:
+        for choice in body["choices"]:
+            choice["message"] |= {
+                "checks": check_steps(choice["message"]["steps"], problem),
+                "answer_check": check_answer(choice["message"]["content"]),
+            }
     body["usage"] = usage(chains)
     if vote:
         place = {number: index for index, number in enumerate(order)}
@@ -109,8 +129,21 @@ class ChunkWriter:
         self.head = head
         self.begun = [False] * count
 
-    def chunks(self, index: int, piece: Piece) -> list[bytes]:
-        """What a piece of choice `index` adds: thought, then steps, then content, each in a chunk of its own."""
+    def chunks(
+        self,
+        index: int,
+        piece: Piece,
+        checks: Mapping[str, Any] | None = None,
+        answer_check: Mapping[str, Any] | None = None,
+    ) -> list[bytes]:
+        """What a piece of choice `index` adds: thought, then steps, then content, each in a chunk of its own.
+
+        Args:
+            index: The choice.
+            piece: The piece.
+            checks: What `StepChecks` says about it.
+            answer_check: With the last piece: what is to be said of the answer.
+        """
         deltas: list[dict[str, Any]] = []
         if not self.begun[index]:
             self.begun[index] = True
@@ -119,8 +152,12 @@ class ChunkWriter:
             deltas.append({"reasoning_content": piece.thought, "reasoning": piece.thought})
         if piece.steps is not None:
             deltas.append({"steps": list(piece.steps)})
+        if checks is not None:
+            deltas.append(dict(checks))
         if piece.answer or piece.logprobs:
             deltas.append({"content": piece.answer})
+        if answer_check is not None:
+            deltas.append({"answer_check": answer_check})
         lines = []
         for delta in deltas:
             logprobs = _logprobs(piece.logprobs) if "content" in delta and "role" not in delta else None

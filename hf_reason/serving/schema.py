@@ -100,6 +100,20 @@ class ResponseFormat(Strict):
     type: Literal["text"]
 
 
+class Metadata(BaseModel):
+    """OpenAI's labels of a request, at most 16. Only `reference_answer` is read; the others are the client's own."""
+
+    model_config = ConfigDict(extra="allow")
+    reference_answer: str | None = Field(None, max_length=512, description="The right answer; no model sees it.")
+
+    @model_validator(mode="after")
+    def _labels(self) -> "Metadata":
+        others = self.model_extra or {}
+        if len(others) > 15 or not all(isinstance(text, str) and len(text) <= 512 for text in others.values()):
+            raise ValueError("at most 16 labels, each a text of at most 512 characters")
+        return self
+
+
 class ChatRequest(Strict):
     """A request of `/v1/chat/completions`."""
 
@@ -109,6 +123,7 @@ class ChatRequest(Strict):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="Thought and answer together.")
     max_completion_tokens: int | None = Field(None, ge=1, le=10_000_000, description="The same.")
+    max_answer_tokens: int | None = Field(None, ge=1, le=10_000_000, description="Of the answer.")
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=0, le=10_000_000)
@@ -124,6 +139,9 @@ class ChatRequest(Strict):
     user: str | None = Field(None, max_length=512, description="Who asks; keeps an experiment's version.")
     task: str = Field("", max_length=10_000, description="What is asked of the reasoner, beside the last message.")
     domain: str = Field("", max_length=100, description="Whose instruction template is used.")
+    metadata: Metadata | None = None
+    check_steps: bool = Field(False, description="Say of each step and equation whether it holds.")
+    experiment: bool = Field(True, description="false: the named model answers, also while an experiment runs on it.")
 
     max_thinking_tokens: _TOKENS | None = None
     thinking_budget: _TOKENS | None = None
@@ -144,10 +162,15 @@ class ChatRequest(Strict):
     def _none_is_one(cls, value: Any) -> Any:
         return 1 if value is None else value
 
-    @field_validator("stream", "vote", "logprobs", mode="before")
+    @field_validator("stream", "vote", "logprobs", "check_steps", mode="before")
     @classmethod
     def _none_is_false(cls, value: Any) -> Any:
         return False if value is None else value
+
+    @field_validator("experiment", mode="before")
+    @classmethod
+    def _none_is_true(cls, value: Any) -> Any:
+        return True if value is None else value
 
     @field_validator("stop")
     @classmethod
@@ -175,6 +198,17 @@ class ChatRequest(Strict):
         if self.vote and self.stream:
             raise ValueError("a vote is known when all chains have ended: set stream: false")
         return self
+
+    @property
+    def reference(self) -> str:
+        """The answer that is known to be right; empty if none is."""
+        return (self.metadata.reference_answer or "").strip() if self.metadata is not None else ""
+
+    @property
+    def problem(self) -> str:
+        """What the user has said, for the check of the steps."""
+        said = [turn["content"] for turn in (message.turn() for message in self.messages) if turn["role"] == "user"]
+        return "\n".join([*said, self.task])
 
     @property
     def limit(self) -> int | None:

@@ -109,6 +109,7 @@ def test_serve_with_an_adapter_and_keys_until_sigterm(tokenizer, tmp_path):
         found = next((match for said in server.stdout if (match := line.fullmatch(said))), None)
         assert found, (tmp_path / "log").read_text()
         host = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=60)
+        assert server.stdout.readline() == f"The page: http://127.0.0.1:{found.group(1)}/\n"
 
         def post(body: dict, key: str) -> http.client.HTTPResponse:
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
