@@ -6,13 +6,13 @@ or more problems, asks for what is missing only; what is kept is chosen anew fro
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from hf_reason._files import write_atomically, write_json_atomically
 from hf_reason._journal import Journal
+from hf_reason.data.output_folder import alone_in
 from hf_reason.data.record import DataError
 from hf_reason.version import __version__
 
@@ -78,7 +78,7 @@ def generate_traces(
             "compare with. Give problems with answers, or --keep all."
         )
     folder = Path(output_dir)
-    with _alone(folder):
+    with alone_in(folder):
         shape = {"teacher": teacher, **identity, **settings.sampling()}
         journal = Journal(folder / SAMPLES, shape, key=("id", "sample"))
         wanted = [
@@ -100,22 +100,6 @@ def generate_traces(
 
 def _silent(row: Mapping[str, Any] | None) -> None:
     """Nobody watches."""
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise DataError(f"{folder}: another run is writing here. Wait, or choose another output_dir.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _finish(

@@ -1,5 +1,6 @@
 """A sample, read and verified: its steps, its answer, and whether both are right."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,11 @@ from hf_reason.rewards.step_judge import FALSE, FOREIGN, judge_steps
 from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, closes, is_labelled, parse, split_completion
 
 _WRONG = {"none": (), "equations": (FALSE,), "numbers": (FALSE, FOREIGN)}
+
+
+# Where a sentence may begin (not after the number of a list), and what opens and closes a formula.
+_BREAK = re.compile(r"\n|[。！？!?；;]|(?<!\n\d)(?<!\n\d\d)\.\s+(?=[A-Z])")
+_FORMULAS = (("\\[", "\\]"), ("\\(", "\\)"))
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def steps_and_answer(content: str, thought: str | None = None) -> tuple[list[str
         thought: The thought, where a server gives it apart.
 
     Returns:
-        Steps, answer, and whether the thought was closed. Text without tags is prose: its steps, and the part that
+        Steps, answer, and whether the thought was closed. Text without tags is prose: its steps, and the sentence that
         states the result.
     """
     text = content if thought is None else f"{OPEN_TAG}\n{thought.strip()}\n{CLOSE_TAG}\n\n{content}"
@@ -64,7 +70,7 @@ def steps_and_answer(content: str, thought: str | None = None) -> tuple[list[str
         if not closes(text):
             return parse(text).steps, "", False
         steps, start = read_prose(text)
-        return steps, clean_text(text[start:]), True
+        return steps, clean_text(text[sentence_start(text, start) :]), True
     if is_labelled(text):
         parsed = parse(text)
         return parsed.steps, parsed.answer, parsed.closed
@@ -72,6 +78,25 @@ def steps_and_answer(content: str, thought: str | None = None) -> tuple[list[str
         head, _, content = split_completion(text)
         thought = head.strip().removeprefix(OPEN_TAG)
     return split_steps(thought.strip()), clean_text(content, keep_indent=True), True
+
+
+def sentence_start(text: str, place: int) -> int:
+    """Where the sentence of a place begins: not within a formula, nor after a colon that announces it."""
+    while True:
+        start = max((match.end() for match in _BREAK.finditer(text) if match.end() <= place), default=0)
+        rest = text[start:]
+        outside = start
+        for opening, closing in _FORMULAS:
+            if rest.find(closing) >= 0 and not 0 <= rest.find(opening) < rest.find(closing):
+                outside = min(outside, max(text.rfind(opening, 0, start), 0))
+        if rest.count("$$") % 2:
+            outside = min(outside, max(text.rfind("$$", 0, start), 0))
+        before = text[:outside].rstrip()
+        if outside == start and not before.endswith((":", "：")):
+            return start
+        if not before.endswith((":", "：")):
+            return outside
+        place = len(before) - 1
 
 
 def verified(row: Mapping[str, Any], record: Mapping[str, Any], verify_steps: str) -> Verified:

@@ -131,7 +131,7 @@ def test_a_local_teacher_and_its_cache(place, capsys, tiny_model, tokenizer):
 @pytest.mark.slow
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(place):
     folder, server = place
-    server.delay = 0.05
+    server.delay = 0.1
     command = [
         sys.executable,
         "-m",
@@ -139,7 +139,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(place):
         *_arguments(server, "--output_dir", "out", "--num_samples", "10"),
     ]
     killed = 0
-    for wait in (0.0, 0.3, 0.7):
+    for wait in (0.0, 0.12, 0.2):
         process = subprocess.Popen(command, env={**os.environ, "HF_REASON_LAUNCHER": "none"}, cwd=folder)
         begun, deadline = len(server.requests), time.monotonic() + 60
         while len(server.requests) < begun + 9 and process.poll() is None and time.monotonic() < deadline:
@@ -158,6 +158,14 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(place):
     assert subprocess.run(undisturbed, cwd=folder).returncode == 0
     for name in ("traces.jsonl", "predictions.jsonl", "traces.json"):
         assert (folder / "out" / name).read_text() == (folder / "other" / name).read_text()
+
+
+@pytest.mark.slow
+def test_a_served_teacher_needs_no_torch(place):
+    _, server = place
+    code = "import sys; from hf_reason.cli.main import main; sys.exit(main(sys.argv[1:]) or 'torch' in sys.modules)"
+    done = tiny.run_python("-c", code, *_arguments(server, "--output_dir", "out"))
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
@@ -203,7 +211,10 @@ def test_traces_are_trained_on_by_difficulty_and_pairs_by_trl(place, tiny_model,
     pairs = load_dataset("json", data_files=str(folder / "out" / "pairs.jsonl"), split="train")
     options = {"use_cpu": True, "bf16": False, "max_steps": 1, "report_to": "none", "per_device_train_batch_size": 2}
     trainer = DPOTrainer(
-        tiny_model, args=DPOConfig(str(folder / "dpo"), **options), train_dataset=pairs, processing_class=tokenizer
+        str(folder / "model"),
+        args=DPOConfig(str(folder / "dpo"), **options),
+        train_dataset=pairs,
+        processing_class=tokenizer,
     )
     trainer.train()
     assert trainer.state.global_step == 1

@@ -17,7 +17,13 @@ PROBLEM = make_record("小明有12个苹果,又买来25个。现在有多少个?
         ("答案是37个。", PROSE, ["首先,12+25=37。", "其次,没有别的了。"], "答案是37个。", True),
         (f"<think>{PROSE}</think>37", None, ["首先,12+25=37。", "其次,没有别的了。"], "37", True),
         ("<think>\n步骤1:12+2", None, ["12+2"], "", False),
-        ("1. 先算总数:12+25=37。\n2. 没有减少。\n\n答案:37", None, ["先算总数:12+25=37。", "没有减少。"], "37", True),
+        (
+            "1. 先算总数:12+25=37。\n2. 没有减少。\n\n答案:37",
+            None,
+            ["先算总数:12+25=37。", "没有减少。"],
+            "答案:37",
+            True,
+        ),
     ],
 )
 def test_steps_and_answer(content, thought, steps, answer, closed):
@@ -56,3 +62,18 @@ def test_what_nobody_can_tell_is_neither_right_nor_wrong():
     assert _verified("阳光被空气散射。", record=open_question).correct is None
     unknown = make_record("小明有12个苹果,又买来25个。现在有多少个?", [], "")
     assert _verified("37个", record=unknown).correct is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("先算 56÷2=28。\n\n因此，平均每组有 \\(\\boxed{7}\\) 人。", "因此，平均每组有 \\(\\boxed{7}\\) 人。"),
+        ("先算 56÷2=28。所以每组有7人。", "所以每组有7人。"),
+        ("28÷4=7\n\n所以答案是：\n\\[\n\\boxed{7}\n\\]", "所以答案是：\n\\[\n\\boxed{7}\n\\]"),
+        ("28÷4=7\n\nThe answer is\n$$\n\\boxed{7}\n$$", "$$\n\\boxed{7}\n$$"),
+        ("We get 28 / 4 = 7. So each group has 7.5 people.", "So each group has 7.5 people."),
+        ("7", "7"),
+    ],
+)
+def test_the_answer_of_prose_is_a_whole_sentence(text, answer):
+    assert steps_and_answer(text)[1] == answer

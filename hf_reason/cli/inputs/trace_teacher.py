@@ -1,22 +1,25 @@
-"""What `generate-traces` reads: its problems, and its teacher."""
+"""What `generate-traces` reads: its problems, and its teacher. A served one needs no torch."""
 
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_reason._files import digest
 from hf_reason._private import is_place, public
 from hf_reason.cli.trace_arguments import GenerateTracesArguments
 from hf_reason.data import DataError, read_evaluation_records
 from hf_reason.text.render import template_hash
-from hf_reason.traces import LocalWriter, RateLimit, ServedWriter
+from hf_reason.traces import RateLimit, ServedWriter
 from hf_reason.traces.generate import TRACES
 
 from .datasets import load_records
 from .raw_data import SAMPLE_NOTE, is_raw
+
+if TYPE_CHECKING:
+    from hf_reason.traces import LocalWriter
 
 CACHE = "teacher"
 _WEIGHTS = (".safetensors", ".json")
@@ -99,6 +102,8 @@ def _served(args: GenerateTracesArguments, instructions: Mapping[str, str]) -> T
 
 
 def _local(args: GenerateTracesArguments, instructions: Mapping[str, str]) -> Teacher:
+    from hf_reason.traces import LocalWriter
+
     from .inference import load_for_inference
 
     place = args.teacher_model_name_or_path
@@ -129,7 +134,7 @@ def _fingerprint(place: str) -> str:
     return digest("\n".join(parts))
 
 
-def cache_traces(args: GenerateTracesArguments, writer: LocalWriter) -> str:
+def cache_traces(args: GenerateTracesArguments, writer: "LocalWriter") -> str:
     """The teacher's distributions on the traces that were kept, as a cache that `distill` reads.
 
     Returns:
