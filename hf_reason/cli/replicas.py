@@ -4,22 +4,21 @@ import os
 import signal
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from hf_reason.serving.keys import ApiKeys
-
-if TYPE_CHECKING:
-    from .serve import ServeArguments
 
 # Ray's own limit has to come after the app's, which answers with an error of the API.
 _LATER = 30.0
 
 
-def serve_replicas(args: "ServeArguments", sock: socket.socket) -> None:
+def serve_replicas(args: Any, make_app: Callable[[Any, ApiKeys], Any], sock: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM. Replicas that die are started again.
 
     Args:
-        args: The command's.
+        args: `ServeArguments`.
+        make_app: Makes the app of a replica, where it runs.
         sock: Has been found free; Ray listens on its address.
 
     Raises:
@@ -45,26 +44,26 @@ def serve_replicas(args: "ServeArguments", sock: socket.socket) -> None:
         options = {"host": host, "port": port, "request_timeout_s": args.request_timeout + _LATER}
         serve.start(http_options=options)
         try:
-            serve.run(_deployment(args, ray.cluster_resources()), name="hf_reason", route_prefix="/")
+            serve.run(_deployment(args, make_app, ray.cluster_resources()), name="hf_reason", route_prefix="/")
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:500]
             raise ValueError(f"the replicas do not start: {reason}") from error
         shown = f"[{host}]" if ":" in host else host
-        print(f"Serving {args.replicas} replicas at http://{shown}:{port}/v1 (Ctrl-C stops them)", flush=True)
+        print(f"Serving {args.replicas} replicas at http://{shown}:{port}/v1 (Ctrl-C stops them)")
+        print(f"The page: http://{shown}:{port}/", flush=True)
         ended.wait()
     finally:
         serve.shutdown()
         ray.shutdown()
 
 
-def _deployment(args: "ServeArguments", resources: dict[str, float]) -> Any:
+def _deployment(args: Any, make_app: Callable[[Any, ApiKeys], Any], resources: dict[str, float]) -> Any:
     """The app of a replica, which is built where the replica runs."""
     from ray import serve
 
     most = args.max_replicas or args.replicas
 
     def build() -> Any:
-        from hf_reason.cli.serve import make_app
         from hf_reason.serving.logs import log_to
 
         log_to(texts=args.log_texts)

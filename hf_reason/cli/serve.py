@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None, sock: socket.socket | None = None) -
         if max(args.replicas, args.max_replicas or 1) > 1:
             from .replicas import serve_replicas
 
-            serve_replicas(args, sock)
+            serve_replicas(args, make_app, sock)
         else:
             _run(args, make_app(args, keys), sock)
 

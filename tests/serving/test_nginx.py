@@ -74,7 +74,7 @@ def running(tmp_path_factory):
     with serving(app) as url, open(folder / "log", "w") as log:
         servers = subprocess.Popen(
             [str(RECIPES / "replicas.sh"), "2", str(ports[0]), "--engine", "openai", "--engine_url", f"{url}/v1"]
-            + ["--output_dir", str(folder / "out")],
+            + ["--engine_revision", "1", "--output_dir", str(folder / "out")],
             env={**os.environ, "HF_REASON": str(command)},
             stdout=log,
             stderr=log,
@@ -141,6 +141,14 @@ def test_both_servers_answer_and_a_user_keeps_the_version(running):
         experiments.roll_back("test")
         experiments.close()
     assert all(len(models) == 1 for models in seen.values()) and set.union(*seen.values()) == {"r1", "r2"}
+    assert all(after > then for after, then in zip(_both(ports), before, strict=True))
+
+
+def test_what_one_server_has_cached_the_other_knows(running):
+    front, ports, app, _ = running
+    before, asked = _both(ports), len(app.requests)
+    found = [_ask(front, messages=QUESTION, temperature=0, seed=7)[1]["choices"] for _ in range(8)]
+    assert found.count(found[0]) == 8 and len(app.requests) == asked + 2  # a thought and an answer, once
     assert all(after > then for after, then in zip(_both(ports), before, strict=True))
 
 

@@ -54,7 +54,16 @@ def running(tmp_path_factory):
     app.names = ["r1", "r2"]
     with serving(app) as url:
         command = [sys.executable, "-m", "hf_reason.cli", "serve", "--replicas", "2", "--port", "0"]
-        command += ["--engine", "openai", "--engine_url", f"{url}/v1", "--output_dir", str(folder / "out")]
+        command += [
+            "--engine",
+            "openai",
+            "--engine_revision",
+            "1",
+            "--engine_url",
+            f"{url}/v1",
+            "--output_dir",
+            str(folder / "out"),
+        ]
         with open(folder / "log", "w") as log:
             server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert server.stdout is not None
@@ -84,7 +93,7 @@ def _replicas():
 def test_replicas_share_feedback_experiments_and_results(running):
     from hf_reason.serving.experiments import Experiments
 
-    port, _, folder = running
+    port, app, folder = running
     experiments, seen = Experiments(folder / "out" / "experiments.db"), {}
     experiments.start("test", model="r1", version_a="r1", version_b="r2", fraction=0.5)
     try:
@@ -98,6 +107,9 @@ def test_replicas_share_feedback_experiments_and_results(running):
         experiments.roll_back("test")
         experiments.close()
     assert all(len(models) == 1 for models in seen.values()) and set.union(*seen.values()) == {"r1", "r2"}
+    asked = len(app.requests)
+    found = [_ask(port, messages=QUESTION, temperature=0, seed=7)[1]["choices"] for _ in range(12)]
+    assert found.count(found[0]) == 12 and len(app.requests) == asked + 2  # a thought and an answer, once
     texts = [_ask(port, "/metrics")[1].decode() for _ in range(20)]
     counts = {re.search(r"^process_start_time_seconds (\S+)", text, re.MULTILINE).group(1) for text in texts}
     assert len(counts) == 2  # both have answered, each with counts of its own
