@@ -1,7 +1,8 @@
-"""Checks of an output folder before anything is loaded: it can be made, and is no folder that the run reads."""
+"""An output folder: it can be made, is no folder that the run reads, and no other run writes to it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .record import DataError
@@ -47,3 +48,24 @@ def check_output_apart(output_dir: str | os.PathLike[str], data: Iterable[str], 
                 f"output_dir {output_dir} is the folder of the model {name}, which would be overwritten. Choose "
                 "another output_dir."
             )
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it.
+
+    Raises:
+        DataError: if another run is writing there.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise DataError(f"{folder}: another run is writing here. Wait, or choose another output_dir.") from error
+    try:
+        yield
+    finally:
+        lock.release()
