@@ -158,7 +158,7 @@ def ask(server: Running, question: str, max_tokens: int, timeout: float = 600.0,
         if response.status != 200:
             answer.error = f"status {response.status}: {response.read(300).decode('utf-8', 'replace')}"
             return answer
-        ended = _read(response, answer)
+        ended = _read(response, answer, question)
         if not ended or not answer.tokens:
             answer.error = answer.error or "the stream broke off"
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -169,7 +169,7 @@ def ask(server: Running, question: str, max_tokens: int, timeout: float = 600.0,
     return answer
 
 
-def _read(response: http.client.HTTPResponse, answer: Answer) -> bool:
+def _read(response: http.client.HTTPResponse, answer: Answer, question: str) -> bool:
     """Read the events; whether the answer came to its end."""
     ended = False
     while line := response.readline():
@@ -185,7 +185,8 @@ def _read(response: http.client.HTTPResponse, answer: Answer) -> bool:
         for choice in chunk.get("choices", ()):
             delta = choice.get("delta") or {}
             text = delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning")
-            if text and not answer.first:
+            # `transformers serve` sends the prompt first, before it has generated anything
+            if text and not answer.first and question not in text:
                 answer.first = time.perf_counter() - answer.begun
             ended = ended or choice.get("finish_reason") is not None
         answer.tokens = (chunk.get("usage") or {}).get("completion_tokens", answer.tokens)

@@ -60,6 +60,7 @@ def test_a_plan_has_both_versions_and_the_settings_of_its_sections(tmp_path):
         (["--serve.prot", "1"], {}, "prot"),
         ([], {"continual": {}}, "old_dataset"),
         (["--continual.max_drop", "-1"], {}, "max_drop"),
+        (["--serve.replicas", "2"], {}, "replicas are for a server that you run yourself"),
         ([], {"serve": "[1]"}, "serve must be a dictionary"),
         ([], {"serve": {"engine": "openai", "engine_url": "http://127.0.0.1:1/v1"}}, "engine openai has its models"),
     ],

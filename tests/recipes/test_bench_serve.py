@@ -41,6 +41,7 @@ STREAMS = {
     ],
     "theirs": [
         _chunk({"role": "assistant"}),
+        _chunk({"content": "<|user|>1+3=?<|assistant|>"}),
         0.1,
         _chunk({"content": "4"}),
         _chunk({}, "stop", {"completion_tokens": 7}),
@@ -83,7 +84,7 @@ def test_the_first_text_and_the_tokens_of_both_kinds_of_stream(bench, server, na
     running, asked = server
     answer = bench.ask(running(name), "1+3=?", 32)
     assert not answer.error and answer.tokens == 7
-    assert 0.1 <= answer.first <= answer.seconds < 5  # the role alone is no text
+    assert 0.1 <= answer.first <= answer.seconds < 5  # neither the role nor the prompt is the answer's text
     assert asked[0]["temperature"] == 0 and asked[0]["max_tokens"] == 32 and asked[0]["stream"] is True
 
 

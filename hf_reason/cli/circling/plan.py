@@ -109,6 +109,8 @@ def plan_of(args: CircleArguments, words: Mapping[str, list[str]], file: str | N
         raise ValueError("serve: new_api_key is for `serve` alone. Make the key first.")
     if serve.engine == "openai":
         raise ValueError("serve: engine openai has its models elsewhere; a circle changes models of this machine.")
+    if max(serve.replicas, serve.max_replicas or 1) > 1:
+        raise ValueError("serve: replicas are for a server that you run yourself: give server_url.")
     typed = parser.names_in(words.get("serve", []))
     serve_settings = {**serve_values, **{name: values[name] for name in typed}}
     continual_values = {**here, **(args.continual or {})}  # type: ignore[dict-item]
