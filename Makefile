@@ -24,7 +24,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 
 # What only the slow tests need: DeepSpeed, gptqmodel, and setuptools, which the wheel is built with.
 $(READY_SLOW): $(READY)
-	$(INSTALL) '.[test,quality,deepspeed,gptq]'
+	$(INSTALL) '.[test,quality,deepspeed,gptq,test-browser]'
 	$(BIN)/python -m pip install --quiet 'setuptools>=77'
 	touch $@
 

@@ -166,6 +166,8 @@ async function ask() {
   name_votes(exchange);
   const answers = names.map((name, index) => new Answer(sides, name, compared ? index + 1 : 0));
   const offer_vote = compared ? wire_vote(exchange, answers) : null;
+  // on a phone the form fills the screen
+  if (matchMedia("(max-width: 40rem)").matches) exchange.scrollIntoView();
   running = new AbortController();
   $("#send").hidden = true;
   $("#stop").hidden = false;

@@ -47,7 +47,7 @@ const WORDS = {
     nothing: "Nothing has been changed.",
     answer_of: (number) => `Answer ${number}`,
     vote: "Which answer is better? The models are shown after the vote.",
-    vote_for: (number) => `Answer ${number}`,
+    vote_for: (number) => `Answer ${number} is better`,
     vote_equal: "Neither, show the models",
     voted: (number) => `Stored: answer ${number} is better.`,
     begun: "The question has been sent.",
