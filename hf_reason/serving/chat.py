@@ -232,7 +232,10 @@ class Chat:
             answer = ticket.chains[first_choice(ticket.chains, request.vote)].answer
             unit = request.user or ticket.client or ticket.head.id
             place = {"model": ticket.model, "arm": ticket.arm, "unit": unit}
-            await asyncio.to_thread(self.judge.answered, answer, request.reference, **place)
+            try:
+                await asyncio.to_thread(self.judge.answered, answer, request.reference, **place)
+            except Exception as error:  # the answer is good without its outcome
+                _log.error("an answer was not judged: %s", type(error).__name__)
 
     async def _remember(self, ticket: Ticket) -> None:
         """Keep the answers for feedback to come. A conversation of several turns is no record."""

@@ -117,6 +117,16 @@ def test_the_reference_reaches_no_model_no_log_and_no_file(server):
         assert secret.encode() not in file.read_bytes(), file
 
 
+def test_an_answer_that_cannot_be_judged_is_given_all_the_same(server, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError("disk full, 37个")
+
+    monkeypatch.setattr("hf_reason.serving.judging.outcome_of_answer", fail)
+    assert ask(server[0]).json()["choices"][0]["message"]["content"] == "36个"
+    assert ask(server[0], stream=True).text.endswith("data: [DONE]\n\n")
+    assert "not judged: OSError" in caplog.text and SECRET not in caplog.text
+
+
 def test_the_vote_is_what_is_judged(tmp_path):
     answers = iter([(["x"], "36"), (["x"], "37"), (["x"], "37")])
     experiments = Experiments(tmp_path / "experiments.db")
