@@ -60,6 +60,7 @@ class Circle:
             self.record = self._read_record()
             self.test.check()
             self._load_problems()
+            self._keep()  # a circle that cannot begin leaves no settings behind
             server, client = self._server(lock)
             try:
                 return self._go_round(server, client, lock)
@@ -212,9 +213,7 @@ class Circle:
         path = self.plan.output / RECORD
         identity = self.plan.identity()
         if not path.is_file():
-            record: dict[str, Any] = {"settings": identity}
-            write_json_atomically(path, record)
-            return record
+            return {"settings": identity}
         record = json.loads(path.read_text(encoding="utf-8"))
         for name, value in identity.items():
             if record["settings"][name] != value:
