@@ -1,6 +1,7 @@
 """The page in headless Chromium: as people use it, and as they attack it."""
 
 import os
+import re
 import shutil
 from urllib.parse import urlsplit
 
@@ -72,7 +73,7 @@ def open_page(browser):
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         page.goto(url)
         hosts.discard(urlsplit(url).netloc)
-        page.wait_for_function("document.querySelector('#budget').max > 0")
+        page.wait_for_selector("#budget[max]", state="attached")
         return page
 
     open_it.said = said
@@ -177,17 +178,17 @@ def test_thumbs_and_corrections_are_stored(server, open_page):
     page.click(".correct")
     assert page.input_value(".its_steps").split("\n") == STEPS
     page.click(".correction .main")
-    page.wait_for_function("document.querySelector('.said').textContent.includes('Nothing')")
+    page.locator(".said", has_text="Nothing").wait_for()
     page.fill(".its_steps", "12+25=37\n37-8=28")
     page.fill(".its_answer", "28个")
     page.click(".correction .main")
-    page.wait_for_function("document.querySelector('.said').textContent.includes('37-8=28')")
+    page.locator(".said", has_text="37-8=28").wait_for()
     page.click(".correct")
     page.fill(".its_steps", "12+25=37\n37-8=29")
     page.fill(".its_answer", "29个")
     page.fill(".its_comment", "算错了")
     page.click(".correction .main")
-    page.wait_for_function("document.querySelector('.said').textContent === 'Stored.'")
+    page.locator(".said", has_text=re.compile("^Stored[.]$")).wait_for()
     stored = list(store)[-3:]
     assert [one.thumbs for one in stored] == ["down", None, None]
     last = stored[-1]
