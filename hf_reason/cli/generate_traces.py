@@ -20,11 +20,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args: GenerateTracesArguments
     (args,) = parse("generate-traces", CLASSES, argv)
     from hf_reason.cli.inputs.trace_teacher import cache_traces, load_problems, load_teacher
+    from hf_reason.data.output_folder import check_output_apart, check_output_dir
     from hf_reason.text import load_instructions
     from hf_reason.traces.generate import generate_traces
     from hf_reason.traces.report import ProgressLine, format_report
 
     on_interrupt(lambda: "What is written stays; the same command asks for the samples that are missing.")
+    check_output_dir(args.output_dir)
+    check_output_apart(args.output_dir, args.dataset_name or [], [args.teacher_model_name_or_path])
     instructions = load_instructions(args.instructions)
     problems, notes = load_problems(args)
     for note in notes:

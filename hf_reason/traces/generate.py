@@ -66,8 +66,8 @@ def generate_traces(
         The report.
 
     Raises:
-        DataError: if another run is writing to the folder, or `keep` asks for verified chains and no problem has an
-            answer.
+        DataError: if another run is writing to the folder, it has traces of another origin, or `keep` asks for
+            verified chains and no problem has an answer.
         JournalError: if the folder has samples that were made in another way.
     """
     if not problems:
@@ -79,6 +79,8 @@ def generate_traces(
         )
     folder = Path(output_dir)
     with alone_in(folder):
+        if (folder / TRACES).exists() and not (folder / SAMPLES).exists():
+            raise DataError(f"{folder} has a {TRACES} that this command did not write. Choose another output_dir.")
         shape = {"teacher": teacher, **identity, **settings.sampling()}
         journal = Journal(folder / SAMPLES, shape, key=("id", "sample"))
         wanted = [

@@ -77,6 +77,8 @@ def test_a_server_a_report_and_nothing_private(place, capsys, monkeypatch):
         (["--price_per_million_tokens", "1"], "two prices"),
         (["--max_records", "0"], "max_records must be at least 1"),
         (["--extra_body", "[1]"], "extra_body"),
+        (["--output_dir", "mine.jsonl"], "output_dir mine.jsonl is a file"),
+        (["--dataset_name", ".", "--output_dir", "here"], "output_dir here is inside the data folder"),
         (["--dataset_name", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--teacher_model_name_or_path", "nowhere/at/all"], "nowhere/at/all"),
         (

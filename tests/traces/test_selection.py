@@ -159,6 +159,10 @@ def test_refusals(tmp_path, records):
         _run(records[:2], tmp_path, num_samples=2, temperature=1.0)
     with pytest.raises(ValueError, match="none of the 2 problems has an answer.*--keep all"):
         _run([{**record, "answer": ""} for record in records[:2]], tmp_path / "other")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "traces.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="did not write"):
+        _run(records[:2], tmp_path / "foreign")
     with pytest.raises(ValueError, match="no problems"):
         _run([], tmp_path / "other")
     from filelock import FileLock
