@@ -26,6 +26,7 @@ ORDER = (
     ("teachers", "evaluation"),
     ("rewards",),
     ("traces",),
+    ("augment",),
     ("trainers",),
     ("compression",),
     ("serving",),

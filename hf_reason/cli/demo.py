@@ -40,6 +40,7 @@ class DemoArguments:
     question: str | None = option(None, "What the models are asked at the end.")
     num_problems: int = option(30_000, "Generated word problems.")
     step_reasoner: bool = option(False, "Train a StepReasoner too, and show it beside the others.")
+    distractors: float = option(0.0, "Fraction of the training problems that get a copy with a distractor; 0: none.")
 
 
 CLASSES = (DemoArguments,)
@@ -62,14 +63,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("2. Clean records", flush=True)
     names = ["--dataset_name", str(SAMPLE), str(raw), "--output_dir", str(folder / "data")]
     code = _run("prepare", *names, "--min_steps", "2", "--num_proc", str(os.cpu_count()))
+    data = folder / "data"
+    if args.distractors and not code:
+        data = folder / "augmented"
+        names = ["--dataset_name", str(folder / "data"), "--output_dir", str(data), "--overwrite"]
+        code = _run("augment", *names, "--distractors", str(args.distractors))
     if code:
         return code
     print(f"3. Two models of one size: one learns the steps, one the bare answers (logs in {folder})", flush=True)
-    results = train(folder, MODELS, extra)
+    results = train(folder, data, MODELS, extra)
     models = dict(MODELS)
     if args.step_reasoner:
         print("   And a StepReasoner of about the same size, with the same settings", flush=True)
-        results |= train(folder, SECOND, extra)
+        results |= train(folder, data, SECOND, extra)
         models |= SECOND
     _report(folder, models, results)
     print("5. A question", flush=True)
@@ -85,18 +91,19 @@ def _run(command: str, *arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "hf_reason.cli", command, *arguments]).returncode
 
 
-def train(folder: Path, models: Mapping[str, str], extra: Sequence[str]) -> dict[str, Any]:
+def train(folder: Path, data: Path, models: Mapping[str, str], extra: Sequence[str]) -> dict[str, Any]:
     """Train what is not trained yet, and return the figures of these models.
 
     Args:
         folder: Of the demo; a model's folder there has the name of its configuration.
+        data: The records.
         models: Name -> configuration.
         extra: Arguments that override the configurations.
     """
     commands = {}
     for name, config in models.items():
         if not _figures(folder, config).is_file():
-            where = ["--dataset_name", str(folder / "data"), "--output_dir", str(folder / config)]
+            where = ["--dataset_name", str(data), "--output_dir", str(folder / config)]
             command = ["-m", "hf_reason.cli", "sft", "--config", str(CONFIGS / f"{config}.yaml"), *where, *extra]
             commands[name] = (command, folder / f"{config}.log")
     run_side_by_side(commands)

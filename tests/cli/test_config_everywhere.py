@@ -5,7 +5,7 @@ import pytest
 from hf_reason.cli.main import main
 
 
-@pytest.mark.parametrize("command", ["cache-teacher", "evaluate", "generate-traces", "prepare"])
+@pytest.mark.parametrize("command", ["augment", "cache-teacher", "evaluate", "generate-traces", "prepare"])
 def test_a_command_reads_a_yaml(tmp_path, capsys, command):
     path = tmp_path / "settings.yaml"
     path.write_text("qwertz: 1\n", encoding="utf-8")

@@ -24,6 +24,7 @@ FOLDERS = {
     "compress": "compress",
     "circle": "circle",
     "generate_traces": "generate-traces",
+    "augment": "augment",
 }
 PATHS = sorted(CONFIGS.glob("**/*.yaml"))
 

@@ -112,14 +112,14 @@ def _local(args: GenerateTracesArguments, instructions: Mapping[str, str]) -> Te
     writer = LocalWriter(model, tokenizer, args.settings(), instructions=instructions, batch_size=args.batch_size)
     name = os.path.basename(os.path.normpath(place)) if os.path.exists(place) else place
     prompts = template_hash(tokenizer, instructions)
-    return Teacher(writer, name, {"prompts": prompts, "model": _fingerprint(place), "dtype": args.dtype})
+    return Teacher(writer, name, {"prompts": prompts, "model": fingerprint(place), "dtype": args.dtype})
 
 
 def _hash(instructions: Mapping[str, str]) -> str:
     return digest(json.dumps(dict(instructions), sort_keys=True, ensure_ascii=False))
 
 
-def _fingerprint(place: str) -> str:
+def fingerprint(place: str) -> str:
     """What tells a model in a folder from another one there: its configs, and sizes and times of its weights."""
     folder = Path(place)
     if not folder.is_dir():

@@ -37,6 +37,7 @@ _TITLES = {
     "hf_reason.data.prepare.settings:PrepareConfig": "records",
     "hf_reason.data.clean.filters:FilterConfig": "filters",
     "hf_reason.cli.trace_arguments:GenerateTracesArguments": "traces",
+    "hf_reason.cli.augment_arguments:AugmentArguments": "augmentation",
     "hf_reason.cli.evaluate:EvaluateArguments": "evaluation",
     "hf_reason.cli.ask:AskArguments": "question",
     "hf_reason.cli.serve:ServeArguments": "serving",
@@ -210,6 +211,13 @@ _COMMANDS = (
             "hf_reason.data.clean.filters:FilterConfig",
         ),
         example="hf-reason prepare --dataset_name traces.jsonl more/ --output_dir data/mine",
+    ),
+    Command(
+        "augment",
+        "make more training records of those that there are: distractors, paraphrases, pairs of steps",
+        "hf_reason.cli.augment",
+        ("hf_reason.cli.augment_arguments:AugmentArguments",),
+        example="hf-reason augment --dataset_name data/mine --distractors 0.5 --output_dir data/augmented",
     ),
     Command(
         "quantize",

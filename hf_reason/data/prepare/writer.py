@@ -15,6 +15,7 @@ from hf_reason.data.record import Record, record_features
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from datasets import Features
 
 _BATCH = 1000
 _FILE_BYTES = 500_000_000
@@ -25,11 +26,17 @@ class SplitWriter:
 
     Record batches hold 1,000 rows whatever the size of the chunks they came in, so that the bytes depend on the
     rows only.
+
+    Args:
+        folder: Of the split; made here.
+        split: Its name.
+        features: Of the rows; default: those of records.
     """
 
-    def __init__(self, folder: Path, split: str):
+    def __init__(self, folder: Path, split: str, features: "Features | None" = None):
         self._folder, self._split = folder, split
-        self._schema = record_features().arrow_schema
+        self._features = features or record_features()
+        self._schema = self._features.arrow_schema
         self._buffer: list[Record] = []
         self._writer: pa.RecordBatchStreamWriter | None = None
         self._files: list[Path] = []
@@ -65,7 +72,7 @@ class SplitWriter:
             "_split": self._split,
         }
         write_json_atomically(self._folder / "state.json", state)
-        DatasetInfo(features=record_features()).write_to_directory(str(self._folder), pretty_print=True)
+        DatasetInfo(features=self._features).write_to_directory(str(self._folder), pretty_print=True)
 
     def _open(self) -> None:
         import pyarrow as pa

@@ -1,44 +1,63 @@
-"""Distractors: an irrelevant sentence with a number, inserted between the sentences of a problem."""
+"""Distractors: a sentence with an irrelevant or a wrong number, inserted between the sentences of a problem.
+
+The sentences stand in `distractors.yaml`: those of evaluation, and others for training, by domain.
+"""
 
 import random
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from hf_reason.data.languages import cjk_ratio
 from hf_reason.data.record import record_id
 
-# (words the sentence is about, the sentence, smallest and largest number). A sentence is not used when the
-# record has one of the words, since then it might be read as a part of the problem.
-_Distractor = tuple[tuple[str, ...], str, int, int]
+TEMPLATES = ("train", "test")
+KINDS = ("irrelevant", "wrong")
 
-_CHINESE: tuple[_Distractor, ...] = (
-    (("气温", "温度", "天气", "℃"), "当天的最高气温是{n}摄氏度。", 11, 36),
-    (("公交", "汽车", "车站"), "附近的公交站每天有{n}趟末班车经过。", 2, 9),
-    (("广播", "电台", "频道"), "收音机里正在播放第{n}套节目。", 2, 19),
-    (("报纸", "新闻", "版面"), "桌上的报纸翻到了第{n}版。", 2, 28),
-    (("电梯", "楼层", "层楼"), "旁边的大楼一共有{n}层。", 6, 58),
-    (("鸽子", "小鸟", "麻雀"), "窗外的屋顶上停着{n}只鸽子。", 3, 47),
-    (("电视", "节目", "观众"), "墙上的电视已经用了{n}年。", 2, 17),
-    (("邻居", "门牌", "地址"), "隔壁人家的门牌是{n}号。", 11, 980),
-    (("日历", "星期", "日期"), "墙上的日历还剩{n}页没有撕。", 3, 240),
-    (("足球", "比赛", "球队"), "上周的足球赛有{n}名记者到场。", 12, 96),
-    (("湖", "公园", "长椅"), "对面的公园里有{n}张长椅。", 13, 95),
-    (("路灯", "街道", "马路"), "门前的街道上装着{n}盏路灯。", 14, 97),
-)
-_ENGLISH: tuple[_Distractor, ...] = (
-    (("temperature", "weather", "degree"), "The temperature outside was {n} degrees that day.", 41, 96),
-    (("bus", "route", "station"), "The bus on route {n} stops around the corner.", 11, 89),
-    (("radio", "song", "music"), "The radio was playing song number {n} of the charts.", 3, 40),
-    (("newspaper", "page", "article"), "A newspaper lay open at page {n}.", 2, 48),
-    (("building", "floor", "stor"), "The building next door has {n} floors.", 6, 58),
-    (("pigeon", "bird", "roof"), "There were {n} pigeons on the roof opposite.", 3, 47),
-    (("television", "screen", "watch"), "The television on the wall was {n} years old.", 2, 17),
-    (("neighbor", "neighbour", "house"), "The neighbour lives at house number {n}.", 11, 980),
-    (("calendar", "week", "month"), "A calendar on the wall had {n} pages left.", 3, 240),
-    (("football", "match", "game"), "Last week's football match drew {n} reporters.", 12, 96),
-    (("park", "bench"), "The park across the street has {n} benches.", 13, 95),
-    (("street", "lamp", "light"), "The street outside is lit by {n} lamps.", 14, 97),
-)
+
+@dataclass(frozen=True)
+class _Template:
+    """A sentence; see `distractors.yaml`."""
+
+    about: tuple[str, ...]
+    says: str
+    low: int = 0
+    high: int = 0
+
+
+@dataclass(frozen=True)
+class Distracted:
+    """A record with a distractor.
+
+    Attributes:
+        record: The copy.
+        sentence: What was inserted.
+        kind: One of `KINDS`.
+    """
+
+    record: dict[str, Any]
+    sentence: str
+    kind: str
+
+
+@cache
+def _read_templates() -> dict[str, dict[str, dict[str, tuple[_Template, ...]]]]:
+    """Set, domain (or `wrong`), language -> sentences."""
+
+    def read(rows: Sequence[Mapping[str, Any]]) -> tuple[_Template, ...]:
+        return tuple(_Template(tuple(row["about"]), row["says"], row.get("from", 0), row.get("to", 0)) for row in rows)
+
+    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    return {
+        name: {domain: {language: read(rows) for language, rows in spoken.items()} for domain, spoken in found.items()}
+        for name, found in yaml.safe_load(text).items()
+    }
+
 
 _OPENING, _CLOSING = "“‘「『《（(【[{", "”’」』》）)】]}"
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|Fig|Eq|vs|etc|approx|Jr|Sr|Inc|Co)|\b[A-Za-z])$")
@@ -97,34 +116,91 @@ def _ends_sentence(text: str, at: int) -> bool:
 
 
 def insert_distractor(record: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """A copy of `record` whose context has one irrelevant sentence with a number in addition.
-
-    The sentence is in the language of the context, is at a sentence boundary before the question, has no topic in
-    common with the record, and its number occurs nowhere in the record. Task, steps, answer and every character of
-    the old context stay; the id follows the new context. The same record and seed give the same copy.
+    """A copy of `record` with a distractor of the evaluation: `distract` with the templates `test`.
 
     Args:
         record: A record; `context` must be there, the other fields may be missing.
         seed: Chooses the sentence, the number and the place.
     """
+    return distract(record, seed).record
+
+
+def distract(
+    record: Mapping[str, Any], seed: int = 0, *, templates: str = "test", kinds: Sequence[str] = ("irrelevant",)
+) -> Distracted:
+    """A copy of `record` whose context has one sentence with a number in addition that the answer does not need.
+
+    The sentence is in the language of the context, is at a sentence boundary before the question, has no topic in
+    common with the record where that can be, and its number occurs nowhere in the record. Task, steps, answer and
+    every character of the old context stay; the id follows the new context. The same record and seed give the same
+    copy.
+
+    Args:
+        record: A record; `context` must be there, the other fields may be missing.
+        seed: Chooses the sentence, the number and the place.
+        templates: `test`: those of evaluation. `train`: others, half of them of the record's domain where there are
+            any.
+        kinds: `irrelevant`: about something else. `wrong`: a wrong value of a number in the problem, which the
+            sentence itself says to be wrong; where the problem has no number, the sentence is irrelevant.
+
+    Raises:
+        ValueError: for unknown templates or kinds.
+    """
+    if templates not in TEMPLATES:
+        raise ValueError(f"templates must be one of {', '.join(TEMPLATES)}, got {templates!r}.")
+    if not kinds or (unknown := [kind for kind in kinds if kind not in KINDS]):
+        raise ValueError(f"kinds must be some of {', '.join(KINDS)}, got {', '.join(unknown) if kinds else 'none'}.")
     context = record["context"]
     task, answer = record.get("task", ""), record.get("answer", "")
     rng = random.Random(f"{seed}/{record_id(context, task, answer)}")
     known = "\n".join((context, task, *record.get("steps", ()), answer)).lower()
     chinese = cjk_ratio(context) >= 0.5 if re.search(r"[^\W\d_]{2}", context) else record.get("language") != "en"
-
-    choices = list(_CHINESE if chinese else _ENGLISH)
-    rng.shuffle(choices)
-    # The sentence with the fewest words in common with the record; nearly always there is one with none.
-    _, sentence, low, high = min(choices, key=lambda choice: sum(word in known for word in choice[0]))
+    language = "zh" if chinese else "en"
     taken = set(re.findall(r"\d+", known))
-    free = [number for number in range(low, high + 1) if str(number) not in taken] or [high + 1]
-    sentence = sentence.format(n=rng.choice(free))
+
+    kind = rng.choice(sorted(kinds)) if len(kinds) > 1 else kinds[0]
+    pairs = _wrong_values(context, taken) if kind == "wrong" else []
+    if kind == "wrong" and pairs:
+        template = _unrelated(_read_templates()[templates]["wrong"][language], known, rng)
+        old, new = rng.choice(pairs)
+        sentence = template.says.format(old=old, n=new)
+    else:
+        kind = "irrelevant"
+        found = _read_templates()[templates]
+        own = found.get(record.get("domain") or "", found["general"])
+        own = found["general"] if own is found["general"] or rng.random() < 0.5 else own
+        template = _unrelated(own[language], known, rng)
+        low, high = template.low, template.high
+        free = [number for number in range(low, high + 1) if str(number) not in taken] or [_free_above(high, taken)]
+        sentence = template.says.format(n=rng.choice(free))
 
     place = rng.choice(_places(context))
     gap = "" if chinese or place == len(context) else " "
     noisy = context[:place] + sentence + gap + context[place:]
-    return {**record, "context": noisy, "id": record_id(noisy, task, answer)}
+    return Distracted({**record, "context": noisy, "id": record_id(noisy, task, answer)}, sentence, kind)
+
+
+def _unrelated(choices: Sequence[_Template], known: str, rng: random.Random) -> _Template:
+    """The sentence with the fewest words in common with the record; nearly always there is one with none."""
+    shuffled = list(choices)
+    rng.shuffle(shuffled)
+    return min(shuffled, key=lambda choice: sum(word in known for word in choice.about))
+
+
+def _free_above(high: int, taken: set[str]) -> int:
+    """The first number above `high` that the record does not have."""
+    return next(number for number in range(high + 1, high + len(taken) + 2) if str(number) not in taken)
+
+
+def _wrong_values(context: str, taken: set[str]) -> list[tuple[str, str]]:
+    """Whole numbers of the problem of up to six digits, each with wrong values that the record has nowhere."""
+    found = []
+    # neither a part of a decimal, a name (x2), a formula or a code, nor a year or a number with a leading zero
+    for old in sorted(set(re.findall(r"(?<![\w.,:/^=$\\-])[1-9]\d{0,5}(?![\d.,:/^%$]|[A-Za-z_])", context, re.ASCII))):
+        number = int(old)
+        wrong = {number + 1, number - 1, number + 10, number * 10, int(old[::-1])}
+        found += [(old, str(value)) for value in sorted(wrong) if value > 0 and str(value) not in taken]
+    return found
 
 
 def _places(context: str) -> list[int]:

@@ -1,0 +1,16 @@
+"""More data of what is there: records with distractors, in other words, and pairs of a right and a wrong step."""
+
+from hf_reason._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "BackTranslation": ".back_translation",
+        "ChatTranslator": ".translators",
+        "Distractors": ".distractors",
+        "StepPairs": ".step_pairs",
+        "Seq2SeqTranslator": ".seq2seq",
+        "augment": ".run",
+        "paraphrase_fault": ".protection",
+    },
+)
