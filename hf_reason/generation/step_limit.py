@@ -13,6 +13,8 @@ from hf_reason.text.written import read_chain
 
 # Where a step can end: a line, a sentence, a tag; the beginning of the next label; a token that is no whole character.
 _MARKS = re.compile("[\n>。.!?！？;；:：骤驟\ufffd]")
+# The same in a thought with labels: a reading costs more than a token of a small model, so there are as few as can be.
+_MARKS_OF_LABELLED = re.compile("[\n>骤驟\ufffd]")
 # The label of a step, as far as it is written: no line of a step begins so.
 _LABEL_BEGINS = re.compile(r"\n\s*步[骤驟]\d*$")
 _PROMPT_TAIL = 16  # tokens in which the prompt's opening tag is looked for
@@ -52,7 +54,8 @@ class StepLimit(StoppingCriteria):
             limit is not None and CLOSE_TAG not in opened
             for limit, opened in zip(self.limits, self._opened, strict=True)
         ]
-        self._marked: dict[int, bool] = {}
+        self._labelled = [False] * len(prompts)
+        self._marked: dict[tuple[int, bool], bool] = {}
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
         for row, last in enumerate(input_ids[:, -2:].tolist()):
@@ -60,16 +63,23 @@ class StepLimit(StoppingCriteria):
                 continue
             if last[-1] in self.ends:
                 self._open[row] = False
-            elif any(map(self._has_mark, last)):
+            elif self._may_have_ended(row, last):
                 self.kept[row] = self._end_of_steps(input_ids[row, self.start :].tolist(), row)
                 self._open[row] = self.kept[row] is None
         done = [kept is not None for kept in self.kept]
         return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
 
-    def _has_mark(self, token: int) -> bool:
-        if token not in self._marked:
-            self._marked[token] = bool(_MARKS.search(decoded([token], self.tokenizer)))
-        return self._marked[token]
+    def _may_have_ended(self, row: int, last: list[int]) -> bool:
+        if self._labelled[row]:
+            return self._has_mark(last[-1], True)
+        # prose shows its next step by what follows the mark
+        return any(self._has_mark(token, False) for token in last)
+
+    def _has_mark(self, token: int, labelled: bool) -> bool:
+        if (token, labelled) not in self._marked:
+            marks = _MARKS_OF_LABELLED if labelled else _MARKS
+            self._marked[token, labelled] = bool(marks.search(decoded([token], self.tokenizer)))
+        return self._marked[token, labelled]
 
     def _end_of_steps(self, ids: list[int], row: int) -> int | None:
         """How many of a row's tokens belong to its first k steps, if these have ended."""
@@ -83,8 +93,9 @@ class StepLimit(StoppingCriteria):
             return sum(number <= limit for number in chain.step_ids)
         # the next label begins: it need not be written to its end
         text = decoded(ids, self.tokenizer)
+        self._labelled[row] = self._labelled[row] or is_labelled(opened + text)
         begun = _LABEL_BEGINS.search(text)
-        if begun is None or len(chain.steps) < limit or not chain.steps[-1] or not is_labelled(opened + text):
+        if begun is None or len(chain.steps) < limit or not chain.steps[-1] or not self._labelled[row]:
             return None
         cut = len(ids)
         while cut and len(decoded(ids[:cut], self.tokenizer)) > begun.start() + 1:
