@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from hf_reason.answers.equations import format_number
@@ -87,9 +88,8 @@ def wrong_step(steps: list[str], problem: str, kind: str, rng: random.Random) ->
     """
     step, before = steps[-1], steps[:-1]
     wanted = FALSE if kind == "result" else FOREIGN
-    tries = list(_wrong_results(step) if kind == "result" else _wrong_numbers(step, rng))
-    rng.shuffle(tries)
-    for text in tries[:_TRIES]:
+    tries = _wrong_results(step, rng) if kind == "result" else _wrong_numbers(step, rng)
+    for text in islice(tries, _TRIES):
         if text != step and judge_steps([*before, text], problem)[-1] == wanted:
             return text, kind
     return None
@@ -108,13 +108,15 @@ def _mistakes(number: str) -> list[str]:
     return texts
 
 
-def _wrong_results(step: str) -> Iterator[str]:
+def _wrong_results(step: str, rng: random.Random) -> Iterator[str]:
     """The step with another result, also where it is said again after it."""
     if not (places := list(_RESULT.finditer(step))):
         return
     start, number = places[-1].start("number"), places[-1]["number"]
     head, tail = step[:start], step[start:]
-    for other in _mistakes(number):
+    mistakes = _mistakes(number)
+    rng.shuffle(mistakes)
+    for other in mistakes:
         yield head + re.sub(rf"(?<![\d.,]){re.escape(number)}(?!\d|[.,]\d)", other, tail)
 
 
@@ -126,17 +128,21 @@ def _wrong_numbers(step: str, rng: random.Random) -> Iterator[str]:
     head, number, tail = step[: places[0].start("number")], places[0]["number"], step[places[0].end("number") :]
     if re.search(rf"(?<![\d.,]){re.escape(number)}(?!\d|[.,]\d)", tail):
         return
-    for match in _NUMBER.finditer(head):
-        for _ in range(8):
-            other = rng.randint(11, max(99, 2 * int(float(match[0]))))
-            changed = head[: match.start()] + str(other) + head[match.end() :]
-            equations = equations_of(changed + number + tail)
-            if len(equations) != 1 or equations[0].value <= 0:
-                continue
-            result = format_number(equations[0].value)
-            # a fraction where whole numbers are would tell which step is wrong
-            if result.isdigit() or ("." in head + number and re.fullmatch(r"\d+\.\d{1,4}", result)):
-                yield changed + result + tail
+    changes = [
+        (match, rng.randint(11, max(99, 2 * int(float(match[0])))))
+        for match in _NUMBER.finditer(head)
+        for _ in range(8)
+    ]
+    rng.shuffle(changes)
+    for match, other in changes:
+        changed = f"{head[: match.start()]}{other}{head[match.end() :]}"
+        equations = equations_of(changed + number + tail)
+        if len(equations) != 1 or equations[0].value <= 0:
+            continue
+        result = format_number(equations[0].value)
+        # a fraction where whole numbers are would tell which step is wrong
+        if result.isdigit() or ("." in head + number and re.fullmatch(r"\d+\.\d{1,4}", result)):
+            yield changed + result + tail
 
 
 def _row(record: Mapping[str, Any], place: int, wrong: str, kind: str) -> dict[str, Any]:

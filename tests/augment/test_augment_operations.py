@@ -18,7 +18,7 @@ from hf_reason.data.synthetic.distractors import _read_templates, distract
 from hf_reason.data.synthetic.word_problems import word_problem
 from hf_reason.rewards.step_judge import FALSE, FOREIGN, HOLDS, judge_steps
 
-FAST = settings(max_examples=60, deadline=None, derandomize=True)
+FAST = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @st.composite

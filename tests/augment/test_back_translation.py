@@ -12,7 +12,7 @@ from hf_reason.augment.protection import paraphrase_fault, protect, restore
 from hf_reason.augment.translators import translation_in
 from hf_reason.data.record import make_record
 
-FAST = settings(max_examples=80, deadline=None, derandomize=True)
+FAST = settings(max_examples=60, deadline=None, derandomize=True)
 STEPS = [
     "小明原来有12个苹果，又买来25个，一共有12+25=37个苹果",
     "他把其中的三分之一送给了朋友",

@@ -37,11 +37,18 @@ def place(tmp_path, records, monkeypatch):
 
     monkeypatch.setattr(client, "_BACKOFF", 0.001)
     monkeypatch.chdir(tmp_path)
+    # every step has words of its own, so that each is a text to translate
     rows = [
-        {**record, "steps": [f"根据题意计算得到{step}" for step in record["steps"]]} | {"id": record["id"]}
-        for record in records
+        {
+            **record,
+            "steps": [
+                f"根据{chr(0x5F20 + 37 * row + number)}的题意计算得到{step}"
+                for number, step in enumerate(record["steps"])
+            ],
+        }
+        for row, record in enumerate(records[:20])
     ]
-    parts = {"train": rows[:30], "test": rows[30:40]}
+    parts = {"train": rows[:12], "test": rows[12:]}
     splits = {name: Dataset.from_list(part, features=record_features()) for name, part in parts.items()}
     DatasetDict(splits).save_to_disk(str(tmp_path / "data"))
     return tmp_path
@@ -62,13 +69,13 @@ def test_by_rules_and_a_second_time(place, capsys):
     command = ["augment", "--dataset_name", "data", "--output_dir", "out", "--distractors", "0.5", "--step_pairs", "1"]
     assert main(command) == 0
     out = capsys.readouterr().out
-    for text in ("30 training records came in, 30", "15 records chosen,", "Splits: train 45, test 10"):
+    for text in ("12 training records came in, 12", "6 records chosen,", "Splits: train 18, test 8"):
         assert text in out
     before = (place / "out" / "step_pairs.jsonl").stat().st_mtime_ns
     assert main(command) == 0 and (place / "out" / "step_pairs.jsonl").stat().st_mtime_ns == before
     assert main([*command, "--seed", "3"]) == 2
     assert "was made with other settings or records (seed)" in capsys.readouterr().err
-    assert main([*command, "--seed", "3", "--overwrite"]) == 0 and len(_train(place / "out")) == 45
+    assert main([*command, "--seed", "3", "--overwrite"]) == 0 and len(_train(place / "out")) == 18
 
 
 def test_a_served_translator(place, server, capsys, monkeypatch):
@@ -127,13 +134,28 @@ def test_refusals_of_augment(place, capsys, arguments, message):
     assert not (place / "out" / "dataset_dict.json").exists()
 
 
+@pytest.mark.parametrize("fraction", ["0", "0.5"])
+def test_the_demo_trains_with_distractors_where_it_is_asked_to(tmp_path, monkeypatch, fraction):
+    from hf_reason.cli import demo
+
+    runs, trained = [], []
+    monkeypatch.setattr(demo, "_run", lambda *words: runs.append(words) or 0)
+    monkeypatch.setattr(demo, "train", lambda folder, data, models, extra: trained.append(data) or {})
+    monkeypatch.setattr(demo, "_report", lambda *rest: None)
+    command = ["demo", "--output_dir", str(tmp_path), "--num_problems", "9", "--question", "?"]
+    assert main([*command, "--distractors", fraction]) == 0
+    augmented = [words for words in runs if words[0] == "augment"]
+    assert trained == [tmp_path / ("data" if fraction == "0" else "augmented")]
+    assert len(augmented) == (fraction != "0") and all(words[-2:] == ("--distractors", "0.5") for words in augmented)
+
+
 @pytest.mark.slow
 def test_a_killed_run_loses_and_doubles_nothing(place, server):
     command = [sys.executable, "-m", "hf_reason.cli", "augment", "--dataset_name", "data", "--output_dir", "out"]
     command += ["--back_translation", "1", "--distractors", "0.5", "--step_pairs", "1"]
     command += ["--translator_model_name_or_path", server.url, "--parallel", "2"]
     server.delay = 0.05
-    for count in (9, 40, 80):
+    for count in (9, 30, 60):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while len(server.requests) < count and process.poll() is None:
             time.sleep(0.01)
