@@ -7,6 +7,7 @@ from typing import Any
 
 from hf_reason._files import digest
 from hf_reason.data.languages import detect_language
+from hf_reason.data.output_folder import alone_in
 
 from .operation import Made, check_fraction
 from .protection import has_prose, marks_kept, paraphrase_fault, protect, restore
@@ -46,15 +47,14 @@ class BackTranslation:
         progress: Callable[[str, int], Callable[[int], None]] | None = None,
     ) -> None:
         self.fraction = check_fraction("back_translation", fraction)
-        self.there = Translations(cache, translator)
-        self.back = self.there if back is None else Translations(cache, back)
+        self.cache, self.translators = Path(cache), (translator, translator if back is None else back)
         self.progress = progress
         self.parts: Counter[str] = Counter()
 
     @property
     def failures(self) -> dict[str, int]:
         """What was said about texts that a translator gave up, and how often."""
-        translators = {id(each): each for each in (self.there.translator, self.back.translator)}
+        translators = {id(each): each for each in self.translators}
         found: Counter[str] = Counter()
         for each in translators.values():
             found.update(each.failures)
@@ -62,10 +62,21 @@ class BackTranslation:
 
     def settings(self) -> dict[str, Any]:
         """What shapes its rows."""
-        return {"translator": self.there.translator.identity, "back": self.back.translator.identity}
+        return {"translator": self.translators[0].identity, "back": self.translators[1].identity}
 
     def prepare(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Translate the steps of all records, both ways."""
+        """Translate the steps of all records, both ways.
+
+        Raises:
+            DataError: if another run is writing to the cache.
+        """
+        with alone_in(self.cache):
+            self.there = Translations(self.cache, self.translators[0])
+            same = self.translators[0].identity == self.translators[1].identity
+            self.back = self.there if same else Translations(self.cache, self.translators[1])
+            self._translate_all(records)
+
+    def _translate_all(self, records: Iterable[Mapping[str, Any]]) -> None:
         wanted: dict[str, dict[str, int]] = {"zh": {}, "en": {}}
         for record in records:
             for step in record["steps"]:
@@ -106,7 +117,7 @@ class BackTranslation:
 
     def _paraphrase(self, step: str, answer: str) -> tuple[str | None, str]:
         if (found := _protected(step, answer)) is None:
-            return None, "steps without prose"
+            return None, "nothing to translate"
         language, text, kept = found
         pivot = _PIVOT[language]
         there = self.there.get(text, language, pivot)

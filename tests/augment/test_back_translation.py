@@ -108,7 +108,7 @@ def test_steps_are_paraphrased_counted_and_cached(tmp_path):
     (item,) = operation.apply(record, 0)
     assert item.row["steps"][:3] == ["也就是说，" + STEPS[0], "也就是说，" + STEPS[1], STEPS[2]]
     assert item.row["id"] != record["id"] and item.detail == "3 of 4 steps"
-    assert operation.parts == {"paraphrases": 3, "steps without prose": 1}
+    assert operation.parts == {"paraphrases": 3, "nothing to translate": 1}
     assert len(translator.asked) == 6 and not any("12" in text for text, _ in translator.asked)
 
     another = Words()

@@ -195,7 +195,7 @@ def _free_above(high: int, taken: set[str]) -> int:
 def _wrong_values(context: str, taken: set[str]) -> list[tuple[str, str]]:
     """Whole numbers of the problem of up to six digits, each with wrong values that the record has nowhere."""
     found = []
-    # neither a part of a decimal, a name (x2), a formula or a code, nor a year or a number with a leading zero
+    # neither a part of a decimal, a name (x2), a date, a ratio, a formula or a code, nor a number with a leading zero
     for old in sorted(set(re.findall(r"(?<![\w.,:/^=$\\-])[1-9]\d{0,5}(?![\d.,:/^%$]|[A-Za-z_])", context, re.ASCII))):
         number = int(old)
         wrong = {number + 1, number - 1, number + 10, number * 10, int(old[::-1])}
