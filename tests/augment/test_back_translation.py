@@ -161,3 +161,25 @@ def test_a_kill_between_two_translations_loses_and_doubles_none(tmp_path):
 )
 def test_the_translation_in_an_output(output, text):
     assert translation_in(output) == text
+
+
+@pytest.mark.parametrize("codes", [("zho_Hans", "eng_Latn"), ("zh_CN", "en_XX"), ("__zh__", "__en__")])
+def test_multilingual_models_are_told_the_languages(codes):
+    from hf_reason.augment import Seq2SeqTranslator
+
+    class Tokenizer:
+        src_lang, unk_token_id = None, 0
+        known = dict.fromkeys(codes[:1], 5) | dict.fromkeys(codes[1:], 6)
+
+        def convert_tokens_to_ids(self, token):
+            return self.known.get(token, self.unk_token_id)
+
+    tokenizer = Tokenizer()
+    translator = Seq2SeqTranslator(None, tokenizer, {})
+    assert translator._languages("zh", "en") == {"forced_bos_token_id": 6}
+    assert tokenizer.src_lang == codes[0].strip("_") and translator._prefix("en") == ""
+    tokenizer.supported_language_codes = [">>cmn_Hans<<", ">>jpn<<"]
+    assert translator._prefix("zh") == ">>cmn_Hans<< "
+    del Tokenizer.known[codes[1]]
+    with pytest.raises(ValueError, match="no code for en"):
+        translator._languages("zh", "en")
