@@ -13,7 +13,7 @@ _CJK = "\u3400-\u9fff"
 _SIGN = "+\\-−–×÷*/=＝≈≠<>≤≥^:："
 _DIGITS = r"(?:[#$€¥£￥]\s?)?\d+(?:[.,，/／]\d+)*(?:\s?[%％‰°℃])?[²³]?"
 # A number, or a calculation: numbers with units of up to three characters and brackets between their signs.
-_TERM = rf"(?:[(（√π]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])\s?)*{_DIGITS}(?:[A-Za-z](?![A-Za-z])|[)）])*"
+_TERM = rf"(?:[(（√π]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])\s?){{0,4}}{_DIGITS}(?:[A-Za-z](?![A-Za-z])|[)）])*"
 _BETWEEN = rf"(?:[{_CJK}]{{1,3}}|\s?[A-Za-z]{{1,3}})?[)）]*\s*[{_SIGN}]+\s*"
 _FIGURE = re.compile(
     rf"[\[［【]\s*\d+\s*[\]］】]|(?:(?<![A-Za-z])[A-Za-z]\s*[{_SIGN}]\s*)?{_TERM}(?:{_BETWEEN}{_TERM})*"
