@@ -173,7 +173,12 @@ def test_what_was_corrected_is_learned_tested_and_promoted_also_when_killed_betw
     _write(place, crowd=(FOUR, FOUR), circle={"output_dir": "third", "model": "first"})
     assert _start("--model_name_or_path", "second=second/second").wait(200) == 0, _said()
     assert _status("third")[0] == "promoted"
-    assert len(Path("third/feedback.jsonl").read_text().splitlines()) == 40  # what second has learned is left out
+    learned, new = (
+        [json.loads(line) for line in Path(folder, "feedback.jsonl").read_text().splitlines()]
+        for folder in ("second", "third")
+    )
+    assert not {row["id"] for row in learned} & {row["id"] for row in new}  # what second has learned is left out
+    assert sum(row["answer"] == "4个" for row in new) == 40  # the others were praised while second was tested
 
 
 def test_a_worse_version_is_rolled_back(place):
