@@ -16,7 +16,7 @@ PROMPTS = {
     ("en", "zh"): "Translate this sentence into Chinese. Numbers in square brackets such as [1] stand for figures: "
     "keep each of them as it is. Give nothing but the translation.\n\n{text}",
 }
-_QUOTES = ("“”", '""', "「」", "''")
+_QUOTES = (("“", "”"), ('"', '"'), ("「", "」"), ("'", "'"))
 
 
 class Translator(Protocol):
