@@ -1,7 +1,7 @@
 """Steps in other words: there and back through another language, with figures, formulas and the answer protected."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hf_reason.data.output_folder import alone_in
 
 from .operation import Made, check_fraction
 from .protection import has_prose, marks_kept, paraphrase_fault, protect, restore
-from .translators import Translations, Translator
+from .translators import Progress, Translations, Translator
 
 _PIVOT = {"zh": "en", "en": "zh"}
 _CHUNK = 4096
@@ -28,8 +28,7 @@ class BackTranslation:
         cache: Folder of the translations.
         fraction: Of the training records.
         back: The translator of the way back; default: the same.
-        progress: Called with a description and a number of texts, gives a function that is called with how many more
-            are there.
+        progress: See `hf_reason.augment.translators.Progress`.
 
     Raises:
         ValueError: for a fraction out of range.
@@ -44,7 +43,7 @@ class BackTranslation:
         fraction: float = 0.3,
         *,
         back: Translator | None = None,
-        progress: Callable[[str, int], Callable[[int], None]] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.fraction = check_fraction("back_translation", fraction)
         self.cache, self.translators = Path(cache), (translator, translator if back is None else back)
@@ -92,14 +91,10 @@ class BackTranslation:
     def _translate(self, texts: Mapping[str, int], language: str) -> None:
         """Both ways for protected texts, given with their numbers of marks."""
         pivot = _PIVOT[language]
-        self._fill(self.there, list(texts), language, pivot)
+        self.there.fill(texts, language, pivot, self.progress)
         ways = {text: self.there.get(text, language, pivot) for text in texts}
         whole = [way for text, way in ways.items() if way and marks_kept(way, texts[text])]
-        self._fill(self.back, whole, pivot, language)
-
-    def _fill(self, translations: Translations, texts: list[str], source: str, target: str) -> None:
-        note = self.progress(f"{source} -> {target}", len(texts)) if self.progress and texts else None
-        translations.fill(texts, source, target, note)
+        self.back.fill(whole, pivot, language, self.progress)
 
     def apply(self, record: Mapping[str, Any], seed: int) -> list[Made] | str:
         """The copy; why there is none."""

@@ -24,6 +24,9 @@ _MARK = re.compile(r"\[\s*(\d+)\s*\]|［\s*(\d+)\s*］|【\s*(\d+)\s*】", re.AS
 _NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?", re.ASCII)
 _MARKUP = re.compile(r"</?think>|步[骤驟]\s*\d+\s*[:：]|\[\d+\]|```", re.ASCII)
 _BARE = re.compile(r"[\W\d_]+")
+# What a translator says of its own task.
+_PROMPT = re.compile(r"翻译|译文|方括号|translat|square bracket")
+_LATIN, _CHINESE = re.compile(r"[a-z]{3,}"), re.compile(rf"[{_CJK}]")
 # What any sentence may say: 一个, "a".
 _ARTICLES = {Fraction(1)}
 _SHORTEST, _LONGEST = 0.4, 2.5
@@ -88,12 +91,19 @@ def _equations(text: str) -> Counter[Equation]:
     return Counter(find_equations(text))
 
 
+def _foreign_words(old: str, new: str) -> bool:
+    """Whether words were left as they are in the other language: a catalyst in a Chinese sentence."""
+    if detect_language(old) == "en":
+        return bool(_CHINESE.search(new)) and not _CHINESE.search(old)
+    return bool(set(_LATIN.findall(new.lower())) - set(_LATIN.findall(old.lower())))
+
+
 def paraphrase_fault(old: str, new: str, answer: str = "") -> str | None:
     """Why `new` cannot stand for `old`; `None` if it can.
 
     It must have the same numbers in digits, each as often and as it was written; the same values where they are said
-    in words; the same equations; the same formulas and code; the answer as often; the language; no markup of its own,
-    and about the same length.
+    in words; the same equations; the same formulas and code; the answer as often; the language, without words of the
+    other one; no markup and no instruction of its own; and about the same length.
 
     Args:
         old: A step.
@@ -123,6 +133,8 @@ def paraphrase_fault(old: str, new: str, answer: str = "") -> str | None:
         return "markup"
     if not _SHORTEST <= len(new) / len(old) <= _LONGEST:
         return "length"
-    if detect_language(new) != detect_language(old):
+    if detect_language(new) != detect_language(old) or _foreign_words(old, new):
         return "other language"
+    if set(_PROMPT.findall(new.lower())) - set(_PROMPT.findall(old.lower())):
+        return "instruction"
     return None

@@ -1,6 +1,6 @@
 """Translators: texts from one language to another, in batches, each text once and kept on disk."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,10 @@ PROMPTS = {
     "keep each of them as it is. Give nothing but the translation.\n\n{text}",
 }
 _QUOTES = (("“", "”"), ('"', '"'), ("「", "」"), ("'", "'"))
+
+
+# Called with a description and a number of texts; gives a function that is called with how many more are there.
+Progress = Callable[[str, int], Callable[[int], None]]
 
 
 class Translator(Protocol):
@@ -87,16 +91,17 @@ class Translations:
         name = digest(repr(sorted(translator.identity.items())))
         self.journal = Journal(Path(folder) / f"translations-{name}.jsonl", translator.identity, key=("key",))
 
-    def fill(self, texts: Iterable[str], source: str, target: str, progress: Any = None) -> None:
+    def fill(self, texts: Iterable[str], source: str, target: str, progress: Progress | None = None) -> None:
         """Translate those texts that are not there yet."""
         missing = [text for text in dict.fromkeys(texts) if (_key(text, source, target),) not in self.journal]
         if not missing:
             return
+        note = progress(f"{source} -> {target}", len(missing)) if progress is not None else None
         for found in self.translator.translate(missing, source, target):
             rows = [{"key": _key(missing[index], source, target), "text": text} for index, text in found]
             self.journal.add(rows)
-            if progress is not None:
-                progress(len(rows))
+            if note is not None:
+                note(len(rows))
 
     def get(self, text: str, source: str, target: str) -> str | None:
         """The translation; `None` if there is none."""

@@ -79,6 +79,10 @@ def test_what_is_protected(text, kept):
         ("甲有苹果", "</think>甲有苹果", "markup"),
         ("甲有苹果", "甲有苹果，这里要说明的是这句话的译文如上所述，另外还有别的译法", "length"),
         ("甲把苹果给了乙", "A gave it to B", "other language"),
+        ("催化剂降低活化能", "catalyst降低了活化能", "other language"),
+        ("The catalyst lowers it", "The 催化剂 lowers it all", "other language"),
+        ("甲把苹果给了乙", "请翻译成中文:苹果", "instruction"),
+        ("请翻译这个词", "请把这个词翻译一下", None),
     ],
 )
 def test_what_is_thrown_away(old, new, fault):
