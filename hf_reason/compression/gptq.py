@@ -26,6 +26,7 @@ from .projections import projections
 BITS = (2, 3, 4, 8)
 _SOLVER_KEYS = ("bits", "group_size", "desc_act", "sym", "true_sequential")
 GROUP_SIZES = (-1, 16, 32, 64, 128, 256, 512, 1024)
+_TOKENS = 2048
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
@@ -189,6 +190,27 @@ def _groups(layer: VisitedLayer, modules: Mapping[str, nn.Module]) -> list[list[
     return [*found.values(), *([idle] if idle else [])]
 
 
+class _Inputs:
+    """Inputs of a module, given to its solver many tokens at a time.
+
+    A solver makes a matrix of inputs x inputs of what it is given, which costs more than the product for short texts.
+    """
+
+    def __init__(self, solver: Any) -> None:
+        self.solver = solver
+        self.rows: list[torch.Tensor] = []
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.rows.append(args[0].detach().reshape(-1, args[0].shape[-1]))
+        if sum(map(len, self.rows)) >= _TOKENS:
+            self.add()
+
+    def add(self) -> None:
+        if self.rows:
+            rows, self.rows = torch.cat(self.rows), []
+            self.solver.add_batch(rows, rows)
+
+
 def _solved(layer: VisitedLayer, modules: Mapping[str, nn.Module], config: Any) -> dict[str, tuple[Any, ...]]:
     from gptqmodel.quantization.gptq import GPTQ
 
@@ -196,15 +218,15 @@ def _solved(layer: VisitedLayer, modules: Mapping[str, nn.Module], config: Any) 
     for solver in solvers.values():
         solver.quantizer.configure(perchannel=True)
 
-    def adds(solver: Any) -> Callable[..., None]:
-        return lambda module, args, output: solver.add_batch(args[0].detach(), output.detach())
-
-    handles = [module.register_forward_hook(adds(solvers[name])) for name, module in modules.items()]
+    inputs = {name: _Inputs(solver) for name, solver in solvers.items()}
+    handles = [module.register_forward_pre_hook(inputs[name]) for name, module in modules.items()]
     try:
         layer.run()
     finally:
         for handle in handles:
             handle.remove()
+    for gathered in inputs.values():
+        gathered.add()
     results = {}
     for name, solver in solvers.items():
         weight, *others = solver.quantize()[:4]
