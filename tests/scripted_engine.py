@@ -50,9 +50,6 @@ class ScriptedEngine:
     def problem(self) -> str | None:
         return None
 
-    def problem(self) -> str | None:
-        return None
-
     def load(self) -> Load:
         return Load()
 

@@ -92,8 +92,9 @@ def test_interrupted_run_resumes(tmp_path, dataset, base, monkeypatch, run_here,
     assert "step_weight" in run_here("grpo.py", *changed).stderr
 
 
-_TWO = """
+_SCRIPT = """
 import sys
+import torch
 sys.path[:0] = [{tests!r}, {recipes!r}]
 import test_grpo_recipe as test
 from hf_reason.cli.main import main
@@ -103,7 +104,7 @@ def generate(self, prompts, *args, **kwargs):
     first = self.accelerator.process_index * len(prompts)
     found = []
     for row in range(first, first + len(prompts)):
-        text = test.TEXTS[row % 3]
+        text = test.TEXTS[{row} % 3]
         end = [self._tokenizer.eos_token_id] if "</think>" in text else []
         found.append(self._tokenizer(text, add_special_tokens=False)["input_ids"] + end)
     return found, None
@@ -113,30 +114,54 @@ sys.exit(main(["grpo", *sys.argv[1:]]))
 """
 
 
+def _script(tmp_path, row: str) -> Path:
+    """`hf-reason grpo` in a process of its own, whose completions are TEXTS[row % 3]."""
+    script = tmp_path / "grpo_script.py"
+    script.write_text(
+        _SCRIPT.format(tests=str(Path(__file__).parents[1]), recipes=str(Path(__file__).parent), row=row)
+    )
+    return script
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path, dataset, base):
-    """A group of four is spread over both; baselines, losses and logs are those of one process."""
-    script = tmp_path / "two.py"
-    tests = Path(__file__).parents[1]
-    script.write_text(_TWO.format(tests=str(tests), recipes=str(Path(__file__).parent)))
+def test_a_killed_run_resumes_with_the_same_rewards(tmp_path, dataset, base):
+    # what the model would draw decides, so that a resumed run can be told from another
+    script = _script(tmp_path, "(row + int(torch.randint(3, ())))")
+    settings = {"max_steps": 30, "save_steps": 2}
+    arguments = {
+        name: _arguments(tmp_path, dataset, base, tmp_path / name, **settings) for name in ("whole", "killed")
+    }
+    assert tiny.run_python(str(script), *arguments["whole"]).returncode == 0
+    tiny.kill_after_first_checkpoint(str(script), *arguments["killed"], output_dir=tmp_path / "killed")
+    done = tiny.run_python(str(script), *arguments["killed"])
+    assert done.returncode == 0 and "Resuming from" in done.stdout, done.stderr[-3000:]
+    for name in ("loss", "reward", "steps/right"):
+        curves = [tiny.logged_curve(tmp_path / folder, name) for folder in ("killed", "whole")]
+        assert len(curves[0]) == 30 and curves[0] == pytest.approx(curves[1], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("taught", [False, True])
+def test_two_processes_train_as_one(tmp_path, dataset, base, taught, _session_tokenizer):
+    """A group of four is spread over both; baselines, losses and logs are those of one process, a teacher's too."""
+    script = _script(tmp_path, "row")
+    settings: dict = {"step_baseline": "running"}
+    names = ["loss", "reward", "steps/right", "steps/count", "grad_norm"]
+    if taught:
+        teacher = tiny.tiny_qwen2(_session_tokenizer, seed=1)
+        settings["teacher_model_name_or_path"] = tiny.save_model(tmp_path / "teacher", teacher, _session_tokenizer)
+        settings["teacher_kl_weight"] = 0.5
+        names += ["teacher_kl", "top_k_overlap"]
     curves = []
     for number, launcher in ((1, ()), (2, tiny.ON_TWO_PROCESSES)):
         output = tmp_path / str(number)
-        arguments = _arguments(
-            tmp_path,
-            dataset,
-            base,
-            output,
-            per_device_train_batch_size=4 // number,
-            expected_world_size=number,
-            step_baseline="running",
-        )
+        sizes = {"per_device_train_batch_size": 4 // number, "expected_world_size": number}
+        arguments = _arguments(tmp_path, dataset, base, output, **sizes, **settings)
         done = tiny.run_python(*launcher, str(script), *arguments)
         assert done.returncode == 0, done.stderr[-3000:]
-        names = ("loss", "reward", "steps/right", "steps/count", "grad_norm")
         curves.append([tiny.logged_curve(output, name) for name in names])
     for one, two in zip(*curves, strict=True):
-        assert two == pytest.approx(one, abs=1e-4)
+        assert two == pytest.approx(one, abs=1e-4) and one
 
 
 @pytest.mark.parametrize(
@@ -150,6 +175,8 @@ def test_two_processes_train_as_one(tmp_path, dataset, base):
         (["--num_generations", "1"], "at least 2 generations"),
         (["--num_generations", "3"], "must be divisible by num_generations"),
         (["--difficulty_from", "no/such"], "no file no/such"),
+        (["--teacher_kl_weight", "0.1"], "There is no teacher"),
+        (["--teacher_kl_weight", "0.1", "--teacher_model_name_or_path", "./no"], "no such folder"),
         ([], "Raise max_completion_length"),
     ],
 )

@@ -62,9 +62,7 @@ class Stage:
         return COMMANDS[self.name]
 
 
-def split_words(
-    words: Sequence[str], sections: Sequence[str] = STAGES
-) -> tuple[list[str], dict[str, list[str]]]:
+def split_words(words: Sequence[str], sections: Sequence[str] = STAGES) -> tuple[list[str], dict[str, list[str]]]:
     """A command line without its `--SECTION.NAME VALUE`, and these by section, as `--NAME VALUE`."""
     rest: list[str] = []
     found: dict[str, list[str]] = {}
