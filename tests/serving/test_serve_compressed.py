@@ -9,7 +9,7 @@ from tiny import save_model, tiny_qwen2
 from transformers import AutoModelForCausalLM
 
 from hf_reason import generate_cot
-from hf_reason.cli.serve import ServeArguments, _app
+from hf_reason.cli.serve import ServeArguments, make_app
 from hf_reason.compression import prune_weights, quantize_bnb
 from hf_reason.serving.keys import ApiKeys
 
@@ -34,7 +34,7 @@ def test_compressed_models_are_served(kind, tokenizer, records, tmp_path):
         quantize_bnb(save_model(tmp_path / "whole", model, tokenizer), kind).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     arguments = ServeArguments(model_name_or_path=[str(folder)], output_dir=str(tmp_path / "out"), use_cpu=True)
-    with serving(_app(arguments, ApiKeys())) as url:
+    with serving(make_app(arguments, ApiKeys())) as url:
         host = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
         body = {"messages": [{"role": "user", "content": PROBLEM}], "max_thinking_tokens": 16, "max_tokens": 24}
         host.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})

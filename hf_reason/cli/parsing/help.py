@@ -22,7 +22,8 @@ _TYPES = {"int": "N", "float": "X", "bool": "", "str": "TEXT"}
 def overview() -> str:
     """`hf-reason --help`: a line for each command."""
     lines = ["usage: hf-reason COMMAND [--config FILE.yaml] [arguments]", ""]
-    lines += [f"  {command.name:<15}{command.summary}" for command in COMMANDS.values()]
+    width = max(map(len, COMMANDS)) + 2
+    lines += [f"  {command.name:<{width}}{command.summary}" for command in COMMANDS.values()]
     lines += ["", "`hf-reason COMMAND --help` lists its arguments. `hf-reason --version` prints the version.", ""]
     return "\n".join(lines)
 
