@@ -94,7 +94,7 @@ def measure_speed(args: argparse.Namespace, sides: Sides) -> dict[int, dict[str,
         count: {side: [] for side in sides} for count in args.clients
     }
     for repeat in range(args.repeats):
-        order = list(sides) if repeat % 2 == 0 else list(reversed(sides))
+        order = list(sides) if repeat % 2 == 0 else list(sides)[::-1]
         for side in order:
             with sides[side]() as server:
                 warm_up(server, args)
