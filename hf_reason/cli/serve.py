@@ -211,12 +211,13 @@ def make_app(args: ServeArguments, keys: Any) -> Any:
 def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
     import uvicorn
 
+    from hf_reason.serving.graceful import GracefulServer
     from hf_reason.serving.logs import log_to
 
     log_to(texts=args.log_texts, level="WARNING" if sys.stderr.isatty() else "INFO")
     timeout = max(1, round(args.shutdown_timeout)) if args.shutdown_timeout else 0
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=timeout)
-    server = uvicorn.Server(config)
+    server = GracefulServer(config)
     # uvicorn stops gracefully on either and then raises the signal again for these handlers: both are a normal end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

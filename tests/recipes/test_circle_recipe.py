@@ -157,7 +157,7 @@ def test_what_was_corrected_is_learned_tested_and_promoted_also_when_killed_betw
         assert not alive, f"{stage}: a process outlived the command"
     assert _start().wait(200) == 0, _said()
     status, result = _status()
-    assert status == "promoted" and result.better == "B" and result.b.rate > 0.9 > 0.1 > result.a.rate
+    assert status == "promoted" and result.better == "B" and result.b.rate > 0.7 > 0.3 > result.a.rate
     lines = Path("second/feedback.jsonl").read_text().splitlines()
     assert len(lines) == 40 and all(json.loads(line)["answer"] == "6个" for line in lines)
     store = read_new_feedback(Path("served/feedback.db"))
@@ -185,7 +185,7 @@ def test_a_worse_version_is_rolled_back(place):
     _write(place, crowd=(SIX, FOUR))  # the corrections were wrong
     assert _start().wait(200) == 0, _said()
     status, result = _status()
-    assert status == "rolled_back" and result.better == "A" and result.a.rate > 0.9
+    assert status == "rolled_back" and result.better == "A" and result.a.rate > 0.7
     assert "first stays" in Path("second/report.md").read_text()
 
 

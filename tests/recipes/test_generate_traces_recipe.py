@@ -133,7 +133,6 @@ def test_a_local_teacher_and_its_cache(place, capsys, tiny_model, tokenizer):
 @pytest.mark.slow
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(place):
     folder, server = place
-    server.delay = 0.1
     command = [
         sys.executable,
         "-m",
@@ -173,7 +172,6 @@ def test_a_served_teacher_needs_no_torch(place):
 @pytest.mark.slow
 def test_ctrl_c_says_how_it_continues(place):
     folder, server = place
-    server.delay = 0.1
     command = [
         sys.executable,
         "-m",
@@ -181,6 +179,7 @@ def test_ctrl_c_says_how_it_continues(place):
         *_arguments(server, "--output_dir", "out", "--num_samples", "50"),
     ]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    server.delay = 0.5
     while len(server.requests) < 10:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
