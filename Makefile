@@ -35,7 +35,7 @@ test: $(READY)  ## The fast tests, on all cores
 	$(BIN)/python -m pytest tests -n logical --dist loadfile
 
 test-slow: $(READY_SLOW)  ## The tests that take minutes (the wheel, the whole demo, DeepSpeed); installs their extras
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests -m slow --durations=0
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests -m slow -n logical --dist loadfile --durations=0
 
 quality: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
