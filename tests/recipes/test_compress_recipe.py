@@ -427,7 +427,7 @@ def test_ctrl_c_of_the_terminal_and_of_the_command_alone(config, place):
             running.send_signal(signal.SIGINT)
         else:
             os.killpg(running.pid, signal.SIGINT)
-        err = running.communicate(timeout=60)[1]
+        err = running.communicate(timeout=240)[1]
         assert running.returncode == 130 and "Traceback" not in err, err
         assert "The same command resumes from checkpoint-" in err
         assert "Interrupted. Finished: nothing yet. The same command continues with distill." in err
