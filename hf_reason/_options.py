@@ -1,7 +1,7 @@
 """Fields of the project's argument classes, and options that are JSON on the command line."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, get_args
 
@@ -46,6 +46,25 @@ def option(
     if default_factory is not None:
         return field(default_factory=default_factory, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def refuse_unused(config: Any, names: Iterable[str], why: str) -> None:
+    """Refuse options that are set and would have no effect.
+
+    Args:
+        config: A dataclass.
+        names: Fields of it that mean nothing now.
+        why: What makes them so.
+
+    Raises:
+        ValueError: naming those that differ from their defaults.
+    """
+    made = {item.name: item.default_factory for item in fields(config) if item.default_factory is not MISSING}
+    plain = {item.name: item.default for item in fields(config)}
+    defaults = {name: made[name]() if name in made else plain[name] for name in names}
+    given = [name for name in names if getattr(config, name) != defaults[name]]
+    if given:
+        raise ValueError(f"{', '.join(given)} would have no effect: {why}. Leave it out.")
 
 
 def parsed_option(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:

@@ -1,6 +1,8 @@
 """An app on loopback, in a thread of the test's process."""
 
 import contextlib
+import http.client
+import json
 import socket
 import threading
 import time
@@ -30,3 +32,13 @@ def serving(app: Any, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
+
+
+def ask(port: int, path: str = "/v1/chat/completions", **body: Any) -> tuple[int, Any]:
+    """Status and content of an answer; a GET if there is no body."""
+    host = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Content-Type": "application/json"}
+    host.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+    answer = host.getresponse()
+    said = answer.read()
+    return answer.status, json.loads(said) if said.startswith(b"{") else said

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from types import ModuleType
 
+from hf_reason.cli.parsing.commands import COMMANDS
+
 _HEAVY = ("torch", "transformers", "trl", "datasets", "pyarrow", "matplotlib", "math_verify", "peft", "pandas")
 _HEAVY += ("accelerate", "bitsandbytes", "evaluate", "huggingface_hub", "deepspeed", "sympy")
 
@@ -15,6 +17,16 @@ def test_import_pulls_in_nothing_heavy():
     code += f"print([name for name in {_HEAVY!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_commands_that_do_not_train_begin_at_once():
+    """Training commands have transformers' own arguments; the help and the errors of all others need none of it."""
+    training = {"sft", "distill", "lora", "loar", "grpo", "continual"}
+    modules = [command.module for name, command in COMMANDS.items() if name not in training]
+    heavy = tuple(name for name in _HEAVY if name != "trl")  # the package alone loads nothing
+    code = f"import sys, {', '.join(modules)}\nprint([name for name in {heavy!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(modules) > 10 and result.stdout.strip() == "[]"
 
 
 def test_every_public_name_resolves():

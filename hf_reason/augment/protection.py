@@ -3,15 +3,19 @@
 import re
 from collections import Counter
 from fractions import Fraction
+from unicodedata import normalize
 
 from hf_reason.answers.equations import Equation, find_equations
 from hf_reason.data.languages import detect_language, has_words
-from hf_reason.data.segment.protected_spans import blocks
+from hf_reason.data.segment.protected_spans import blocks, disjoint
 from hf_reason.rewards.known_numbers import stated_numbers
 
 _CJK = "\u3400-\u9fff"
 _SIGN = "+\\-−–×÷*/=＝≈≠<>≤≥^:："
-_DIGITS = r"(?:[#$€¥£￥]\s?)?\d+(?:[.,，/／]\d+)*(?:\s?[%％‰°℃])?[²³]?"
+# full-width and circled digits, too; a sign belongs to a number that nothing stands before
+_DIGIT = r"[\d０-９①-⑳]"
+_SIGNED = r"(?:(?<![0-9０-９A-Za-z)）])[-−－])?"
+_DIGITS = rf"{_SIGNED}(?:[#$€¥£￥]\s?)?{_DIGIT}+(?:[.,，/／．]{_DIGIT}+)*(?:\s?[%％‰°℃])?[²³]?"
 # A number, or a calculation: numbers with units of up to three characters and brackets between their signs.
 _TERM = rf"(?:[(（√π]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])\s?){{0,4}}{_DIGITS}(?:[A-Za-z](?![A-Za-z])|[)）])*"
 _BETWEEN = rf"(?:[{_CJK}]{{1,3}}|\s?[A-Za-z]{{1,3}})?[)）]*\s*[{_SIGN}]+\s*"
@@ -21,7 +25,7 @@ _FIGURE = re.compile(
     re.ASCII,
 )
 _MARK = re.compile(r"\[\s*(\d+)\s*\]|［\s*(\d+)\s*］|【\s*(\d+)\s*】", re.ASCII)
-_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"(?:(?<![0-9A-Za-z)])[-−][$€¥£]?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?", re.ASCII)
 _MARKUP = re.compile(r"</?think>|步[骤驟]\s*\d+\s*[:：]|\[\d+\]|```", re.ASCII)
 _BARE = re.compile(r"[\W\d_]+")
 # What a translator says of its own task.
@@ -44,19 +48,13 @@ def protect(text: str, answer: str = "") -> tuple[str, list[str]]:
         text: A step.
         answer: The record's answer.
     """
-    spans = [(start, end) for start, end in blocks(text)]
+    spans = blocks(text)
     answer = answer.strip().strip("。.")
     if 1 < len(answer) <= _LONGEST_ANSWER:
         spans += [match.span() for match in re.finditer(re.escape(answer), text)]
     spans += [match.span() for match in _FIGURE.finditer(text)]
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
     parts, kept, at = [], [], 0
-    for number, (start, end) in enumerate(merged, start=1):
+    for number, (start, end) in enumerate(disjoint(spans), start=1):
         parts += [text[at:start], f"[{number}]"]
         kept.append(text[start:end])
         at = end
@@ -83,8 +81,8 @@ def has_prose(protected: str) -> bool:
 
 
 def figures(text: str) -> Counter[str]:
-    """The numbers of a text in digits, as they are written."""
-    return Counter(_NUMBER.findall(text))
+    """The numbers of a text in digits, with their signs, as they are written; `５` and `⑤` are a 5."""
+    return Counter(_NUMBER.findall(normalize("NFKC", text)))
 
 
 def _equations(text: str) -> Counter[Equation]:

@@ -1,29 +1,22 @@
 """The arguments of `augment`."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from hf_reason._options import option, parsed_option
+from hf_reason._options import option, refuse_unused
 
 from .arguments import SourceArguments, as_list
+from .server_arguments import SERVER_OPTIONS, ServerArguments
 
 _OF_TRANSLATOR = ("back_translator_model_name_or_path", "translation_cache", "temperature", "max_completion_length")
 _OF_PAIRS = ("pairs_per_record",)
 _OF_DISTRACTORS = ("distractor_templates", "distractor_kinds")
-_SERVED = (
-    "translator_served_model",
-    "parallel",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "retries",
-    "timeout",
-    "extra_body",
-)
-_LOCAL = ("batch_size", "num_beams", "tokenizer_name_or_path", "dtype", "trust_remote_code", "use_cpu")
+_SERVED = ("translator_served_model", *SERVER_OPTIONS)
+# without use_cpu, which tests and clusters say for every command
+_LOCAL = ("batch_size", "num_beams", "tokenizer_name_or_path", "dtype", "trust_remote_code")
 
 
 @dataclass(kw_only=True)
-class AugmentArguments(SourceArguments):
+class AugmentArguments(ServerArguments, SourceArguments):
     """Which records, and what is done with which fraction of them."""
 
     output_dir: str = option(help="Folder of the augmented data set.")
@@ -59,17 +52,11 @@ class AugmentArguments(SourceArguments):
     trust_remote_code: bool = option(False, "Local translator: run code that comes with the model.")
     use_cpu: bool = option(False, "Local translator: do not use an accelerator.")
     translator_served_model: str | None = option(None, "Server: the model's name there. Default: its first.")
-    parallel: int = option(8, "Server: requests at a time.")
-    requests_per_minute: float | None = option(None, "Server: most requests a minute. Default: no limit.")
-    tokens_per_minute: float | None = option(None, "Server: most tokens a minute. Default: no limit.")
-    retries: int = option(5, "Server: further tries after 429, 5xx, a timeout or a break.")
     timeout: float = option(120.0, "Server: seconds without an answer.")
-    extra_body: dict[str, Any] | str | None = option(None, "Server: more fields of the request, JSON.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.distractor_kinds = as_list(self.distractor_kinds)
-        self.extra_body = parsed_option("extra_body", self.extra_body)
         if self.distractors is self.step_pairs is self.back_translation is None:
             raise ValueError(
                 "nothing is to be done. Give a fraction for distractors, step_pairs or back_translation, such as 0.5."
@@ -103,12 +90,9 @@ class AugmentArguments(SourceArguments):
             (not any(served), _SERVED, "no translator is a server (http:// or https://)"),
             (all(served), _LOCAL, "the translator is a server"),
         )
-        blank = {item.name: item for item in fields(self)}
         for unused, names, why in checks:
-            given = [name for name in names if getattr(self, name) != _default(blank[name])] if unused else []
-            # tests and clusters say use_cpu for every command
-            if given := [name for name in given if name != "use_cpu"]:
-                raise ValueError(f"{', '.join(given)} would have no effect: {why}. Leave it out.")
+            if unused:
+                refuse_unused(self, names, why)
 
     @property
     def translators(self) -> list[str]:
@@ -120,8 +104,3 @@ class AugmentArguments(SourceArguments):
     def served(name: str) -> bool:
         """Whether a translator is behind a server."""
         return "://" in name
-
-
-def _default(item: Any) -> Any:
-    made = item.default_factory
-    return item.default if not callable(made) else made()

@@ -11,8 +11,8 @@ from .publishing import PUSH_OPTIONS
 
 SETTINGS = "settings.json"
 REPORT = "compression.json"
-# What may change when a compression is resumed: the gate, where it runs, and where the result goes.
-_FREE = {"max_drop", "min_close_rate", "batch_size", "use_cpu", "cache_dir", *PUSH_OPTIONS}
+# What may change when a compression is resumed: the gate, and where it runs. What pushes the result is not even kept.
+_FREE = {"max_drop", "min_close_rate", "batch_size", "use_cpu", "cache_dir"}
 
 
 def work_folder(args: CompressionArguments) -> Path:

@@ -86,7 +86,7 @@ def finish(
         output = Path(str(args.output_dir))
         written = save_report(results, output / "evaluation") if results else {}
         plots = [path.relative_to(output).as_posix() for path in written.values() if path.suffix == ".png"]
-        name = args.hub_model_id or output.name
+        name = repository_of(args)
         adapter = hasattr(model, "peft_config")
         trainer.model_card = _card(name, base_model, names, data.report, settings, results, plots, adapter)
         (output / "README.md").write_text(trainer.model_card, encoding="utf-8")
@@ -123,12 +123,17 @@ def _card(
     )
 
 
+def repository_of(args: Any) -> str:
+    """The name of a run on the Hub."""
+    return str(args.hub_model_id or Path(str(args.output_dir)).name)
+
+
 def push_folder(args: Any) -> None:
     """Push a finished output folder that has not been pushed, without its checkpoints."""
     from huggingface_hub import HfApi
 
     output, api = Path(str(args.output_dir)), HfApi(token=args.hub_token)
-    name = api.create_repo(args.hub_model_id or output.name, private=args.hub_private_repo, exist_ok=True).repo_id
+    name = api.create_repo(repository_of(args), private=args.hub_private_repo, exist_ok=True).repo_id
     api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=NOT_PUSHED)
     mark(str(output), pushed=True)
     print(f"{output} was pushed to {name}.")

@@ -1,13 +1,9 @@
 """Pushing what `prune`, `quantize` and `compress` have made: only a model that passed its gate."""
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from hf_reason._options import option
-
-from .finish import push_folder
-from .resume import was_pushed
 
 
 @dataclass
@@ -45,6 +41,8 @@ def check_can_push(args: Any) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     from huggingface_hub.utils import validate_repo_id
 
+    from .finish import repository_of
+
     name = repository_of(args)
     try:
         validate_repo_id(name)
@@ -63,12 +61,12 @@ def check_can_push(args: Any) -> None:
         raise ValueError(f"The Hub does not answer: {error}. {later}") from error
 
 
-def repository_of(args: Any) -> str:
-    """The name on the Hub."""
-    return str(args.hub_model_id or Path(args.output_dir).name)
-
-
 def push_if_asked(args: Any) -> None:
     """Push the finished model if the arguments say so and it has not been pushed."""
-    if args.push_to_hub and not was_pushed(str(args.output_dir)):
+    if not args.push_to_hub:
+        return
+    from .finish import push_folder
+    from .resume import was_pushed
+
+    if not was_pushed(str(args.output_dir)):
         push_folder(args)

@@ -1,28 +1,20 @@
 """The arguments of `generate-traces`."""
 
 from dataclasses import dataclass, fields
-from typing import Any
 
-from hf_reason._options import option, parsed_option
+from hf_reason._options import option, refuse_unused
 from hf_reason.traces.settings import KEEP, VERIFY_STEPS, TraceSettings
 
 from .arguments import SourceArguments
+from .server_arguments import SERVER_OPTIONS, ServerArguments
 
 # Options that mean nothing for the other kind of teacher.
-_SERVED = (
-    "teacher_served_model",
-    "parallel",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "retries",
-    "timeout",
-    "extra_body",
-)
+_SERVED = ("teacher_served_model", *SERVER_OPTIONS)
 _LOCAL = ("batch_size", "tokenizer_name_or_path", "dtype", "trust_remote_code", "logprobs", "top_k")
 
 
 @dataclass(kw_only=True)
-class GenerateTracesArguments(SourceArguments):
+class GenerateTracesArguments(ServerArguments, SourceArguments):
     """Which teacher answers which problems, and what is kept."""
 
     teacher_model_name_or_path: str = option(help="Folder or Hub name, or the URL of an OpenAI-compatible server.")
@@ -57,21 +49,12 @@ class GenerateTracesArguments(SourceArguments):
     trust_remote_code: bool = option(False, "Local teacher: run code that comes with the model.")
     use_cpu: bool = option(False, "Local teacher: do not use an accelerator.")
     teacher_served_model: str | None = option(None, "Server: the model's name there. Default: its first.")
-    parallel: int = option(8, "Server: requests at a time.")
-    requests_per_minute: float | None = option(None, "Server: most requests a minute. Default: no limit.")
-    tokens_per_minute: float | None = option(None, "Server: most tokens a minute. Default: no limit.")
-    retries: int = option(5, "Server: further tries after 429, 5xx, a timeout or a break.")
-    timeout: float = option(600.0, "Server: seconds without an answer; an answer comes when its chain is whole.")
-    extra_body: dict[str, Any] | str | None = option(
-        None, 'Server: more fields of the request, JSON: {"reasoning_effort": "high", "seed": null}; null removes one.'
-    )
     price_per_million_tokens: list[float] | None = option(
         None, "Price of a million tokens of prompts, and of completions, for the cost that is shown."
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.extra_body = parsed_option("extra_body", self.extra_body)
         prices = self.price_per_million_tokens
         if prices is not None and (len(prices) != 2 or min(prices) < 0):
             raise ValueError(
@@ -90,12 +73,10 @@ class GenerateTracesArguments(SourceArguments):
         self.settings()
 
     def _check_unused(self) -> None:
-        names = _LOCAL if self.served else _SERVED
-        default = {item.name: item.default for item in fields(self)}
-        given = [name for name in names if getattr(self, name) != default[name]]
-        if given:
-            what = "a server is the teacher" if self.served else "the teacher is no server (http:// or https://)"
-            raise ValueError(f"{', '.join(given)} would have no effect: {what}. Leave it out.")
+        if self.served:
+            refuse_unused(self, _LOCAL, "a server is the teacher")
+        else:
+            refuse_unused(self, _SERVED, "the teacher is no server (http:// or https://)")
 
     @property
     def served(self) -> bool:

@@ -21,7 +21,7 @@ from hf_reason.models.lm_head import causal_model, without_router_logits
 
 from .batching import evaluation_mode, model_device, pad_left
 from .budgets import BudgetRow, ThoughtBudget
-from .settings import only_asked_for
+from .settings import changed, only_asked_for
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,7 @@ def run_batch(
     rows = [chain.prompt_ids + chain.ids for chain in chains]
     ids, mask = pad_left(rows, int(config.pad_token_id))
     device, width = model_device(model), ids.shape[1]
-    settings = GenerationConfig()
-    settings.update(**{**config.to_dict(), "max_new_tokens": max(tokens_left(chain) for chain in chains)})
+    settings = changed(config, max_new_tokens=max(tokens_left(chain) for chain in chains))
     loar = getattr(causal_model(model), "loar", None)
     with ExitStack() as inside:
         for context in (evaluation_mode(model), only_asked_for(model), without_router_logits(model)):

@@ -131,6 +131,13 @@ def _check(given: Mapping[str, Any], own: Any) -> None:
         raise ValueError(f"generation_kwargs: GenerationConfig has no setting {', '.join(unknown)}.")
 
 
+def changed(config: GenerationConfig, **values: Any) -> GenerationConfig:
+    """A copy with other values, all of them set, so that nothing is filled in from a model's own."""
+    copy = GenerationConfig()
+    copy.update(**{**config.to_dict(), **values})
+    return copy
+
+
 @contextmanager
 def only_asked_for(model: Any) -> Iterator[None]:
     """Inside it `generate` adds nothing to the config that it is given.

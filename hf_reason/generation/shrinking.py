@@ -4,7 +4,7 @@
 again for the rest with what the cache has of it: nothing is read twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from transformers.generation import StoppingCriteriaList
 
 from hf_reason.models.lm_head import causal_model
+
+from .settings import changed
 
 # A call of `generate` costs about as much as a few tokens of a small batch.
 _LEAST_ROWS, _PART = 4, 4
@@ -92,7 +94,7 @@ def generate_shrinking(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=past,
-            generation_config=_continued(config, left),
+            generation_config=changed(config, max_new_tokens=left, return_dict_in_generate=True),
             stopping_criteria=StoppingCriteriaList([pause]),
             **more,
         )
@@ -118,10 +120,3 @@ def _has_rows(past: Any) -> bool:
     """Whether rows can be taken out of a cache."""
     known = (DynamicLayer, DynamicSlidingWindowLayer)
     return type(past) is DynamicCache and all(type(layer) in known for layer in past.layers)
-
-
-def _continued(config: GenerationConfig, left: int) -> GenerationConfig:
-    values: Mapping[str, Any] = {**config.to_dict(), "max_new_tokens": left, "return_dict_in_generate": True}
-    settings = GenerationConfig()
-    settings.update(**values)
-    return settings

@@ -104,15 +104,7 @@ def main() -> None:
         "--model_config",
         type=json.loads,
         help="JSON of the student; default: 64 wide, 4 layers",
-        default={
-            "hidden_size": 64,
-            "intermediate_size": 192,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 512,
-            "tie_word_embeddings": True,
-        },
+        default=common.STUDENT,
     )
     args, extra = parser.parse_known_args()
     source = args.teacher_model_name_or_path

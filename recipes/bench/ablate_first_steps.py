@@ -24,15 +24,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "2 steps": {"first_steps": 2},
     "half": {"first_steps": 0.5},
 }
-STUDENT = {
-    "hidden_size": 64,
-    "intermediate_size": 192,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
-}
 # Nothing is evaluated or saved on the way, and the rate stays as it is.
 PLAIN = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": "false", "eval_distractors": "false"}
 
@@ -41,7 +32,7 @@ def student_job(args: Any) -> tuple[Path, Any]:
     """The student that all ways begin with."""
     output = args.output_dir / "student"
     values = {**PLAIN, "dataset_name": args.dataset_name, "output_dir": output, "max_steps": args.student_steps}
-    values |= {"tokenizer_name_or_path": args.teacher_model_name_or_path, "model_config": json.dumps(STUDENT)}
+    values |= {"tokenizer_name_or_path": args.teacher_model_name_or_path, "model_config": json.dumps(common.STUDENT)}
     values |= {"max_test_records": args.test_records, "lr_scheduler_kwargs": _decay(args.student_steps)}
     return output, partial(common.command, "sft", common.CONFIGS / "sft_cot" / "demo.yaml", values)
 

@@ -18,6 +18,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_reason.evaluation import EvaluationResult
 
+# A student for the demo's teacher.
+STUDENT = {
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 

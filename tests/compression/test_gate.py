@@ -92,3 +92,18 @@ def test_table_shows_what_there_is():
     assert "tokens/s" not in rows
     assert "0 right answers are lost and 1 are won (McNemar's exact test: p = 1.000)." in format_comparison(found)
     assert found.to_dict()["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "least", "passed"),
+    [
+        (0.0, 0.0, None, True),  # it lost nothing
+        (0.0, 0.0, 0.5, False),  # but that is not what was asked for
+        (None, 0.2, 0.5, False),
+        (None, None, 0.5, True),  # neither writes thoughts
+        (0.0, 0.6, 0.5, True),
+    ],
+)
+def test_a_least_rate_that_is_given_holds_whatever_was_before(before, after, least, passed):
+    found = compare(_measured([True], close_rate=before), _measured([True], close_rate=after), min_close_rate=least)
+    assert found.passed == passed and ("no thoughts before" in str(found.failures)) == (before is None and not passed)

@@ -186,3 +186,25 @@ def test_a_zero_point_that_the_layout_cannot_hold_is_refused_before_a_file_is_wr
     with pytest.raises(QuantizationError, match=r"layers\.1\.self_attn\.o_proj has \d+ zero points of 0.*sym=True"):
         save_gptq(made, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [2048, 20, 1])
+def test_every_token_of_the_calibration_reaches_every_solver(tokenizer, examples, monkeypatch, tokens):
+    """Also the last ones, which do not fill a batch: a solver without inputs rounds, and says nothing."""
+    pytest.importorskip("gptqmodel")
+    from gptqmodel.quantization.gptq import GPTQ
+
+    from hf_reason.compression import gptq
+
+    seen, solve = [], GPTQ.quantize
+
+    def noted(solver, *args, **options):
+        seen.append(solver.nsamples)
+        return solve(solver, *args, **options)
+
+    monkeypatch.setattr(GPTQ, "quantize", noted)
+    monkeypatch.setattr(gptq, "_TOKENS", tokens)
+    model = tiny_model(tokenizer, "qwen2", **SIZES).eval()
+    quantize_gptq(model, examples, bits=4, group_size=32)
+    assert seen == [sum(len(row["input_ids"]) for row in examples)] * 14

@@ -84,12 +84,15 @@ def test_budgets_stay_with_their_rows(tokenizer):
     """Forced ends of thoughts and answers come at the same places as with a row alone."""
     model = tiny_model(tokenizer, "qwen2")
     questions = [f"{number}+{number}=?" * (1 + number % 3) for number in range(16)]
-    options = {"max_thought_tokens": 12, "max_answer_tokens": 6}
+    # many ids end an answer, so that rows end at all times
+    stops = list(range(60, len(tokenizer), 8))
+    options = {"max_thought_tokens": 12, "max_answer_tokens": 40, "generation_kwargs": {"eos_token_id": stops}}
     together = generate_cot(model, tokenizer, questions, batch_size=16, **options)
     alone = generate_cot(model, tokenizer, questions, batch_size=1, **options)
     assert [(row.thought, row.answer, row.closed_by, row.ended) for row in together] == [
         (row.thought, row.answer, row.closed_by, row.ended) for row in alone
     ]
+    assert len({row.answer_tokens for row in together}) > 4 and any(row.closed_by != "model" for row in together)
 
 
 @pytest.mark.parametrize("kind", ["qwen3_next", "mamba", "bloom", "falcon_alibi"])

@@ -60,7 +60,7 @@ def test_what_still_reasons_passes(prune):
 
 def test_a_model_broken_on_purpose_is_refused_and_not_pushed(prune, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_reason.cli.compressing.check_can_push", lambda args: None)
-    monkeypatch.setattr("hf_reason.cli.publishing.push_folder", lambda args: pytest.fail("it was pushed"))
+    monkeypatch.setattr("hf_reason.cli.finish.push_folder", lambda args: pytest.fail("it was pushed"))
     code, out, err, report = prune("--ratio", "0.95", "--modules", "all", "--push_to_hub", "true")
     assert code == 3 and "answer accuracy fell from 100.0% to" in err
     assert report["lost"] == 4 and not report["passed"] and not (tmp_path / "small").exists()

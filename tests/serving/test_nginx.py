@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving_server import serving
+from serving_server import ask, serving
 from upstream_server import ANSWER, FakeUpstream
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "serve"
@@ -33,15 +33,6 @@ def _free(count):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             return first
     raise AssertionError("no ports")
-
-
-def _ask(port, path="/v1/chat/completions", **body):
-    host = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    headers = {"Content-Type": "application/json"}
-    host.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-    answer = host.getresponse()
-    said = answer.read()
-    return answer.status, json.loads(said) if said.startswith(b"{") else said
 
 
 def _until(what, seconds=60.0):
@@ -84,8 +75,8 @@ def running(tmp_path_factory):
         )
         try:
             for port in ports:
-                _until(lambda port=port: _ask(port, "/health")[0] == 200)
-            _until(lambda: _ask(front, "/health")[0] == 200)
+                _until(lambda port=port: ask(port, "/health")[0] == 200)
+            _until(lambda: ask(front, "/health")[0] == 200)
             yield front, ports, app, folder
         finally:
             nginx.terminate()
@@ -97,7 +88,7 @@ def _both(ports):
     """Requests that each server has answered."""
     found = []
     for port in ports:
-        text = _ask(port, "/metrics")[1].decode()
+        text = ask(port, "/metrics")[1].decode()
         found.append(
             sum(float(line.split()[-1]) for line in text.splitlines() if re.match(r"hf_reason_requests_total", line))
         )
@@ -131,12 +122,12 @@ def test_both_servers_answer_and_a_user_keeps_the_version(running):
     try:
         for _ in range(6):
             for user in ("anna", "ben", "chen", "dora", "emil", "fang"):
-                status, done = _ask(front, messages=QUESTION, user=user)
+                status, done = ask(front, messages=QUESTION, user=user)
                 assert status == 200
                 seen.setdefault(user, set()).add(done["model"])
-        status, done = _ask(front, messages=QUESTION, user="anna")
+        status, done = ask(front, messages=QUESTION, user="anna")
         for _ in range(4):  # whichever server stores it knows the answer
-            assert _ask(front, "/v1/feedback", id=done["id"], thumbs="up")[0] == 201
+            assert ask(front, "/v1/feedback", id=done["id"], thumbs="up")[0] == 201
     finally:
         experiments.roll_back("test")
         experiments.close()
@@ -147,15 +138,15 @@ def test_both_servers_answer_and_a_user_keeps_the_version(running):
 def test_what_one_server_has_cached_the_other_knows(running):
     front, ports, app, _ = running
     before, asked = _both(ports), len(app.requests)
-    found = [_ask(front, messages=QUESTION, temperature=0, seed=7)[1]["choices"] for _ in range(8)]
+    found = [ask(front, messages=QUESTION, temperature=0, seed=7)[1]["choices"] for _ in range(8)]
     assert found.count(found[0]) == 8 and len(app.requests) == asked + 2  # a thought and an answer, once
     assert all(after > then for after, then in zip(_both(ports), before, strict=True))
 
 
 def test_what_nginx_says_itself_has_the_shape_of_the_api(running):
     front, _, _, _ = running
-    assert _ask(front, "/metrics")[0] == 404
-    status, body = _ask(front, messages=[{"role": "user", "content": "x" * 1_100_000}])
+    assert ask(front, "/metrics")[0] == 404
+    status, body = ask(front, messages=[{"role": "user", "content": "x" * 1_100_000}])
     assert status == 413 and body["error"]["code"] == "request_too_large"
 
 
@@ -178,7 +169,7 @@ def test_a_killed_server_loses_no_request_that_has_no_answer_yet_and_comes_back(
 
     def client():
         while not end.is_set():
-            status, done = _ask(front, messages=QUESTION, temperature=1)
+            status, done = ask(front, messages=QUESTION, temperature=1)
             results.append((status, done["choices"][0]["message"]["content"] if status == 200 else done))
 
     threads = [threading.Thread(target=client) for _ in range(6)]
@@ -189,7 +180,7 @@ def test_a_killed_server_loses_no_request_that_has_no_answer_yet_and_comes_back(
         os.kill(_listener(ports[0]), signal.SIGKILL)
         many = len(results)
         _until(lambda: len(results) > many + 20)
-        _until(lambda: _ask(ports[0], "/health")[0] == 200)
+        _until(lambda: ask(ports[0], "/health")[0] == 200)
     finally:
         app.pause = 0.0
         end.set()

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving_server import serving
+from serving_server import ask, serving
 from upstream_server import ANSWER, FakeUpstream
 
 from hf_reason.cli.serve import ServeArguments
@@ -35,15 +35,6 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"pip install 'hf_reason\[ray\]'"):
         main(["--model_name_or_path", "m", "--port", "0", "--replicas", "2", "--output_dir", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
-
-
-def _ask(port, path="/v1/chat/completions", **body):
-    host = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    headers = {"Content-Type": "application/json"}
-    host.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-    answer = host.getresponse()
-    said = answer.read()
-    return answer.status, json.loads(said) if said.startswith(b"{") else said
 
 
 @pytest.fixture(scope="module")
@@ -98,19 +89,19 @@ def test_replicas_share_feedback_experiments_and_results(running):
     experiments.start("test", model="r1", version_a="r1", version_b="r2", fraction=0.5)
     try:
         for user in ("anna", "ben", "chen", "dora", "emil", "fang") * 4:
-            status, done = _ask(port, messages=QUESTION, user=user)
+            status, done = ask(port, messages=QUESTION, user=user)
             assert status == 200 and done["choices"][0]["message"]["content"] == ANSWER
             seen.setdefault(user, set()).add(done["model"])
         for _ in range(8):  # whichever replica stores it knows the answer
-            assert _ask(port, "/v1/feedback", id=done["id"], thumbs="up")[0] == 201
+            assert ask(port, "/v1/feedback", id=done["id"], thumbs="up")[0] == 201
     finally:
         experiments.roll_back("test")
         experiments.close()
     assert all(len(models) == 1 for models in seen.values()) and set.union(*seen.values()) == {"r1", "r2"}
     asked = len(app.requests)
-    found = [_ask(port, messages=QUESTION, temperature=0, seed=7)[1]["choices"] for _ in range(12)]
+    found = [ask(port, messages=QUESTION, temperature=0, seed=7)[1]["choices"] for _ in range(12)]
     assert found.count(found[0]) == 12 and len(app.requests) == asked + 2  # a thought and an answer, once
-    texts = [_ask(port, "/metrics")[1].decode() for _ in range(20)]
+    texts = [ask(port, "/metrics")[1].decode() for _ in range(20)]
     counts = {re.search(r"^process_start_time_seconds (\S+)", text, re.MULTILINE).group(1) for text in texts}
     assert len(counts) == 2  # both have answered, each with counts of its own
 
@@ -143,7 +134,7 @@ def test_a_killed_replica_comes_back_and_only_its_own_requests_fail(running):
 
     def client():
         while not end.is_set():
-            status, done = _ask(port, messages=QUESTION, temperature=1)
+            status, done = ask(port, messages=QUESTION, temperature=1)
             results.append((status, done["choices"][0]["message"]["content"] if status == 200 else ""))
 
     threads = [threading.Thread(target=client) for _ in range(4)]

@@ -67,6 +67,17 @@ def test_what_cannot_be_decided_is_no_outcome_and_a_later_one_counts(server):
     assert outcomes(experiments) == [("A", 1, "feedback")]
 
 
+def test_whoever_judges_an_answer_the_outcome_is_of_the_user_who_asked(server):
+    client, _, experiments, _ = server
+    experiments.start("round2", model="a", version_a="a", version_b="b")
+    arms = {user: experiments.get("round2").arm(user) for user in map(str, range(20))}
+    name = ask(client, reference=None, user="0").json()["id"]
+    reviewer = next(user for user, arm in arms.items() if arm != arms["0"])
+    for user in (reviewer, "0"):  # the second one counts as the same user's
+        assert client.post("/v1/feedback", json={"id": name, "thumbs": "up", "user": user}).status_code == 201
+    assert outcomes(experiments) == [(arms["0"], 1, "feedback")]
+
+
 @pytest.mark.parametrize(
     ("said", "outcome"),
     [

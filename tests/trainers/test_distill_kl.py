@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from plain_formulas import divergence
 from teacher_server import FakeServer
 from tiny import (
     assert_accumulation_changes_nothing,
@@ -68,16 +69,6 @@ def _cache(tmp_path, teacher, tokenizer, records, **changes):
     return str(builder.folder)
 
 
-def _divergence(student, teacher, beta):
-    p, q = teacher.exp(), student.exp()
-    if beta == 0:
-        return (p * (teacher - student)).sum(-1)
-    if beta == 1:
-        return (q * (student - teacher)).sum(-1)
-    mixture = (beta * p + (1 - beta) * q).log()
-    return beta * (p * (teacher - mixture)).sum(-1) + (1 - beta) * (q * (student - mixture)).sum(-1)
-
-
 def _plain_loss(student, teacher, batch, ids, args):
     """The loss from its definition, with all logits."""
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
@@ -96,7 +87,7 @@ def _plain_loss(student, teacher, batch, ids, args):
         answer_weight=args.answer_weight,
         step_weighting=args.step_weighting,
     )[:, 1:].double()
-    loss = (weights * (args.ce_weight * ce + args.kl_weight * _divergence(*both, args.beta))).sum() / weights.sum()
+    loss = (weights * (args.ce_weight * ce + args.kl_weight * divergence(*both, args.beta))).sum() / weights.sum()
     if args.path_weight:
         parts = [step_vectors(x.double(), batch["step_ids"]) for x in (our_states, their_states)]
         counts = parts[0][1]
@@ -183,7 +174,7 @@ def test_cache_of_the_whole_vocabulary_is_the_live_teacher(tmp_path, tiny_model,
     assert curves[0] == pytest.approx(curves[1], abs=3e-3)
 
 
-def test_top_k_cache_never_reports_more_than_the_whole_divergence(tmp_path, tiny_model, tokenizer, records, teacher):
+def test_top_k_cache_never_reports_more_than_the_wholedivergence(tmp_path, tiny_model, tokenizer, records, teacher):
     live = _trainer(tmp_path, tiny_model, tokenizer, records[:8], teacher, records[:8]).evaluate()["eval_kl"]
     folder = _cache(tmp_path, teacher, tokenizer, records, top_k=16)
     cached = _trainer(tmp_path, tiny_model, tokenizer, records[:8], folder, records[:8]).evaluate()["eval_kl"]
@@ -303,7 +294,7 @@ def test_on_policy_batches_are_the_students_own(tmp_path, tiny_model, tokenizer,
     size = len(tokenizer)
     both = [m(**inputs).logits[:, :-1, :size].log_softmax(-1) for m in (trainer.model, teacher)]
     mask = own["labels"][:, 1:] != -100
-    assert loss.item() == pytest.approx(_divergence(*both, 0.0)[mask].mean().item(), abs=1e-5)
+    assert loss.item() == pytest.approx(divergence(*both, 0.0)[mask].mean().item(), abs=1e-5)
 
 
 def test_own_completion_ends_with_its_first_stop_token(tokenizer, records):

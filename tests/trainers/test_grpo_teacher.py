@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig
+from plain_formulas import divergence
 from teacher_server import FakeServer
 from test_step_grpo import NO_CHECK, PROBLEM, RIGHT, WRONG_FIRST, WRONG_LAST, make, right, writes
 from tiny import logged, save_model, tiny_qwen2, tiny_step_reasoner
@@ -50,16 +51,6 @@ def gradients(trainer, loss):
     return {name: value.grad.clone() for name, value in trainer.model.named_parameters() if value.grad is not None}
 
 
-def divergence(student, teacher, beta):
-    p, q = teacher.exp(), student.exp()
-    if beta == 0:
-        return (p * (teacher - student)).sum(-1)
-    if beta == 1:
-        return (q * (student - teacher)).sum(-1)
-    mixture = (beta * p + (1 - beta) * q).log()
-    return beta * (p * (teacher - mixture)).sum(-1) + (1 - beta) * (q * (student - mixture)).sum(-1)
-
-
 def plain_term(student, teacher, batch, ids, beta, temperature):
     """The mean divergence over the completions' tokens, row by row without padding, with all logits."""
     values = []
@@ -99,6 +90,25 @@ def test_the_term_is_the_plain_formula(tmp_path, model, tokenizer, teacher, opti
     figures = term.figures("train")
     assert figures["teacher_kl"] == [pytest.approx(plain.item() / 0.7, rel=1e-4)]
     assert 0 <= figures["top_k_overlap"][0] < 1 and term.figures("train") == {}
+
+
+def test_updates_on_parts_of_a_generation_batch_weigh_as_one_on_a_whole(tmp_path, model, tokenizer, teacher):
+    """The tokens are counted over the generation batch, of which each of two updates sees a half."""
+    settings = {"per_device_train_batch_size": 4, "steps_per_generation": 2, "gradient_accumulation_steps": 1}
+    trainer = taught(tmp_path, model, tokenizer, teacher, **settings)
+    batch = batch_of(trainer)
+    plain = 0.7 * plain_term(trainer.model, teacher, batch, len(tokenizer), 1.0, 1.0)
+    term, added = trainer.teacher, []
+    for start in (0, 4):
+        part = {
+            name: value[start : start + 4] if torch.is_tensor(value) and value.shape[:1] == (8,) else value
+            for name, value in batch.items()
+        }
+        trainer.teacher = term
+        taught_loss = trainer._compute_loss(trainer.model, part)
+        trainer.teacher = None
+        added.append((taught_loss - trainer._compute_loss(trainer.model, part)).item())
+    assert sum(added) / 2 == pytest.approx(plain.item(), rel=1e-4)
 
 
 def test_weight_0_is_grpo_and_loads_no_teacher(tmp_path, model, tokenizer):

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from hf_reason._files import digest
-from hf_reason._private import is_place, public
 from hf_reason.augment import BackTranslation, ChatTranslator, Distractors, Seq2SeqTranslator, StepPairs
 from hf_reason.augment.operation import PROVENANCE, Operation, augmented_features
 from hf_reason.augment.run import TRAIN, WORK
 from hf_reason.cli.augment_arguments import AugmentArguments
 from hf_reason.data import DataError
 from hf_reason.data.clean.splits import SPLITS
-from hf_reason.traces import RateLimit, ServedWriter, TraceSettings
+from hf_reason.traces import TraceSettings
 
 from .datasets import load_records, reading_of
 from .raw_data import prepared_places
-from .trace_teacher import fingerprint
+from .trace_teacher import fingerprint, served_writer
 
 
 def load_splits_to_augment(args: AugmentArguments) -> dict[str, Any]:
@@ -95,19 +94,9 @@ def _translator(name: str, args: AugmentArguments) -> Any:
     )
     sampling = {"temperature": args.temperature, "max_completion_length": args.max_completion_length}
     if args.served(name):
-        extra: Any = args.extra_body or {}
-        writer = ServedWriter(
-            name,
-            settings,
-            model=args.translator_served_model,
-            extra_body=extra,
-            parallel=args.parallel,
-            limit=RateLimit(args.requests_per_minute, args.tokens_per_minute),
-            retries=args.retries,
-            timeout=args.timeout,
-        )
-        shown = public(writer.model) if is_place(writer.model) else writer.model
-        identity = {"model": str(shown), **sampling, "extra_body": digest(json.dumps(extra, sort_keys=True))}
+        writer, shown = served_writer(args, name, settings, model=args.translator_served_model)
+        extra = digest(json.dumps(args.extra_body or {}, sort_keys=True))
+        identity = {"model": shown, **sampling, "extra_body": extra}
         return ChatTranslator(writer, identity, seed=args.seed)
     return _local(name, args, settings, sampling)
 

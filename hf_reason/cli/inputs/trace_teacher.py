@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason._files import digest
 from hf_reason._private import is_place, public
+from hf_reason.cli.server_arguments import ServerArguments
 from hf_reason.cli.trace_arguments import GenerateTracesArguments
 from hf_reason.data import DataError, read_evaluation_records
 from hf_reason.text.render import template_hash
 from hf_reason.traces import RateLimit, ServedWriter
 from hf_reason.traces.generate import TRACES
+from hf_reason.traces.settings import TraceSettings
 
 from .datasets import load_records
 from .raw_data import SAMPLE_NOTE, is_raw
@@ -84,21 +86,31 @@ def load_teacher(args: GenerateTracesArguments, instructions: Mapping[str, str])
 
 
 def _served(args: GenerateTracesArguments, instructions: Mapping[str, str]) -> Teacher:
+    url, model = args.teacher_model_name_or_path, args.teacher_served_model
+    writer, name = served_writer(args, url, args.settings(), model=model, instructions=instructions)
+    extra = digest(json.dumps(args.extra_body or {}))
+    return Teacher(writer, name, {"prompts": _hash(instructions), "extra_body": extra})
+
+
+def served_writer(args: ServerArguments, url: str, settings: TraceSettings, **more: Any) -> tuple[ServedWriter, str]:
+    """What asks a server, and the name of its model: no folder of it.
+
+    Raises:
+        ValueError: if the server does not answer.
+    """
     extra: Any = args.extra_body or {}
     writer = ServedWriter(
-        args.teacher_model_name_or_path,
-        args.settings(),
-        model=args.teacher_served_model,
-        instructions=instructions,
+        url,
+        settings,
         extra_body=extra,
         parallel=args.parallel,
         limit=RateLimit(args.requests_per_minute, args.tokens_per_minute),
         retries=args.retries,
         timeout=args.timeout,
+        **more,
     )
     # some servers name a model by its folder
-    name = public(writer.model) if is_place(writer.model) else writer.model
-    return Teacher(writer, str(name), {"prompts": _hash(instructions), "extra_body": digest(json.dumps(extra))})
+    return writer, str(public(writer.model) if is_place(writer.model) else writer.model)
 
 
 def _local(args: GenerateTracesArguments, instructions: Mapping[str, str]) -> Teacher:

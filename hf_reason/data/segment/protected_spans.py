@@ -1,6 +1,7 @@
 """Parts of a text that must stay in one piece: code, tables and formulas."""
 
 import re
+from collections.abc import Iterable
 
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]+`")
@@ -115,6 +116,17 @@ def _mask(text: str, spans: list[tuple[int, int]]) -> str:
     return "".join([*parts, text[position:]])
 
 
+def disjoint(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans sorted, those that overlap made one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
 def blocks(text: str) -> list[tuple[int, int]]:
     """Spans `(start, end)` that must not be cut, sorted and disjoint, in linear time.
 
@@ -126,10 +138,4 @@ def blocks(text: str) -> list[tuple[int, int]]:
     spans += _tables(prose)
     spans += _formulas(prose)
     spans += [match.span() for match in _CODE.finditer(prose)]
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
+    return disjoint(spans)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_reason.data.segment.protected_spans import blocks
+from hf_reason.data.segment.protected_spans import blocks, disjoint
 from hf_reason.data.segment.steps import segment_chain, split_steps, strip_numbering, strip_sequence
 
 FRAGMENTS = st.sampled_from(
@@ -268,3 +268,7 @@ def test_a_megabyte_is_fast():
     start = time.process_time()
     segment_chain(text)
     assert time.process_time() - start < 15
+
+
+def test_spans_that_overlap_are_one():
+    assert disjoint([(5, 9), (0, 4), (2, 3), (8, 12), (12, 13)]) == [(0, 4), (5, 12), (12, 13)]
