@@ -77,6 +77,11 @@ def command_of(model: Path, output: Path, name: str, args: Any, extra: Sequence[
     return common.command(command, None, {**where, **values, **free}, extra)
 
 
+def chosen(name: str, part: str) -> bool:
+    """A whole name means that variant only, anything else all whose names hold it."""
+    return name == part if part in VARIANTS else part in name
+
+
 def report_of(output: Path) -> Any:
     path = output / "compression.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
@@ -112,11 +117,11 @@ def main() -> None:
     parser.add_argument("--traces", help="Prepared data for the calibration on traces, if dataset_name has none.")
     parser.add_argument("--max_records", type=int, default=200)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/bench_compression"))
-    parser.add_argument("--only", nargs="+", default=[], help="Variants whose names hold one of these.")
+    parser.add_argument("--only", nargs="+", default=[], help="Variants by name, or by a part of their names.")
     parser.add_argument("--table", action="store_true", help="Print the table of what is finished; run nothing.")
     args, extra = parser.parse_known_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    names = [name for name in VARIANTS if not args.only or any(part in name for part in args.only)]
+    names = [name for name in VARIANTS if not args.only or any(chosen(name, part) for part in args.only)]
     if args.text is None:
         names = [name for name in names if VARIANTS[name][1].get("calibration") != "TEXT"]
     outputs = {

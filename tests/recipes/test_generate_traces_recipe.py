@@ -139,7 +139,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(place):
         "hf_reason.cli",
         *_arguments(server, "--output_dir", "out", "--num_samples", "10"),
     ]
-    killed = 0
+    killed, server.delay = 0, 0.1  # slow enough that the third run is not the last
     for wait in (0.0, 0.12, 0.2):
         process = subprocess.Popen(command, env={**os.environ, "HF_REASON_LAUNCHER": "none"}, cwd=folder)
         begun, deadline = len(server.requests), time.monotonic() + 60
@@ -152,6 +152,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(place):
     there = len(_lines(folder / "out" / "samples.jsonl")) - 1
     assert 0 < there < 80 and not (folder / "out" / "traces.jsonl").exists()
     server.requests.clear()
+    server.delay = 0.0
     assert subprocess.run(command, cwd=folder).returncode == 0
     assert len(server.requests) == 80 - there, "what is there is not asked for again"
     _assert_whole(folder / "out", 8, 10)
