@@ -12,6 +12,8 @@ _lazy_getattr, _, _lazy_names = lazy_exports(
         "encode_prompt": ".spans",
         "check_round_trip": ".spans",
         "split_record": ".long_chains",
+        "has_switch": ".modes",
+        "add_thinking_switch": ".modes",
         "CoTCollator": ".collator",
         "align_generation_config": ".tokens",
         "end_token_id": ".tokens",

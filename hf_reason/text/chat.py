@@ -7,6 +7,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+# What templates call the switch between thinking and not: Qwen3, GLM-4.5, SmolLM3 and most others the first;
+# DeepSeek-V3.1, Kimi and Granite the second. A template reads the name that it knows and ignores the other.
+SWITCHES = ("enable_thinking", "thinking")
+
+
+def mode_options(thinking: bool) -> dict[str, Any]:
+    """Options of a chat template that ask for an answer with a thought, or without one."""
+    return dict.fromkeys(SWITCHES, thinking)
+
+
 def apply_chat_template(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[dict[str, str]], **options: Any
 ) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .chat import apply_chat_template
-from .render import CLOSE_TAG, OPEN_TAG, build_prompt, opened_by_prompt, split_completion, user_text
+from .chat import apply_chat_template, mode_options
+from .render import CLOSE_TAG, EMPTY_THOUGHT, build_prompt, opened_by_prompt, split_completion, user_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ def build_conversation(
             turn["content"] = answer_of(turn["content"])
     turns[-1]["content"] = user_text(record, instructions)
     try:
-        prompt = apply_chat_template(tokenizer, turns, add_generation_prompt=True, enable_thinking=thinking)
+        prompt = apply_chat_template(tokenizer, turns, add_generation_prompt=True, **mode_options(thinking))
     except TemplateError as error:
         raise ValueError(f"The model's chat template refuses these messages: {error}") from error
     lost = next((turn["content"] for turn in turns if turn["content"].strip() not in prompt), None)
@@ -73,4 +73,4 @@ def _answering(prompt: str) -> str:
     opened = opened_by_prompt(prompt)
     if CLOSE_TAG in opened:
         return prompt
-    return prompt + f"{OPEN_TAG}\n\n{CLOSE_TAG}\n\n".removeprefix(opened)
+    return prompt + EMPTY_THOUGHT.removeprefix(opened)

@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any
 from hf_reason._files import digest
 from hf_reason.data.read.tag_families import TagFamilies
 from hf_reason.data.read.think_tags import thought_blocks
+from hf_reason.data.record import clean_text
 
-from .chat import apply_chat_template
+from .chat import apply_chat_template, mode_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
+EMPTY_THOUGHT = f"{OPEN_TAG}\n\n{CLOSE_TAG}\n\n"
 TASK_LABEL = "推理要求:"
 
 _STEP_LINE = re.compile(r"^( *)(步[骤驟]\d+[:：])", re.MULTILINE)
 _ESCAPED_STEP_LINE = re.compile(r"^ ( *步[骤驟]\d+[:：])", re.MULTILINE)
 # How a completion begins that has a thought, whether the prompt opened (or closed) it or not.
 _THOUGHT_START = re.compile(rf"\s*(?:{OPEN_TAG}|{CLOSE_TAG}|步[骤驟]1[:：])")
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)*")
 _OWN_TAGS = TagFamilies("", [(OPEN_TAG, CLOSE_TAG)])
 _TAG = re.compile(r"<(\\*)(/?think>)")
 _ESCAPED_TAG = re.compile(r"<\\(\\*)(/?think>)")
@@ -88,8 +91,7 @@ def user_text(record: Mapping[str, Any], instructions: Mapping[str, str] | None 
 
 def _apply_template(tokenizer: "PreTrainedTokenizerBase", text: str, thinking: bool) -> str:
     messages = [{"role": "user", "content": text}]
-    # Templates that know a hybrid mode read `enable_thinking`; the others ignore it.
-    return apply_chat_template(tokenizer, messages, add_generation_prompt=True, enable_thinking=thinking)
+    return apply_chat_template(tokenizer, messages, add_generation_prompt=True, **mode_options(thinking))
 
 
 def build_prompt(
@@ -105,17 +107,21 @@ def build_prompt(
         record: A record.
         tokenizer: Its chat template is used if it has one.
         instructions: Template of each domain (`user_text`).
-        thinking: `False` asks for the answer without a thought (hybrid models).
+        thinking: `False` asks for the answer without a thought (hybrid models), by the template's own switch. The
+            plain form closes an empty thought itself; a template without a switch writes the same in both modes.
     """
     text = user_text(record, instructions)
     if tokenizer is not None and tokenizer.chat_template:
         return _apply_template(tokenizer, text, thinking)
-    return f"问题:{text}\n回答:"
+    return f"问题:{text}\n回答:" + ("" if thinking else EMPTY_THOUGHT)
 
 
 def opened_by_prompt(prompt: str) -> str:
-    """The part of the thought's frame that the template has written already (often `<think>\\n`)."""
-    match = re.search(r"<think>\s*(</think>\s*)?$", prompt)
+    """The part of the thought's frame that the template has written already (often `<think>\\n`).
+
+    Some templates close a thought that they have not opened (DeepSeek-V3.1: `</think>`).
+    """
+    match = re.search(r"(?:<think>\s*(?:</think>\s*)?|</think>\s*)$", prompt)
     return match.group() if match else ""
 
 
@@ -129,10 +135,9 @@ def completion_pieces(record: Mapping[str, Any], prompt: str) -> list[tuple[str,
     opened = opened_by_prompt(prompt)
     if not steps:
         # An empty thought that the template injected stays in the prompt, so no loss ever falls on it.
-        frame = f"{OPEN_TAG}\n\n{CLOSE_TAG}\n\n"
         if CLOSE_TAG in opened:
             return [(answer, 1)]
-        return [(frame[len(OPEN_TAG) + 1 :] if opened else frame, 1), (answer, 1)]
+        return [(EMPTY_THOUGHT[len(OPEN_TAG) + 1 :] if opened else EMPTY_THOUGHT, 1), (answer, 1)]
     if CLOSE_TAG in opened:
         raise ValueError(
             "The chat template closes the thought in its generation prompt, so a record with steps cannot follow. "
@@ -188,7 +193,7 @@ def parse(text: str) -> Parsed:
     if opened:
         head = head.lstrip()[len(OPEN_TAG) :]
     if not tag and closes(text):
-        return Parsed([], unescape(text.strip()), True)
+        return Parsed([], _clean_answer(text), True)
     body = "\n" + head.strip()
     positions = _label_spans(body)
     if not positions:
@@ -198,7 +203,12 @@ def parse(text: str) -> Parsed:
         preamble = body[: positions[0][0]].strip()
         steps = [body[stop:end].strip() for (_, stop), end in zip(positions, ends, strict=True)]
         steps = ([preamble] if preamble else []) + [step for step in steps if step]
-    return Parsed([unescape(step) for step in steps], unescape(tail.strip()), bool(tag))
+    return Parsed([unescape(step) for step in steps], _clean_answer(tail), bool(tag))
+
+
+def _clean_answer(text: str) -> str:
+    # as in a record: an answer that is code keeps the indent of its first line
+    return unescape(clean_text(text, keep_indent=True))
 
 
 def _label_spans(body: str) -> list[tuple[int, int]]:
@@ -214,6 +224,18 @@ def _label_spans(body: str) -> list[tuple[int, int]]:
     return positions
 
 
+def _thought_labels(head: str) -> list[tuple[int, int]]:
+    """Where the labels stand in the text before the closing tag.
+
+    The first one may follow the opening tag at once: some tokenizers take the white space around a tag away
+    (`rstrip`), others put a blank before each text.
+    """
+    body = head.lstrip().removeprefix(OPEN_TAG).lstrip()
+    # one line break in front, so that a label may open the text; the label itself begins after the break
+    shift = len(head) - len(body)
+    return [(start + shift, stop + shift) for start, stop in _label_spans("\n" + body)]
+
+
 def closes(text: str) -> bool:
     """Whether a completion has an answer: its thought is closed, or it has none."""
     return bool(split_completion(text)[1]) or not _THOUGHT_START.match(text)
@@ -227,11 +249,11 @@ def step_starts(text: str) -> list[tuple[int, int]]:
     head, tag, tail = split_completion(text)
     if not tag and closes(text):
         return [(0, 1)]
-    # one line break in front, so that a label may open the text; the label itself begins after the break
-    found = [start for start, _ in _label_spans("\n" + head)]
+    found = [start for start, _ in _thought_labels(head)]
     starts = [(0, 1), *((start, number) for number, start in enumerate(found[1:], start=2))]
     if tag:
-        blank = len(tail) - len(tail.lstrip("\n"))
+        # the lines between tag and answer, also where a tokenizer puts a blank after each special token
+        blank = len(_BLANK_LINES.match(tail).group())  # type: ignore[union-attr]
         thought = head.strip().removeprefix(OPEN_TAG).strip()
         # an empty thought is no step: its frame belongs to the answer, as in `completion_pieces`
         starts.append((len(head) + len(tag) + blank, max(len(found), 1) + 1 if thought else 1))
@@ -240,7 +262,7 @@ def step_starts(text: str) -> list[tuple[int, int]]:
 
 def is_labelled(text: str) -> bool:
     """Whether a completion's thought has step labels."""
-    return bool(_label_spans("\n" + split_completion(text)[0]))
+    return bool(_thought_labels(split_completion(text)[0]))
 
 
 def numbered_steps(text: str) -> list[str]:

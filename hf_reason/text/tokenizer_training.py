@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
-# The shape of ChatML, with one token for each mark.
+# The shape of ChatML, with one token for each mark, and Qwen3's switch between thinking and not.
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+    "{% endif %}"
 )
 # <|endoftext|> is what Qwen2Tokenizer adds by itself when it is missing.
 _PAD, _END = "<|endoftext|>", "<|end|>"

@@ -16,6 +16,7 @@ from hf_reason.trainers.sampling.domains import domain_id
 from hf_reason.trainers.sampling.order import domain_of_rows
 
 from .length_limit import TOKEN_COLUMNS, LengthReport, limit_length
+from .modes import with_modes_apart
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -248,11 +249,14 @@ class RecordPreparation:
         """Encode, limit and pack a data set of records.
 
         Raises:
-            ValueError: if the chat template loses the problem or the thought, if the data set is streamed and the
-                options need it whole, or if `max_length` and the options do not fit together.
+            ValueError: if the chat template loses the problem or the thought, or asks for records with and without a
+                chain by the same prompt, if the data set is streamed and the options need it whole, or if `max_length`
+                and the options do not fit together.
         """
         spans.check_round_trip(self.tokenizer)
         is_map = not hasattr(records, "_ex_iterable")
+        if name == "train":
+            records = with_modes_apart(records, self.tokenizer)
         if self.added.rates is not None and name == "train":
             check_rates(records, self.added.rates)
         if not is_map and (self.added.domains or args.curriculum):

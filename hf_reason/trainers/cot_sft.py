@@ -10,6 +10,7 @@ from trl.data_utils import get_dataset_column_names
 from hf_reason.models.savable_generation import make_generation_config_savable
 from hf_reason.text.collator import CoTCollator
 from hf_reason.text.instructions import check_instructions
+from hf_reason.text.modes import add_thinking_switch
 from hf_reason.text.spans import ADDED_COLUMNS, DOMAIN_IDS, SPAN_COLUMNS
 from hf_reason.text.tokens import align_generation_config, end_token_id, fit_tokens
 from hf_reason.trainers.loss_terms.base import Moment
@@ -99,6 +100,8 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
             source = model if isinstance(model, str) else model.config.name_or_path
             processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=own.trust_remote_code)
         tokenizer = tokenizer_of(processing_class)
+        if own.add_thinking_switch:
+            add_thinking_switch(tokenizer)
         columns = [] if train_dataset is None else get_dataset_column_names(train_dataset)
         if is_record_dataset(columns) and kwargs.get("formatting_func") is None:
             refuse_for_records(own)

@@ -65,6 +65,9 @@ class CoTSFTConfig(SFTConfig):
             end; the model may not learn to close its thought) or `"error"`.
         overlap_steps (`int`, defaults to `1`):
             With `overlong="split"`: steps before a piece that it has as context, without a loss on them.
+        add_thinking_switch (`bool`, defaults to `False`):
+            Gives a chat template that has no switch between thinking and not one (`enable_thinking`), which is saved
+            with the tokenizer. Records with and without a chain cannot be trained together without it.
 
         > Parameters that control the optimizer
 
@@ -108,6 +111,9 @@ class CoTSFTConfig(SFTConfig):
     curriculum_ratio: float = option(0.5, "Fraction of the run over which the stages are spread.")
     overlong: str = option(
         "drop", "What happens to examples over max_length.", choices=["drop", "split", "truncate", "error"]
+    )
+    add_thinking_switch: bool = option(
+        False, "Give a chat template that has no switch between thinking and not one (enable_thinking)."
     )
     overlap_steps: int = option(1, "Steps of context that a piece of a split chain has before its own.")
     muon_learning_rate: float | None = option(

@@ -185,6 +185,9 @@ def test_a_prefilled_thought_that_is_cut_is_not_an_answer(tokenizer):
 
 
 def test_a_direct_answer_is_an_answer_with_no_thought(tokenizer):
+    from chat_templates import R1_TEMPLATE
+
+    tokenizer.chat_template = R1_TEMPLATE  # which has no switch, so the prompt closes nothing
     results = run(tokenizer, ["14", "5元", "7", "丁是学生"], thinking=False)
     assert results["answer_accuracy"] == 0.75 and results["close_rate"] == 0.0
     assert results["reasoning_length"]["mean_tokens"] == 0 and results["step_accuracy"] is None

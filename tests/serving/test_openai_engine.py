@@ -124,7 +124,7 @@ def test_without_a_thought(fake):
     ((path, request),) = app.requests
     assert message["reasoning"] is None and message["steps"] == []
     if path.endswith("chat/completions"):  # only the server's template can turn it off
-        assert request["chat_template_kwargs"] == {"enable_thinking": False}
+        assert request["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
     else:
         assert request["prompt"].endswith("<think>\n\n</think>\n\n") and message["content"] == ANSWER
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hf_reason.data.record import make_record
 from hf_reason.text import build_prompt, parse, render, template_hash
-from hf_reason.text.render import step_starts
+from hf_reason.text.render import opened_by_prompt, step_starts
 
 # Texts made of the pieces that could confuse a parser, mixed with arbitrary characters.
 _PIECES = st.sampled_from(
@@ -37,7 +37,8 @@ _TEXT = st.lists(st.one_of(_PIECES, st.text(max_size=8)), min_size=1, max_size=6
 @given(steps=st.lists(_TEXT, max_size=5), answer=_TEXT)
 def test_parse_inverts_render(steps, answer):
     record = make_record("问题", steps, answer)
-    parsed = parse(render(record)["completion"])
+    text = render(record)
+    parsed = parse(opened_by_prompt(text["prompt"]) + text["completion"])
     assert parsed.steps == record["steps"]
     assert parsed.answer == record["answer"]
     assert parsed.closed
@@ -72,6 +73,13 @@ def test_completion_is_the_documented_text():
         ("只有答案", [], "只有答案", True),
         ("<think>\n\n</think>\n\n答", [], "答", True),
         ("", [], "", True),
+        (
+            "<think>\n步骤1:写循环\n</think>\n\n    for i in x:\n        f(i)\n",
+            ["写循环"],
+            "    for i in x:\n        f(i)",
+            True,
+        ),
+        ("<think>\n步骤1:a\n</think> \n\n 答", ["a"], "答", True),
     ],
 )
 def test_parse_by_hand(text, steps, answer, closed):

@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from hf_reason.text.chat import mode_options
 from hf_reason.text.conversation import answer_of, build_conversation
 from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, opened_by_prompt, user_text
 
@@ -71,7 +72,7 @@ class Dialect:
         body = {
             "messages": turns(prompt),
             "add_generation_prompt": True,
-            "chat_template_kwargs": {"enable_thinking": prompt.thinking},
+            "chat_template_kwargs": mode_options(prompt.thinking),
         }
         try:
             if self.kind == "apply-template":

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from hf_reason.text.chat import mode_options
 from hf_reason.text.render import CLOSE_TAG, OPEN_TAG, closes, opened_by_prompt
 
 from .base import End, EngineError, Job, Piece
@@ -104,7 +105,7 @@ class TwoStages:
         body = {**sampling(self.job, self.model), **self.dialect.extras, "stop": [CLOSE_TAG]}
         if prompt is None:
             path, known = "/chat/completions", False
-            body |= {"messages": turns(self.job.prompt), "chat_template_kwargs": {"enable_thinking": True}}
+            body |= {"messages": turns(self.job.prompt), "chat_template_kwargs": mode_options(True)}
         else:
             path, known = "/completions", True
             opened = opened_by_prompt(prompt)
@@ -195,13 +196,13 @@ class TwoStages:
             return "/completions", self.dialect.completion(whole)
         messages: list[dict[str, str]] = turns(job.prompt)
         if not job.prompt.thinking:
-            return "/chat/completions", {"messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
+            return "/chat/completions", {"messages": messages, "chat_template_kwargs": mode_options(False)}
         written = f"{self.opening}{inner.rstrip()}\n{CLOSE_TAG}\n\n"
         return "/chat/completions", {
             "messages": [*messages, {"role": "assistant", "content": written}],
             "continue_final_message": True,
             "add_generation_prompt": False,
-            "chat_template_kwargs": {"enable_thinking": True},
+            "chat_template_kwargs": mode_options(True),
         }
 
     async def _answer(self, prompt: str | None) -> AsyncGenerator[Piece]:
