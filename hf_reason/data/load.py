@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hf_reason._files import digest
 from hf_reason.version import __version__
 
-from .record import DOMAINS, RECORD_FIELDS, DataError, Record
+from .record import DOMAINS, IMAGE_FIELDS, RECORD_FIELDS, DataError, Record
 
 if TYPE_CHECKING:
     import datasets
@@ -57,7 +57,7 @@ def load_cot_sft_dataset(
             f"{name} is not a prepared data set: it lacks {', '.join(missing)} (its columns: "
             f"{', '.join(data.column_names)}). {_how_to_prepare(name)}"
         )
-    data = data.select_columns(list(RECORD_FIELDS))
+    data = data.select_columns([*RECORD_FIELDS, *(name for name in IMAGE_FIELDS if name in data.column_names)])
     return data if domain == "all" else _of_domain(data, domain, f"{name}, split {split}")
 
 

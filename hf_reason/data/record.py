@@ -2,11 +2,13 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from hf_reason._files import digest
 
+from .images import IMAGES, image_digest
 from .languages import LANGUAGES, detect_language
 
 if TYPE_CHECKING:
@@ -23,10 +25,10 @@ class DataError(ValueError):
 
 
 class Record(TypedDict):
-    """One reasoning example. Every prepared file has exactly these columns.
+    """One reasoning example. Every prepared file has exactly these columns; those of images only where there are some.
 
     Keys:
-        id: Stable hash of context, task and answer (`record_id`).
+        id: Stable hash of context, task, answer and images (`record_id`).
         context: The problem with its background.
         task: What is asked of the reasoner; may be empty.
         steps: The chain, one step an item, without numbering; empty for a question without a chain.
@@ -34,6 +36,9 @@ class Record(TypedDict):
         domain: One of `DOMAINS`.
         language: One of `LANGUAGES`.
         source: `"<file or data set>#<row>"`, rows counted from 1; empty if unknown.
+        images: Images of the problem, each `{"bytes", "path"}` (`hf_reason.data.images`). `<image>` in the context
+            says where one stands; without it they stand before the text.
+        captions: What the source says about each image; empty if it says nothing.
     """
 
     id: str
@@ -44,9 +49,12 @@ class Record(TypedDict):
     domain: str
     language: str
     source: str
+    images: NotRequired[list[Any]]
+    captions: NotRequired[list[str]]
 
 
-RECORD_FIELDS = tuple(Record.__annotations__)
+IMAGE_FIELDS = (IMAGES, "captions")
+RECORD_FIELDS = tuple(name for name in Record.__annotations__ if name not in IMAGE_FIELDS)
 
 
 @dataclass
@@ -65,6 +73,9 @@ class RawTrace:
         closed: `False` when the thought's closing tag is missing (a trace that was cut).
         truncated: `True` when the source itself says that the generation was cut (`finish_reason` length, and
             the like).
+        images: Images of the problem, as in a record.
+        captions: What the source says about each image; empty if it says nothing.
+        image_faults: Why an image cannot be used, by its place in `images`.
     """
 
     context: str
@@ -77,6 +88,9 @@ class RawTrace:
     source: str = ""
     closed: bool = True
     truncated: bool = False
+    images: list[Any] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    image_faults: dict[int, str] = field(default_factory=dict)
 
 
 def clean_text(text: str, keep_indent: bool = False) -> str:
@@ -97,9 +111,9 @@ def clean_text(text: str, keep_indent: bool = False) -> str:
     return indent + text if deep else text
 
 
-def record_id(context: str, task: str, answer: str) -> str:
-    """A stable hash (16 hex digits) of what makes an example the same example."""
-    return digest("\x1f".join((context, task, answer)))
+def record_id(context: str, task: str, answer: str, images: Sequence[Any] = ()) -> str:
+    """A stable hash (16 hex digits) of what makes an example the same example; of images their content counts."""
+    return digest("\x1f".join((context, task, answer, *map(image_digest, images))))
 
 
 def make_record(
@@ -111,11 +125,13 @@ def make_record(
     domain: str = "general",
     language: str | None = None,
     source: str = "",
+    images: Sequence[Any] = (),
+    captions: Sequence[str] = (),
 ) -> Record:
     """Build a record: texts cleaned, empty steps dropped, id and language filled in.
 
     Raises:
-        DataError: if `domain` or `language` is not one the project knows.
+        DataError: if `domain` or `language` is not one the project knows, or an image cannot be read.
     """
     context, task, answer = (clean_text(text, keep_indent=True) for text in (context, task, answer))
     steps = [step for step in map(clean_text, steps) if step]
@@ -123,8 +139,8 @@ def make_record(
     for name, value, known in (("domain", domain, DOMAINS), ("language", language, LANGUAGES)):
         if value not in known:
             raise DataError(f"{source or 'record'}: {name} {value!r} is not one of {', '.join(known)}.")
-    return {
-        "id": record_id(context, task, answer),
+    record: Record = {
+        "id": record_id(context, task, answer, images),
         "context": context,
         "task": task,
         "steps": steps,
@@ -133,10 +149,20 @@ def make_record(
         "language": language,
         "source": source,
     }
+    if images:
+        record |= {"images": list(images), "captions": list(captions)}
+    return record
 
 
-def record_features() -> "datasets.Features":
-    """The record's `datasets.Features`; every prepared file has exactly these columns."""
-    from datasets import Features, List, Value
+def record_features(images: bool = False) -> "datasets.Features":
+    """The record's `datasets.Features`; every prepared file has exactly these columns.
 
-    return Features({name: List(Value("string")) if name == "steps" else Value("string") for name in RECORD_FIELDS})
+    Args:
+        images: With those of images. They are not decoded when a row is read: rows are read for their text, too.
+    """
+    from datasets import Features, Image, List, Value
+
+    features = Features({n: List(Value("string")) if n == "steps" else Value("string") for n in RECORD_FIELDS})
+    if images:
+        features |= {"images": List(Image(decode=False)), "captions": List(Value("string"))}
+    return features

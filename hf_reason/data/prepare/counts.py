@@ -8,7 +8,7 @@ from hf_reason.data.clean.filters import FILTER_NAMES
 from hf_reason.data.record import RawTrace, Record
 
 # Every reason to drop a trace, in the order in which the pipeline checks them.
-DROP_REASONS = ("unreadable", *FILTER_NAMES, "contaminated", "exact_duplicate", "near_duplicate")
+DROP_REASONS = ("unreadable", "broken_image", *FILTER_NAMES, "contaminated", "exact_duplicate", "near_duplicate")
 SUSPICIOUS = "suspicious"
 EXAMPLES_EACH = 3
 
@@ -58,12 +58,14 @@ class Counts:
         suspicious: Records that were kept although their answer contradicts their chain.
         unknown_tags: Traces without a thought whose answer begins with a pair of tags that is not known, by its name
             as `thought_tags` accepts it.
+        images: Images of the records that passed the check of images, and how many of those had a broken one.
         examples: Up to `EXAMPLES_EACH` examples of each drop reason and of `"suspicious"`, the first ones.
     """
 
     files: dict[str, FileCounts] = field(default_factory=dict)
     suspicious: int = 0
     unknown_tags: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
     @property
@@ -95,6 +97,13 @@ class Counts:
         self._file(source).dropped[reason] += 1
         self._show(reason, example)
 
+    def add_images(self, count: int, fault: str = "") -> None:
+        """Count the images of a trace that is not dropped for them, and what was wrong with one of them."""
+        self.images["images"] += count
+        self.images["records"] += count > 0
+        if fault:
+            self.images["without_broken_ones"] += 1
+
     def merge(self, other: "Counts") -> None:
         """Add the counts of a later chunk."""
         for name, found in other.files.items():
@@ -104,6 +113,7 @@ class Counts:
             mine.dropped.update(found.dropped)
         self.suspicious += other.suspicious
         self.unknown_tags.update(other.unknown_tags)
+        self.images.update(other.images)
         for reason, examples in other.examples.items():
             for example in examples:
                 self._show(reason, example)
@@ -120,6 +130,7 @@ class Counts:
         return {"files": {name: vars(found) for name, found in self.files.items()}} | {
             "suspicious": self.suspicious,
             "unknown_tags": self.unknown_tags,
+            "images": self.images,
             "examples": self.examples,
         }
 
@@ -129,7 +140,8 @@ class Counts:
             name: FileCounts(found["read"], found["kept"], Counter(found["dropped"]))
             for name, found in stored["files"].items()
         }
-        return cls(files, stored["suspicious"], Counter(stored.get("unknown_tags", {})), stored["examples"])
+        tags, images = Counter(stored.get("unknown_tags", {})), Counter(stored.get("images", {}))
+        return cls(files, stored["suspicious"], tags, images, stored["examples"])
 
     def _file(self, source: str) -> FileCounts:
         name = file_of(source)

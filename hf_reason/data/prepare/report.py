@@ -29,6 +29,7 @@ _MANY_TRACES = 100
 
 LABELS = {
     "unreadable": "row that could not be read",
+    "broken_image": "with an image that is missing or cannot be read",
     "contaminated": "occurs in an evaluation file",
     "exact_duplicate": "exact duplicate",
     "near_duplicate": "near duplicate",
@@ -123,6 +124,7 @@ def build_report(
             "out": counts.kept,
             "filters": {reason: dropped[reason] for reason in DROP_REASONS},
             SUSPICIOUS: counts.suspicious,
+            **({"images": dict(sorted(counts.images.items()))} if counts.images else {}),
         },
         # Sorted: which file comes first must not depend on where the chunks were cut.
         "files": {
@@ -158,12 +160,25 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     for name, file in report["files"].items():
         if not file["out"] and len(report["files"]) > 1:
             found.append(f"{name}: none of its {file['in']} rows was kept.")
+    found += _image_notes(report)
     if counts[SUSPICIOUS]:
         found.append(
             f"{counts[SUSPICIOUS]} of {counts['out']} records are suspicious (their answer contradicts their chain) "
             "and were kept: report.html shows examples."
         )
     return found
+
+
+def _image_notes(report: Mapping[str, Any]) -> list[str]:
+    """What became of records with images that cannot be used, and what is wrong with the first of them."""
+    dropped = report["counts"]["filters"].get("broken_image", 0)
+    kept = report["counts"].get("images", {}).get("without_broken_ones", 0)
+    if not dropped and not kept:
+        return []
+    shown = report["examples"].get("broken_image")
+    first = f" The first: {shown[0]['note']}" if shown else ""
+    what = f"{dropped} records were dropped" if dropped else f"{kept} records were kept without an image"
+    return [f"{what} because an image of theirs is missing, outside of the folder, or cannot be read.{first}"]
 
 
 def unknown_tag_notes(report: Mapping[str, Any]) -> list[str]:

@@ -15,16 +15,27 @@ from hf_reason._files import digest, file_digest
 from hf_reason._options import option
 from hf_reason._renamed import renamed
 from hf_reason.data.clean.filters import FilterConfig
+from hf_reason.data.images import with_bytes
 from hf_reason.data.read.dialogues import HISTORIES
+from hf_reason.data.read.image_columns import ImageSettings
 from hf_reason.data.read.layouts import LAYOUTS
 from hf_reason.data.read.tag_families import check_thought_tags
-from hf_reason.data.record import DOMAINS, DataError
+from hf_reason.data.record import DOMAINS, DataError, Record
 from hf_reason.version import __version__
 
 # Libraries whose version can change which records are kept.
 _LIBRARIES = ("rensa", "math-verify")
 # So that 0.7 and 0.3 leave nothing to train on, whatever the last digit of their sum.
 _ROUNDING = 1e-9
+_IMAGES, _BROKEN = ("path", "bytes", "drop"), ("drop", "keep")
+# Settings that are left out of the description at their defaults: text was prepared without them before.
+_OF_IMAGES = {
+    "images": "path",
+    "image_folder": None,
+    "absolute_image_paths": False,
+    "broken_images": "drop",
+    "caption_column": None,
+}
 
 
 @renamed(validation_share="validation_size", test_share="test_size")
@@ -41,6 +52,17 @@ class PrepareConfig:
         skip_broken: Count rows that cannot be read instead of stopping at the first one. A file in which no row has
             a known layout is an error all the same.
         thought_tags: Tags that enclose a thought, besides the known ones: `x` for `<x>...</x>`, or `OPEN,CLOSE`.
+
+    Parameters that control the images of records:
+        images: `"path"`: records say where an image lies (one that came as bytes stays bytes); `"bytes"`: they hold
+            its file, so that the data set can be moved; `"drop"`: they are text alone.
+        image_folder: What paths of images are relative to; nothing outside of it is read. Default: the folder of the
+            file that names them.
+        absolute_image_paths: Also read images outside of that folder.
+        broken_images: `"drop"` a record of which an image is missing, damaged or outside of the folder, or `"keep"`
+            it without that image. Both are counted.
+        caption_column: Column with what is said about the images, for `hf-reason augment --captions`. Default:
+            `captions` or `caption`.
 
     Parameters that control which records are kept:
         filters: Thresholds of the filters.
@@ -69,6 +91,19 @@ class PrepareConfig:
         help="Tags that enclose a thought, besides the known ones: x for <x>...</x>, or OPEN,CLOSE.",
         card=False,
     )
+    images: str = option(
+        "path", "Images of records: where they lie, their bytes, or none.", choices=_IMAGES, card=False
+    )
+    image_folder: str | None = option(
+        None, "Folder that paths of images are relative to. Default: that of the data file.", card=False
+    )
+    absolute_image_paths: bool = option(False, "Also read images outside of the folder of the data.", card=False)
+    broken_images: str = option(
+        "drop", "A record with an image that cannot be used: drop it, or keep it without.", choices=_BROKEN, card=False
+    )
+    caption_column: str | None = option(
+        None, "Column with what is said about the images. Default: captions or caption.", card=False
+    )
     filters: FilterConfig = field(default_factory=FilterConfig, metadata={"help": "Thresholds of the filters."})
     decontaminate: list[str] = option(
         default_factory=list,
@@ -95,9 +130,20 @@ class PrepareConfig:
             ("schema", self.schema, LAYOUTS),
             ("history", self.history, HISTORIES),
             ("domain", self.domain, DOMAINS),
+            ("images", self.images, _IMAGES),
+            ("broken_images", self.broken_images, _BROKEN),
         ):
             if value is not None and value not in known:
                 raise DataError(f"Unknown {name} {value!r}.{nearest(value, known)} Choose from {', '.join(known)}.")
+        if self.image_folder is not None:
+            self.image_folder = str(self.image_folder)
+            if not Path(self.image_folder).is_dir():
+                raise DataError(f"image_folder {self.image_folder}: there is no such folder.")
+        if self.images == "drop" and (self.image_folder or self.absolute_image_paths or self.caption_column):
+            raise DataError(
+                "images='drop' reads no image, so image_folder, absolute_image_paths and caption_column would have no "
+                "effect. Leave them out."
+            )
         if self.domain is not None and self.domain_rules is not None:
             raise DataError("domain tags every record, so domain_rules would have no effect. Give one of the two.")
         if not 0 < self.duplicate_threshold <= 1:
@@ -115,6 +161,18 @@ class PrepareConfig:
                 "their sum must be at most 1."
             )
         self.validation_size, self.test_size = sizes["validation_size"], sizes["test_size"]
+
+    @property
+    def image_settings(self) -> ImageSettings:
+        """How the sources' images are read."""
+        keep = self.images != "drop"
+        return ImageSettings(keep, self.image_folder, self.absolute_image_paths, self.caption_column)
+
+    def stored(self, record: Record) -> Record:
+        """A record as the data set holds it."""
+        if self.images != "bytes" or not record.get("images"):
+            return record
+        return {**record, "images": [with_bytes(image) for image in record["images"]]}
 
     @property
     def split_sizes(self) -> dict[str, float]:
@@ -172,6 +230,9 @@ def describe_settings(sources: Sequence[str], config: PrepareConfig) -> dict[str
         "domain_rules": _describe_file(Path(config.domain_rules)) if config.domain_rules else None,
         "decontaminate": [entry for path in config.decontaminate for entry in _describe_source(path)],
     }
+    if config.image_folder is not None:
+        described["image_folder"] = Path(config.image_folder).name
+    described = {name: value for name, value in described.items() if _OF_IMAGES.get(name, ...) != value}
     settings = {
         "sources": [entry for source in sources for entry in _describe_source(source)],
         **described,

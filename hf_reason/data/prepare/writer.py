@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason._files import file_digest, write_atomically, write_json_atomically
 from hf_reason.data.clean.splits import SPLITS
+from hf_reason.data.images import IMAGES
 from hf_reason.data.record import Record, record_features
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
-_BATCH = 1000
+# Rows and bytes of images of a record batch, whichever comes first.
+_BATCH, _BATCH_BYTES = 1000, 64 << 20
 _FILE_BYTES = 500_000_000
 
 
@@ -40,15 +42,18 @@ class SplitWriter:
         self._buffer: list[Record] = []
         self._writer: pa.RecordBatchStreamWriter | None = None
         self._files: list[Path] = []
-        self._bytes = 0
+        self._bytes = self._image_bytes = 0
         self.rows = 0
         folder.mkdir(parents=True)
         self._open()
 
     def add(self, record: Record) -> None:
+        if IMAGES in self._features:
+            record = {IMAGES: [], "captions": [], **record}  # type: ignore[typeddict-item]
+            self._image_bytes += sum(len(image["bytes"] or b"") for image in record[IMAGES])
         self._buffer.append(record)
         self.rows += 1
-        if len(self._buffer) == _BATCH:
+        if len(self._buffer) == _BATCH or self._image_bytes >= _BATCH_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -98,11 +103,12 @@ class SplitWriter:
         assert self._writer is not None
         self._writer.write_table(table)
         self._bytes += table.nbytes
-        self._buffer = []
+        self._buffer, self._image_bytes = [], 0
 
 
-def open_splits(folder: Path, sizes: Mapping[str, float]) -> dict[str, SplitWriter]:
+def open_splits(folder: Path, sizes: Mapping[str, float], images: bool = False) -> dict[str, SplitWriter]:
     """A writer for each split whose size is above 0, and the `dataset_dict.json` that lists them."""
-    writers = {name: SplitWriter(folder / name, name) for name in SPLITS if sizes[name] > 0}
+    features = record_features(images)
+    writers = {name: SplitWriter(folder / name, name, features) for name in SPLITS if sizes[name] > 0}
     write_atomically(folder / "dataset_dict.json", json.dumps({"splits": list(writers)}))
     return writers

@@ -15,6 +15,8 @@ from .columns import answer_of, domain_hint
 from .detection import LayoutDetector, UnknownLayoutError, layout_of
 from .dialogues import check_history, is_dialogue, user_text
 from .files import close_rows, open_source
+from .image_checks import check_images
+from .image_columns import ImageSettings, folders_of, take_images
 from .nested_rows import nested_rows, rows_of_columns
 from .normal_rows import normal_row
 from .options import label_at, label_of, options_of, with_options
@@ -82,16 +84,21 @@ def read_evaluation_traces(
     detector = LayoutDetector(schema)
     check_history(history)
     translate = TagTranslator(thought_tags)
+    pictures = ImageSettings()
     for row in _rows(source, on_broken):
         try:
-            traces = _traces(row, translate(normal_row(row.values)), detector, history, answers_needed)
+            taken = take_images(row.values, *folders_of(os.fspath(source), row.label), pictures)
+            traces = _traces(row, translate(normal_row(taken.values)), detector, history, answers_needed)
         except UnknownLayoutError as error:  # which names the row itself
             on_broken(BrokenRow(row.label, row.number, str(error)))
             continue
         except SourceError as error:
             on_broken(BrokenRow(row.label, row.number, f"{row.where}: {error} {FIX}"))
             continue
-        for trace in traces:
+        for trace in taken.of(traces, pictures.keep):
+            if trace.images and (fault := check_images(trace)[1]):
+                on_broken(BrokenRow(row.label, row.number, f"{row.where}: {fault} {FIX}"))
+                continue
             yield replace(trace, source=row.where)
 
 

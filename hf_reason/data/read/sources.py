@@ -18,6 +18,7 @@ from hf_reason.data.segment.steps import split_steps, strip_sequence
 from .detection import LayoutDetector, UnknownLayoutError, detect
 from .dialogues import check_history
 from .files import close_rows, open_source
+from .image_columns import ImageSettings, folders_of, take_images
 from .layouts import ADAPTERS
 from .nested_rows import nested_rows, rows_of_columns
 from .normal_rows import normal_row
@@ -37,6 +38,7 @@ def read_traces(
     skip_broken: bool = False,
     on_broken: OnBroken | None = None,
     thought_tags: Sequence[str] = (),
+    images: ImageSettings | None = None,
 ) -> Iterator[RawTrace]:
     """Stream the traces of a file, a folder or a Hub data set (see `open_source`).
 
@@ -48,6 +50,7 @@ def read_traces(
         skip_broken: Skip rows that cannot be read instead of stopping at the first one.
         on_broken: Called with each `BrokenRow` that is skipped; by default it is logged as a warning.
         thought_tags: Tags that enclose a thought, besides the known ones (see `TagTranslator`).
+        images: How images are read. They are not opened: one that is broken is known once it is.
 
     Raises:
         SourceError: at once for a source, schema, history or tag that does not exist; while reading for a row that
@@ -57,7 +60,8 @@ def read_traces(
     detector = LayoutDetector(schema)
     check_history(history)
     broken = (on_broken or log_broken) if skip_broken else refuse
-    return _traces(open_source(source, broken), detector, history, broken, TagTranslator(thought_tags))
+    tags, pictures = TagTranslator(thought_tags), images or ImageSettings()
+    return _traces(open_source(source, broken), detector, history, broken, tags, os.fspath(source), pictures)
 
 
 class _UnknownRows:
@@ -90,22 +94,29 @@ class _UnknownRows:
 
 
 def _traces(
-    rows: Iterator[Row], detector: LayoutDetector, history: str, broken: OnBroken, translate: TagTranslator
+    rows: Iterator[Row],
+    detector: LayoutDetector,
+    history: str,
+    broken: OnBroken,
+    translate: TagTranslator,
+    source: str,
+    pictures: ImageSettings,
 ) -> Iterator[RawTrace]:
     unknown = _UnknownRows()
     with close_rows(rows):
         for row in rows:
             name = "unknown"
             try:
-                values = translate(normal_row(row.values))
+                taken = take_images(row.values, *folders_of(source, row.label), pictures)
+                values = translate(normal_row(taken.values))
                 adapter = detector(row, values)
                 unknown.known(row)
                 name = adapter.name
-                traces = adapter.traces(values, history)
+                traces = taken.of(adapter.traces(values, history), pictures.keep)
             except SourceError as error:
                 if nested := _inner_rows(row, error):
                     unknown.known(row)
-                    yield from _traces((each for each in nested), detector, history, broken, translate)
+                    yield from _traces(iter(nested), detector, history, broken, translate, source, pictures)
                     continue
                 if isinstance(error, UnknownLayoutError):
                     unknown.add(row, error)
@@ -141,6 +152,8 @@ def trace_to_record(trace: RawTrace) -> Record:
         task=trace.task,
         domain=hint if hint in DOMAINS else "general",
         source=trace.source,
+        images=trace.images,
+        captions=trace.captions,
     )
 
 

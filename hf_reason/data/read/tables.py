@@ -7,7 +7,8 @@ from typing import Any
 
 from .rows import BrokenRow, OnBroken, Row, SourceError
 
-_BATCH = 256
+# Rows at once; fewer where they may hold images.
+_BATCH, _BATCH_OF_BYTES = 256, 16
 # Files that `datasets` writes beside the data.
 BOOKKEEPING = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
@@ -37,7 +38,8 @@ def _parquet_batches(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=_BATCH)
+        size = _BATCH_OF_BYTES if "binary" in str(file.schema_arrow.types) else _BATCH
+        yield from file.iter_batches(batch_size=size)
 
 
 def _arrow_batches(path: Path) -> Iterator[Any]:
@@ -85,8 +87,17 @@ def read_saved(folder: Path, label: str) -> Iterator[Row]:
         raise SourceError(f"{label}: not a data set that save_to_disk wrote completely ({error}).") from error
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
     for name, split in splits.items():
-        for number, values in enumerate(split, 1):
+        for number, values in enumerate(_undecoded(split), 1):
             yield _row(f"{label}/{name}".rstrip("/"), number, dict(values))
+
+
+def _undecoded(data: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a data set, with images as references: decoding and encoding them again would change them."""
+    if "Image(" not in str(data.features):
+        yield from data
+        return
+    for batch in data.with_format("arrow").iter(batch_size=_BATCH_OF_BYTES):
+        yield from batch.to_pylist()
 
 
 def read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
@@ -96,7 +107,7 @@ def read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
 
     label = name if config is None else f"{name}:{config}"
     try:
-        rows = iter(datasets.load_dataset(name, config, split=split, streaming=True))
+        rows = iter(datasets.load_dataset(name, config, split=split, streaming=True).decode(False))
         first = list(next(rows, {}).items())
     except Exception as error:  # the libraries below raise dozens of kinds
         offline = " The Hub is switched off (HF_HUB_OFFLINE)." if constants.HF_HUB_OFFLINE else ""

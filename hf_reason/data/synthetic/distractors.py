@@ -177,7 +177,8 @@ def distract(
     place = rng.choice(_places(context))
     gap = "" if chinese or place == len(context) else " "
     noisy = context[:place] + sentence + gap + context[place:]
-    return Distracted({**record, "context": noisy, "id": record_id(noisy, task, answer)}, sentence, kind)
+    name = record_id(noisy, task, answer, record.get("images") or ())
+    return Distracted({**record, "context": noisy, "id": name}, sentence, kind)
 
 
 def _unrelated(choices: Sequence[_Template], known: str, rng: random.Random) -> _Template:

@@ -106,7 +106,8 @@ def again(raw: Path, folder: Path, **changes):
 def test_report_adds_up_and_data_set_loads(prepared: Path):
     report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
     counts = report["counts"]
-    assert set(counts["filters"]) == {*FILTER_NAMES, "exact_duplicate", "near_duplicate", "contaminated", "unreadable"}
+    others = ("exact_duplicate", "near_duplicate", "contaminated", "unreadable", "broken_image")
+    assert set(counts["filters"]) == {*FILTER_NAMES, *others}
     assert counts["in"] == 90 == counts["out"] + sum(counts["filters"].values())
     assert counts["filters"]["exact_duplicate"] == 5
     assert counts["filters"]["near_duplicate"] == 5
