@@ -49,8 +49,8 @@ class SplitWriter:
 
     def add(self, record: Record) -> None:
         if IMAGES in self._features:
-            record = {IMAGES: [], "captions": [], **record}  # type: ignore[typeddict-item]
-            self._image_bytes += sum(len(image["bytes"] or b"") for image in record[IMAGES])
+            record = {**record, "images": record.get("images") or [], "captions": record.get("captions") or []}
+            self._image_bytes += sum(len(image["bytes"] or b"") for image in record["images"])
         self._buffer.append(record)
         self.rows += 1
         if len(self._buffer) == _BATCH or self._image_bytes >= _BATCH_BYTES:
