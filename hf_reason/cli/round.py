@@ -12,12 +12,13 @@ from hf_reason.cli.inputs.models import check_model_name
 from hf_reason.cli.inputs.round_data import RoundData, load_round_data
 from hf_reason.data.replay import ReplayMix, mix_replay
 from hf_reason.evaluation import EvaluationResult, evaluate_model
-from hf_reason.evaluation.forgetting import check_drops, format_history, load_history, round_from, save_history
+from hf_reason.evaluation.forgetting import Round, check_drops, format_history, load_history, round_from, save_history
 from hf_reason.text import saved_instructions
 
 from .arguments import ContinualArguments, DataArguments, EvaluationArguments
 from .finish import push_folder
 from .resume import mark, was_pushed
+from .round_modes import OtherMode, mode_name, other_before
 from .runner import TrainingRun
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class ContinualRound:
         self.publish, args.push_to_hub = args.push_to_hub, False
         self.old_domains: tuple[str, ...] = ()
         self.mix: ReplayMix | None = None
+        self._other: OtherMode | None = None
 
     def load(self, data: DataArguments, evaluation: EvaluationArguments, args: "CoTSFTConfig") -> Splits:
         """New records with old ones among them, and the tests of both (for `begin`)."""
@@ -105,6 +107,8 @@ class ContinualRound:
 
     def measure_before(self, run: TrainingRun, trainer: "CoTSFTTrainer") -> None:
         """Evaluate the model on old and new domains before anything is trained; a resumed run reads the file."""
+        self._other = OtherMode(run, trainer)
+        self._other.measure_before()
         path = Path(str(self._args.output_dir), BEFORE_FILE)
         if path.is_file():
             return
@@ -129,14 +133,15 @@ class ContinualRound:
             ForgettingError: if an old domain lost more than `max_drop` points.
         """
         output = str(self._args.output_dir)
-        assert self.mix is not None
+        assert self.mix is not None and self._other is not None
+        other = self._other.measure_after()
         if trainer.is_world_process_zero():
             past = load_history(self.source) if os.path.isdir(self.source) else []
             if not past:
-                past = [round_from(Path(self.source).name, self.old_domains, _before(output))]
+                past = [self._before(output, Path(self.source).name)]
             before = {domain for entry in past for domain in entry.learned}
             enough = {name for name, count in self.mix.new.items() if count >= self.arguments.min_learned_records}
-            rounds = [*past, round_from(Path(output).name, enough - before, results)]
+            rounds = [*past, round_from(Path(output).name, enough - before, results, other)]
             save_history(output, rounds)
             print(format_history(rounds))
         trainer.accelerator.wait_for_everyone()
@@ -150,8 +155,11 @@ class ContinualRound:
                 mark(output, pushed=True)
 
     def _guard(self, output: str) -> None:
-        before = round_from("before", (), _before(output))
-        check_drops(before, load_history(output)[-1], self.old_domains, self.arguments.max_drop)
+        limit, other = self.arguments.max_drop, mode_name(not self._data.thinking)
+        check_drops(self._before(output, "before"), load_history(output)[-1], self.old_domains, limit, other)
+
+    def _before(self, output: str, name: str) -> Round:
+        return round_from(name, self.old_domains, _before(output), other_before(output))
 
 
 def _before(output: str) -> EvaluationResult:

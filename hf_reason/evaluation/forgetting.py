@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,38 @@ class Round:
         learned: Domains that it was trained on for the first time.
         accuracy: Answer accuracy of each domain that was measured, in [0, 1].
         records: Test records of each.
+        other_mode: Answer accuracy in the mode that is not trained (without thinking, as a rule), of a model that has
+            both.
     """
 
     name: str
     learned: tuple[str, ...]
     accuracy: dict[str, float]
     records: dict[str, int]
+    other_mode: dict[str, float] = field(default_factory=dict)
 
 
-def round_from(name: str, learned: Iterable[str], results: EvaluationResult | Mapping[str, Any]) -> Round:
-    """A round from what `evaluate_model` returns, or its dictionary; a domain without a figure is left out."""
+Results = EvaluationResult | Mapping[str, Any]
+
+
+def round_from(name: str, learned: Iterable[str], results: Results, other: Results | None = None) -> Round:
+    """A round from what `evaluate_model` returns, or its dictionary; a domain without a figure is left out.
+
+    Args:
+        name: Of the round.
+        learned: Domains that it was trained on for the first time.
+        results: In the mode that is trained.
+        other: In the other mode of a hybrid model.
+    """
     groups = EvaluationResult.from_dict(results).by_domain
-    accuracy = {domain: group.answer_accuracy for domain, group in groups.items()}
-    measured = {domain: float(value) for domain, value in accuracy.items() if value is not None}
-    return Round(
-        name, tuple(sorted(learned)), measured, {domain: int(groups[domain].num_records) for domain in measured}
-    )
+    measured = _accuracies(results)
+    records = {domain: int(groups[domain].num_records) for domain in measured}
+    return Round(name, tuple(sorted(learned)), measured, records, {} if other is None else _accuracies(other))
+
+
+def _accuracies(results: Results) -> dict[str, float]:
+    groups = EvaluationResult.from_dict(results).by_domain
+    return {name: float(group.answer_accuracy) for name, group in groups.items() if group.answer_accuracy is not None}
 
 
 def forgetting_figures(rounds: Sequence[Round]) -> dict[str, float | None]:
@@ -72,44 +88,68 @@ def forgetting_figures(rounds: Sequence[Round]) -> dict[str, float | None]:
     }
 
 
-def check_drops(before: Round, after: Round, domains: Iterable[str], max_drop: float) -> None:
-    """Refuse a model that lost too much.
+def check_drops(
+    before: Round, after: Round, domains: Iterable[str], max_drop: float, other: str = "in the other mode"
+) -> None:
+    """Refuse a model that lost too much, in one mode or the other.
 
     Args:
         before: Accuracy of the model that the round began with.
         after: Accuracy now.
         domains: The old ones.
         max_drop: Points (percent) that the accuracy of one may fall by.
+        other: The other mode in words, for the message.
 
     Raises:
         ForgettingError: if one fell by more.
     """
-    fallen = []
-    for domain in sorted(set(domains) & before.accuracy.keys() & after.accuracy.keys()):
-        then, now = before.accuracy[domain], after.accuracy[domain]
-        if 100 * (then - now) > max_drop + 1e-9:
-            low, high = wilson_interval(now, after.records[domain])
-            fallen.append(
-                f"{domain} {100 * then:.1f}% -> {100 * now:.1f}%, {100 * (then - now):.1f} points (now 95% interval "
-                f"{100 * low:.1f}-{100 * high:.1f}, {after.records[domain]} records)"
-            )
+    old = set(domains)
+    fallen = [
+        *_fallen(before.accuracy, after.accuracy, after.records, old, max_drop),
+        *_fallen(before.other_mode, after.other_mode, after.records, old, max_drop, f" {other}"),
+    ]
     if fallen:
+        modes = f"mix records of the mode that fell ({other}) into the new ones, " if after.other_mode else ""
         raise ForgettingError(
             f"The model is not published: it forgot more than max_drop={max_drop:g} points of {'; '.join(fallen)}. It "
-            "stays in the output folder. Raise replay_ratio, lower learning_rate or the steps and train in another "
-            "output_dir, or raise max_drop and run the same command again."
+            f"stays in the output folder. Raise replay_ratio, {modes}lower learning_rate or the steps and train in "
+            "another output_dir, or raise max_drop and run the same command again."
         )
+
+
+def _fallen(
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    records: Mapping[str, int],
+    domains: set[str],
+    max_drop: float,
+    mode: str = "",
+) -> Iterator[str]:
+    """A phrase for each domain that lost more than `max_drop` points."""
+    for domain in sorted(domains & before.keys() & after.keys()):
+        then, now = before[domain], after[domain]
+        if 100 * (then - now) > max_drop + 1e-9:
+            low, high = wilson_interval(now, records[domain])
+            yield (
+                f"{domain}{mode} {100 * then:.1f}% -> {100 * now:.1f}%, {100 * (then - now):.1f} points (now 95% "
+                f"interval {100 * low:.1f}-{100 * high:.1f}, {records[domain]} records)"
+            )
 
 
 def format_history(rounds: Sequence[Round]) -> str:
     """The accuracy of each domain after each round, and the figures of the last."""
     domains = sorted({domain for entry in rounds for domain in entry.accuracy})
     width = max(12, *(len(domain) + 2 for domain in domains))
+
+    def row(name: str, accuracy: Mapping[str, float]) -> str:
+        cells = [f"{100 * accuracy[d]:.1f}%" if d in accuracy else "-" for d in domains]
+        return f"{name[:23]:<24}" + "".join(f"{cell:>{width}}" for cell in cells)
+
     lines = [f"{'round':<24}" + "".join(f"{domain:>{width}}" for domain in domains) + "  learned"]
     for entry in rounds:
-        cells = [f"{100 * entry.accuracy[d]:.1f}%" if d in entry.accuracy else "-" for d in domains]
-        row = f"{entry.name[:23]:<24}" + "".join(f"{cell:>{width}}" for cell in cells)
-        lines.append(f"{row}  {', '.join(entry.learned)}".rstrip())
+        lines.append(f"{row(entry.name, entry.accuracy)}  {', '.join(entry.learned)}".rstrip())
+        if entry.other_mode:
+            lines.append(row("  the other mode", entry.other_mode))
     figures = [
         f"{name.replace('_', ' ')} {100 * value:+.1f} points"
         if name != "average_accuracy"
@@ -141,10 +181,19 @@ def history_plot(rounds: Sequence[Round]) -> bytes:
             markerfacecolor="none",
             color=line.get_color(),
         )
+        others = [place for place, entry in enumerate(rounds) if domain in entry.other_mode]
+        axes.plot(
+            others,
+            [100 * rounds[place].other_mode[domain] for place in others],
+            linestyle="--",
+            marker=".",
+            color=line.get_color(),
+        )
     axes.set_xticks(range(len(rounds)), [f"round {place}" if place else "before" for place in range(len(rounds))])
     axes.set_ylim(0, 102)
     axes.set_ylabel("answer accuracy (%)")
-    axes.set_title("circled: the round that learned the domain", fontsize=9)
+    dashed = "; dashed: the other mode" if any(entry.other_mode for entry in rounds) else ""
+    axes.set_title(f"circled: the round that learned the domain{dashed}", fontsize=9)
     axes.legend(frameon=False)
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=150)
@@ -170,6 +219,9 @@ def load_history(folder: str | os.PathLike[str]) -> list[Round]:
         return []
     try:
         rounds = json.loads(path.read_text(encoding="utf-8"))["rounds"]
-        return [Round(r["name"], tuple(r["learned"]), r["accuracy"], r["records"]) for r in rounds]
+        return [
+            Round(r["name"], tuple(r["learned"]), r["accuracy"], r["records"], r.get("other_mode") or {})
+            for r in rounds
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is broken ({error}). Restore it, or remove it to begin a new history.") from error

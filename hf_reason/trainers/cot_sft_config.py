@@ -109,12 +109,8 @@ class CoTSFTConfig(SFTConfig):
     )
     curriculum_stages: int = option(3, "Stages of the curriculum.")
     curriculum_ratio: float = option(0.5, "Fraction of the run over which the stages are spread.")
-    overlong: str = option(
-        "drop", "What happens to examples over max_length.", choices=["drop", "split", "truncate", "error"]
-    )
-    add_thinking_switch: bool = option(
-        False, "Give a chat template that has no switch between thinking and not one (enable_thinking)."
-    )
+    overlong: str = option("drop", "Examples over max_length.", choices=["drop", "split", "truncate", "error"])
+    add_thinking_switch: bool = option(False, "Add enable_thinking to a chat template.")
     overlap_steps: int = option(1, "Steps of context that a piece of a split chain has before its own.")
     muon_learning_rate: float | None = option(
         None, "Learning rate of Muon for the matrices of the layers. Unset: no Muon."

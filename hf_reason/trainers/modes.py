@@ -32,13 +32,15 @@ class _StreamCheck:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
         self.tokenizer = tokenizer
-        self._seen = [0, 0]
+        self._with_chain = self._without = 0
 
     def __call__(self, record: Mapping[str, Any]) -> bool:
-        kind = int(not record.get("steps"))
-        self._seen[kind] += 1
-        if self._seen[kind] == 1:
-            check_modes(*self._seen, self.tokenizer, "streamed training")
+        if record.get("steps"):
+            self._with_chain += 1
+        else:
+            self._without += 1
+        if min(self._with_chain, self._without) == 1:
+            check_modes(self._with_chain, self._without, self.tokenizer, "streamed training")
         return True
 
 

@@ -79,3 +79,18 @@ def test_table_and_plot(tmp_path):
     assert lines[1].split() == ["start", "10.0%", "-", "80.0%", "math"]
     assert lines[-1] == "backward transfer -15.0 points; forgetting +15.0 points; average accuracy 70.0%"
     assert history_plot(HISTORY).startswith(b"\x89PNG")
+
+
+def test_the_other_mode_is_guarded_and_kept_too(tmp_path):
+    """A round that trains thoughts only may cost a hybrid model its direct answers (LLaMA-Factory#9765)."""
+    before = Round("before", ("math",), {"math": 0.5}, {"math": 50}, {"math": 0.4, "legal": 0.2})
+    after = Round("after", (), {"math": 0.6, "legal": 0.1}, {"math": 50, "legal": 50}, {"math": 0.1, "legal": 0.0})
+    check_drops(before, after, ["math"], 30.0)
+    with pytest.raises(ForgettingError, match=r"math without thinking 40.0% -> 10.0%, 30.0 points.*mix records of"):
+        check_drops(before, after, ["math"], 29.0, "without thinking")
+    check_drops(before, Round("after", (), {"math": 0.6}, {"math": 50}), ["math"], 0.0)  # not measured
+    save_history(tmp_path, [before, after])
+    assert load_history(tmp_path) == [before, after]
+    table = format_history([before, after]).splitlines()
+    assert table[2].split()[:4] == ["the", "other", "mode", "20.0%"] and "40.0%" in table[2]
+    assert "average accuracy 35.0%" in table[-1]  # of the mode that is trained

@@ -8,6 +8,7 @@ import tiny
 from datasets import Dataset, DatasetDict
 
 from hf_reason.cli import round as continual_round
+from hf_reason.cli import round_modes
 from hf_reason.cli.continual import CLASSES
 from hf_reason.cli.main import main
 from hf_reason.cli.parsing.parser import parse
@@ -143,6 +144,43 @@ def test_a_few_lines_of_feedback_on_an_old_domain(tmp_path, data, model, monkeyp
     assert len(list(cache_home.glob("feedback-*/report.json"))) == 1  # not in the output folder, which may be pushed
     after = json.loads((output / "evaluation" / "evaluation.json").read_text())
     assert asked[0]["num_samples"] == after["num_samples"] == 2 and asked[0]["temperature"] == 0.7
+
+
+def test_the_guard_compares_both_modes_of_a_hybrid_model(tmp_path, data, model, monkeypatch, capsys):
+    """The model answers without thinking before the round and not after it; the mode that is trained loses nothing."""
+    real, asked = round_modes.evaluate_model, []
+
+    def answering(*args, **options):
+        results = real(*args, **options)
+        asked.append(options["thinking"])
+        for group in (results, *results.by_domain.values()):
+            group["answer_accuracy"] = 0.8 if len(asked) == 1 else 0.1
+        return results
+
+    monkeypatch.setattr(round_modes, "evaluate_model", answering)
+    output = tmp_path / "out"
+    arguments = _arguments(tmp_path, model, data["math"], data["finance"], output, max_drop=5)
+    assert _run(monkeypatch, arguments) == 3
+    said = capsys.readouterr()
+    assert "math without thinking 80.0% -> 10.0%" in said.err and asked == [False, False]
+    assert "the other mode" in said.out
+    assert load_history(output)[-1].other_mode == {"math": 0.1, "finance": 0.1}
+    assert json.loads((output / "evaluation_other_mode" / "evaluation.json").read_text())["answer_accuracy"] == 0.1
+    arguments = _arguments(tmp_path, model, data["math"], data["finance"], output, max_drop=80)
+    assert _run(monkeypatch, arguments) == 0  # allowed now, without training or measuring again
+    assert len(asked) == 2
+
+
+def test_a_model_that_cannot_answer_in_the_other_mode_is_not_measured_in_it_again(
+    tmp_path, data, model, monkeypatch, capsys
+):
+    real, asked = round_modes.evaluate_model, []
+    monkeypatch.setattr(round_modes, "evaluate_model", lambda *a, **k: asked.append(len(a[2])) or real(*a, **k))
+    arguments = _arguments(tmp_path, model, data["math"], data["finance"], tmp_path / "out", max_test_records=None)
+    monkeypatch.setattr(round_modes, "PROBE_RECORDS", 2)
+    assert _run(monkeypatch, arguments) == 0
+    assert asked == [2] and "answers none of 2 test records without thinking" in capsys.readouterr().err
+    assert load_history(tmp_path / "out")[-1].other_mode == {}
 
 
 @pytest.mark.parametrize("name", ["demo", "demo_lora"])

@@ -66,6 +66,41 @@ def test_models_are_compared_with_the_first(place, evaluate):
     assert "(+0.0)" in out and "3 x 1" in out and "other" in out
 
 
+def test_both_modes_of_a_hybrid_model_are_reported_apart(place, evaluate):
+    given = ["--dataset_name", "data", "--split", "train"]
+    given += ["--max_completion_length", "24", "--max_thought_tokens", "16"]
+    both = (*given, "--thinking", "true", "false", "--output_dir", "report")
+    status, out, _ = evaluate("--model_name_or_path", "model", *both)
+    assert status == 0 and "model (thinking)" in out and "model (no thinking)" in out
+    found = json.loads((place / "report" / "evaluation.json").read_text())
+    assert {name: one["generation"]["thinking"] for name, one in found.items()} == {
+        "model (thinking)": True,
+        "model (no thinking)": False,
+    }
+    assert "max_thought_tokens" not in found["model (no thinking)"]["generation"]
+    rows = [json.loads(line) for line in (place / "report" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["model"] for row in rows] == ["model (thinking)"] * 3 + ["model (no thinking)"] * 3
+    # several models: a table for each mode, compared with the first model in that mode
+    (place / "other").symlink_to(place / "model")
+    (place / "modes.yaml").write_text("thinking: [false, true]\nmodel_name_or_path: [model, other]\n")
+    status, out, _ = evaluate("--config", "modes.yaml", *given)
+    first, second = out.split("records x samples")[:2]
+    assert status == 0 and "other (no thinking)" in first and "(thinking)" not in first
+    assert "other (thinking)" in second and "(+0.0)" in second
+
+
+def test_two_modes_need_a_switch(place, evaluate, tokenizer):
+    from chat_templates import QWEN2_5_TEMPLATE
+
+    tokenizer.chat_template = QWEN2_5_TEMPLATE
+    tokenizer.save_pretrained(place / "model")
+    given = ("--model_name_or_path", "model", "--dataset_name", "data", "--thinking")
+    status, _, error = evaluate(*given, "true", "false")
+    assert status == 2 and "model: its chat template has no switch between thinking and not" in error
+    status, _, error = evaluate(*given, "maybe")
+    assert status == 2 and "thinking must be true or false, got 'maybe'" in error
+
+
 def test_raw_questions_with_answers_only(place, evaluate):
     rows = [{"question": f"{number}+1=?", "answer": str(number + 1)} for number in range(3)]
     (place / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

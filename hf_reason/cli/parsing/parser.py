@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
+from transformers.hf_argparser import string_to_bool
 from trl.scripts.utils import TrlParser
 
 from .checks import check_values
@@ -67,6 +68,8 @@ class CommandParser(TrlParser):
             if field.default is not dataclasses.MISSING:
                 plain.default, plain.default_factory = dataclasses.MISSING, lambda: field.default
         TrlParser._parse_dataclass_field(parser, plain)
+        if plain.type == list[bool]:
+            parser._actions[-1].type = string_to_bool  # any word is true to `bool`
 
     def error(self, message: str) -> Any:
         raise UsageError(_plain(message))
@@ -115,10 +118,8 @@ class CommandParser(TrlParser):
         if not isinstance(environment, dict):
             raise ConfigError(f"{path}: env must be a mapping of environment variables.")
         os.environ.update({str(name): str(value) for name, value in environment.items()})
-        unknown = [name for name in settings if name not in self.hints]
-        if unknown and launches:
-            unknown = [name for name in unknown if name not in launch_options()]
-        if unknown:
+        known = {*self.hints, *(launch_options() if launches else ())}
+        if unknown := [name for name in settings if name not in known]:
             raise ConfigError(f"{path}: {explain_all_unknown(unknown, _known(self, launches), renamed, dashes='')}")
         settings = {name: value for name, value in settings.items() if name in self.hints}
         try:
