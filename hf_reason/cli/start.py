@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason.cli.inputs.datasets import Splits
 from hf_reason.text.instructions import FALLBACK
+from hf_reason.text.multimodal import tokenizer_in
 
 if TYPE_CHECKING:
     from hf_reason.trainers import CoTSFTTrainer
@@ -91,9 +92,9 @@ def template_use(records: Any, instructions: Mapping[str, str]) -> str:
     return f"template used for {used} of {len(domains)} records{note}"
 
 
-def tokens_per_character(tokenizer: Any, records: Iterable[Mapping[str, Any]]) -> tuple[float, int]:
+def tokens_per_character(reader: Any, records: Iterable[Mapping[str, Any]]) -> tuple[float, int]:
     """Tokens a character over some records, and how many of the tokens are unknown ones."""
-    tokens = characters = unknown = 0
+    tokens, characters, unknown, tokenizer = 0, 0, 0, tokenizer_in(reader)
     for record in islice(records, _SAMPLE):
         text = "\n".join([record["context"], *record["steps"], record["answer"]])
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -105,6 +106,7 @@ def tokens_per_character(tokenizer: Any, records: Iterable[Mapping[str, Any]]) -
 
 def warnings_about(tokenizer: Any, records: Iterable[Mapping[str, Any]]) -> list[str]:
     """What to say if the tokenizer was made for other text than these records."""
+    tokenizer = tokenizer_in(tokenizer)
     ratio, unknown = tokens_per_character(tokenizer, records)
     found = []
     if ratio > MAX_TOKENS_PER_CHARACTER:

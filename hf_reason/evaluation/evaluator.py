@@ -20,8 +20,9 @@ from hf_reason.generation.distributed import once
 from hf_reason.generation.limits import check_prompts
 from hf_reason.generation.settings import generation_config
 from hf_reason.generation.voting import check_voting
+from hf_reason.text.multimodal import ImageInputs, tokenizer_in
 from hf_reason.text.render import build_prompt, template_hash
-from hf_reason.text.spans import prompt_token_ids
+from hf_reason.text.spans import record_prompt_ids
 
 from .aggregate import Summary
 from .judging import Output, answer_inputs, predictions, read_as_prose, read_outputs, scored_outputs
@@ -36,6 +37,7 @@ class _Run:
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
+    reader: Any
     config: Any
     batch_size: int
     num_samples: int
@@ -48,18 +50,22 @@ class _Run:
 
     def prompts(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
         options: dict[str, Any] = {"instructions": self.instructions, "thinking": self.thinking}
-        return [build_prompt(record, self.tokenizer, **options) for record in records]
+        return [build_prompt(record, self.reader, **options) for record in records]
 
-    def outputs(self, records: Sequence[Mapping[str, Any]]) -> list[Output]:
+    def ids(self, records: Sequence[Mapping[str, Any]], prompts: Sequence[str]) -> list[list[int]]:
+        return [record_prompt_ids(*pair, self.reader) for pair in zip(records, prompts, strict=True)]
+
+    def outputs(
+        self, records: Sequence[Mapping[str, Any]], prompts: Sequence[str], ids: Sequence[list[int]]
+    ) -> list[Output]:
         """Generate for the records; what was written comes back in the order of records and samples."""
-        prompts = self.prompts(records)
         steer, thought = None, self.max_thought_tokens
         if thought is not None:
             rest = self.config.max_new_tokens - thought
             steer = thought_budgets(self.tokenizer, prompts, self.config, thought, rest)
         written = generate_ids(
             self.model,
-            [prompt_token_ids(prompt, self.tokenizer) for prompt in prompts],
+            ids,
             self.config,
             batch_size=self.batch_size,
             num_samples=self.num_samples,
@@ -67,6 +73,7 @@ class _Run:
             progress=self.progress and bool(prompts),
             steer=steer,
             tasks=[record.get("domain") for record in records],
+            more_inputs=ImageInputs.of(self.reader, prompts, records, ids),
         )
         if steer is None:
             pairs = [[(ids, False) for ids in samples] for samples in written]
@@ -141,7 +148,8 @@ def evaluate_model(
 
     Args:
         model: A causal LM with `generate`, on its device.
-        tokenizer: Its tokenizer; prompts are those of `hf_reason.text.encode_prompt`.
+        tokenizer: Its tokenizer, or its processor where records have images; prompts are those of
+            `hf_reason.text.encode_prompt`.
         records: Records; `context`, `steps` and `answer` are needed, the other fields are used when there. Where a
             record has no answer (`""`) or no steps (`[]`), it does not count in the figures that need them.
         max_completion_length: Longest output, in tokens.
@@ -175,6 +183,7 @@ def evaluate_model(
         OSError: if the metrics cannot be loaded because the caches cannot be written.
     """
     rows = _checked(records)
+    reader, tokenizer = tokenizer, tokenizer_in(tokenizer)
     check_counts(max_completion_length=max_completion_length, batch_size=batch_size, num_samples=num_samples)
     check_voting(vote, num_samples)
     if max_thought_tokens is not None and (max_thought_tokens >= max_completion_length or not thinking):
@@ -193,6 +202,7 @@ def evaluate_model(
     run = _Run(
         model=model,
         tokenizer=tokenizer,
+        reader=reader,
         config=config,
         batch_size=batch_size,
         num_samples=num_samples,
@@ -207,13 +217,12 @@ def evaluate_model(
     # Before hours of generation: a cache that cannot be written shows at once.
     once(lambda: bool(load_metrics()), device)
     noisy_rows = [insert_distractor(row, seed) for row in rows] if distractors else []
-    check_prompts(
-        model,
-        [prompt_token_ids(prompt, tokenizer) for prompt in run.prompts([*rows, *noisy_rows])],
-        max_completion_length,
-    )
-    outputs = run.outputs(rows)
-    noisy = run.outputs(noisy_rows) if distractors else []
+    everything = [*rows, *noisy_rows]
+    prompts = run.prompts(everything)
+    ids, count = run.ids(everything, prompts), len(rows)
+    check_prompts(model, ids, max_completion_length)
+    outputs = run.outputs(rows, prompts[:count], ids[:count])
+    noisy = run.outputs(noisy_rows, prompts[count:], ids[count:]) if distractors else []
 
     def work() -> EvaluationResult:
         metrics = load_metrics()

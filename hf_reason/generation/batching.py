@@ -1,6 +1,6 @@
 """Batched generation from token ids: left-padded here, sorted by length, sharded over the processes of a launch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -118,6 +118,7 @@ def generate_ids(
     progress: bool = False,
     steer: Callable[[list[int]], Steering] | None = None,
     tasks: Sequence[str | None] | None = None,
+    more_inputs: Callable[[list[int], int], Mapping[str, Any]] | None = None,
 ) -> list[list[Any]]:
     """Generate `num_samples` continuations of each prompt.
 
@@ -136,6 +137,8 @@ def generate_ids(
         progress: Show a bar (on the first process).
         steer: Called with the numbers of the prompts of a batch, for what steers it.
         tasks: Task (domain) of each prompt, for a model that routes its attention by task (LoAR).
+        more_inputs: Called with the numbers of the prompts of a batch and its width, for what the model reads besides
+            the tokens: tensors of images.
 
     Returns:
         Token ids [prompt][sample][token], in the order of the prompts, without stop ids and padding; with `steer`,
@@ -159,7 +162,8 @@ def generate_ids(
     turns = -(-len(batches) // world)
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     device, outputs, lengths = model_device(model), {}, []
-    shrinks = world == 1 and can_shrink(model, config)  # collective forwards must be as many everywhere
+    # collective forwards must be as many everywhere
+    shrinks = world == 1 and more_inputs is None and can_shrink(model, config)
     with evaluation_mode(model), only_asked_for(model), without_router_logits(model):
         for turn in tqdm(range(turns), desc="generate", disable=not progress or rank > 0):
             number = min(turn * world + rank, len(batches) - 1)
@@ -171,10 +175,12 @@ def generate_ids(
                 if shrinks:
                     rows = generate_shrinking(model, ids.to(device), mask.to(device), config, stops, steering)
                 else:
+                    found = {} if more_inputs is None else more_inputs([row for row, _ in batch], ids.shape[1])
                     written = model.generate(
                         input_ids=ids.to(device),
                         attention_mask=mask.to(device),
                         generation_config=config,
+                        **{name: value.to(device) for name, value in found.items()},
                         **(steering.generate_kwargs() if steering else {}),
                     )
                     rows = getattr(written, "sequences", written)[:, ids.shape[1] :].tolist()

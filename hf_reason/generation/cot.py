@@ -11,8 +11,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from hf_reason._renamed import renamed
+from hf_reason.text.multimodal import ImageInputs, tokenizer_in
 from hf_reason.text.render import OPEN_TAG, build_prompt, opened_by_prompt, parse, split_completion
-from hf_reason.text.spans import prompt_token_ids
+from hf_reason.text.spans import record_prompt_ids
 
 from .batching import check_counts, decode_ids, generate_ids
 from .budgets import Written, thought_budgets
@@ -83,9 +84,9 @@ def generate_cot(
 
     Args:
         model: A causal language model with `generate`, on its device: decoder-only, StepReasoner, with adapters.
-        tokenizer: The model's.
-        prompts: Questions, or records (`context`, and optionally `task` and `domain`); a single one counts as a list
-            of one.
+        tokenizer: The model's; its processor, where records have images.
+        prompts: Questions, or records (`context`, and optionally `task`, `domain` and `images`); a single one counts
+            as a list of one.
         max_thought_tokens: Most tokens of the thought, both tags included.
         max_answer_tokens: Most tokens of the answer, the stop token included.
         num_samples: Chains sampled for each prompt; all of them are in the output's `chains`.
@@ -110,6 +111,7 @@ def generate_cot(
             the model cannot read (`hf_reason.generation.limits.check_prompts`).
     """
     rows = _rows(prompts)
+    reader, tokenizer = tokenizer, tokenizer_in(tokenizer)
     check_counts(max_answer_tokens=max_answer_tokens, num_samples=num_samples, batch_size=batch_size)
     settings = dict(generation_kwargs or {})
     check_voting(vote, num_samples)
@@ -126,10 +128,11 @@ def generate_cot(
         temperature=temperature,
         generation_kwargs=settings,
     )
-    texts = [build_prompt(row, tokenizer, instructions=instructions) for row in rows]
+    texts = [build_prompt(row, reader, instructions=instructions) for row in rows]
+    ids = [record_prompt_ids(row, text, reader) for row, text in zip(rows, texts, strict=True)]
     written = generate_ids(
         model,
-        [prompt_token_ids(text, tokenizer) for text in texts],
+        ids,
         config,
         batch_size=batch_size,
         num_samples=num_samples,
@@ -137,6 +140,7 @@ def generate_cot(
         progress=progress,
         steer=thought_budgets(tokenizer, texts, config, max_thought_tokens, max_answer_tokens),
         tasks=[row.get("domain") for row in rows],
+        more_inputs=ImageInputs.of(reader, texts, rows, ids),
     )
     return [
         _chosen([_output(tokenizer, text, sample) for sample in samples], vote)

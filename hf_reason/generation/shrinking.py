@@ -55,10 +55,12 @@ class _Pause(StoppingCriteria):
 def can_shrink(model: Any, config: GenerationConfig) -> bool:
     """Whether ended rows may leave: a decoder-only model of transformers with its usual cache, and plain decoding.
 
-    A LoAR and a StepReasoner know more of a row than its keys and values; their batches stay as they are.
+    A LoAR, a StepReasoner and a model with vision (its positions) know more of a row than its keys and values; their
+    batches stay as they are.
     """
     inner = causal_model(model)
     plain = type(inner).__module__.startswith("transformers.") and getattr(inner, "loar", None) is None
+    plain = plain and getattr(getattr(inner, "config", None), "vision_config", None) is None
     unset = all(getattr(config, name, None) in (None, 0, 1.0, False) for name in _OF_A_CALL)
     return plain and unset and config.use_cache is not False and (config.num_beams or 1) == 1
 

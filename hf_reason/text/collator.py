@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from hf_reason.data.images import IMAGES
+
+from .multimodal import image_inputs
 from .spans import ADDED_COLUMNS, SPAN_COLUMNS
+
+# Of a row with images: references to them, and the text of its prompt. The pixels are read a batch at a time.
+IMAGE_FILES, IMAGE_PROMPT = "image_files", "image_prompt"
+IMAGE_COLUMNS = (IMAGE_FILES, IMAGE_PROMPT)
 
 
 @dataclass
@@ -31,3 +38,25 @@ class CoTCollator(DataCollatorForLanguageModeling):
             for target, row in zip(batch[column], rows, strict=True):
                 target[: len(row)] = torch.tensor(row)
         return batch
+
+
+@dataclass
+class ImageCollator(CoTCollator):
+    """`CoTCollator` that also opens the images of its examples and adds what the model reads of them.
+
+    Input: besides, `image_files` (references, none for an example of text) and `image_prompt`. Output: besides, the
+    processor's tensors by the names that the model has (`pixel_values`, ...); token types are of the shape of
+    `input_ids`. A batch of text has none of them.
+
+    Raises:
+        ValueError: if an image cannot be read, or is another one than when the example was encoded.
+    """
+
+    processor: Any = None
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().torch_call(examples)
+        prompts, ids = ([example[name] for example in examples] for name in (IMAGE_PROMPT, "input_ids"))
+        records = [{IMAGES: example[IMAGE_FILES]} for example in examples]
+        width = batch["input_ids"].shape[1]
+        return batch | image_inputs(self.processor, prompts, records, ids, width=width, left=False)

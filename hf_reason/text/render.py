@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_reason._files import digest
+from hf_reason.data.images import references_in
 from hf_reason.data.read.tag_families import TagFamilies
 from hf_reason.data.read.think_tags import thought_blocks
 from hf_reason.data.record import clean_text
 
 from .chat import apply_chat_template, mode_options
+from .multimodal import check_reads_images, image_prompt, tokenizer_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -105,12 +107,16 @@ def build_prompt(
 
     Args:
         record: A record.
-        tokenizer: Its chat template is used if it has one.
+        tokenizer: Its chat template is used if it has one. A record with images needs the model's processor.
         instructions: Template of each domain (`user_text`).
         thinking: `False` asks for the answer without a thought (hybrid models), by the template's own switch. The
             plain form closes an empty thought itself; a template without a switch writes the same in both modes.
     """
     text = user_text(record, instructions)
+    if tokenizer is not None and (images := references_in(record)):
+        check_reads_images(tokenizer)
+        return image_prompt(tokenizer, text, len(images), add_generation_prompt=True, **mode_options(thinking))
+    tokenizer = tokenizer_in(tokenizer)
     if tokenizer is not None and tokenizer.chat_template:
         return _apply_template(tokenizer, text, thinking)
     return f"问题:{text}\n回答:" + ("" if thinking else EMPTY_THOUGHT)

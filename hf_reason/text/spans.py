@@ -5,6 +5,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hf_reason.data.images import references_in
+
+from .multimodal import is_processor, prompt_ids, refuse_marks, tokenizer_in
 from .render import build_prompt, closes, completion_pieces, parse, render, step_starts
 from .tokens import end_token_id
 
@@ -35,7 +38,27 @@ def encode_prompt(
     thinking: bool = True,
 ) -> list[int]:
     """The prompt's token ids, exactly those that `encode` puts before the completion."""
-    return prompt_token_ids(build_prompt(record, tokenizer, instructions=instructions, thinking=thinking), tokenizer)
+    prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=thinking)
+    return record_prompt_ids(record, prompt, tokenizer)
+
+
+def record_prompt_ids(record: Mapping[str, Any], prompt: str, reader: Any) -> list[int]:
+    """Tokens of a record's rendered prompt, those of its images among them.
+
+    Args:
+        record: The record.
+        prompt: What `build_prompt` has written for it.
+        reader: Tokenizer or, for a record with images, processor.
+
+    Raises:
+        ValueError: if an image cannot be read, or a text says the model's own mark of an image.
+    """
+    if not is_processor(reader):
+        return prompt_token_ids(prompt, reader)
+    if references_in(record):
+        return prompt_ids(reader, prompt, record)
+    refuse_marks(reader, [prompt])
+    return prompt_token_ids(prompt, tokenizer_in(reader))
 
 
 def encode(
@@ -49,7 +72,8 @@ def encode(
 
     Args:
         record: A record; without steps it is a non-thinking example.
-        tokenizer: A fast tokenizer (offsets are needed).
+        tokenizer: A fast tokenizer (offsets are needed), or a processor with one, which records with images need: all
+            tokens of an image belong to the prompt.
         instructions: Instruction of each domain.
 
     Returns:
@@ -57,13 +81,16 @@ def encode(
         2 answer); `step_ids` (0 prompt, 1..n the step, n + 1 the answer).
 
     Raises:
-        ValueError: if the tokenizer gives no offsets.
+        ValueError: if the tokenizer gives no offsets, or an image cannot be read.
     """
+    reader, tokenizer = tokenizer, tokenizer_in(tokenizer)
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} gives no character offsets. Load the fast tokenizer.")
-    prompt = build_prompt(record, tokenizer, instructions=instructions, thinking=bool(record.get("steps")))
+    prompt = build_prompt(record, reader, instructions=instructions, thinking=bool(record.get("steps")))
     pieces = completion_pieces(record, prompt)
-    prompt_ids = prompt_token_ids(prompt, tokenizer)
+    if is_processor(reader):
+        refuse_marks(reader, [text for text, _ in pieces])
+    before = record_prompt_ids(record, prompt, reader)
     completion = tokenizer("".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True)
     starts = list(itertools.accumulate((len(text) for text, _ in pieces[:-1]), initial=0))
     numbers = [number for _, number in pieces]
@@ -74,10 +101,10 @@ def encode(
     answer = numbers[-1]
     segments = [ANSWER if step == answer else THOUGHT for step in steps]
     return {
-        "input_ids": prompt_ids + completion_ids,
-        "labels": [IGNORE_INDEX] * len(prompt_ids) + completion_ids,
-        "segment_ids": [PROMPT] * len(prompt_ids) + segments,
-        "step_ids": [0] * len(prompt_ids) + steps,
+        "input_ids": before + completion_ids,
+        "labels": [IGNORE_INDEX] * len(before) + completion_ids,
+        "segment_ids": [PROMPT] * len(before) + segments,
+        "step_ids": [0] * len(before) + steps,
     }
 
 

@@ -5,18 +5,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hf_reason.data.record import RECORD_FIELDS
 from hf_reason.text import spans
+from hf_reason.text.collator import IMAGE_COLUMNS
+from hf_reason.text.multimodal import is_processor
 from hf_reason.text.spans import CHOICE_IDS, DOMAIN_IDS, SPAN_COLUMNS, TASK_IDS, encode
 from hf_reason.trainers.loss_terms.tasks import TaskTable
 from hf_reason.trainers.sampling.difficulty import check_rates
 from hf_reason.trainers.sampling.domains import domain_id
-from hf_reason.trainers.sampling.order import domain_of_rows
 
+from .image_data import WithImages, image_features, undecoded
 from .length_limit import TOKEN_COLUMNS, LengthReport, limit_length
 from .modes import with_modes_apart
+from .packing import pack_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -113,38 +114,20 @@ def encode_records(
     map_kwargs: dict[str, Any],
     added: AddedColumns | None = None,
 ) -> "Dataset | IterableDataset":
-    """Replace the record's columns by the four token columns, and those of `added`."""
+    """Replace the record's columns by the four token columns, and those of `added`.
+
+    With a processor in the tokenizer's place, the columns of images (`hf_reason.text.collator`) as well.
+    """
+    encode_one: Callable[..., dict[str, Any]] = _encode
+    if is_processor(tokenizer):
+        dataset, encode_one = undecoded(dataset), WithImages(_encode)
+        map_kwargs = {**map_kwargs, "features": image_features((*TOKEN_COLUMNS, *(added.names if added else ())))}
     return dataset.map(
-        _encode,
+        encode_one,
         fn_kwargs={"tokenizer": tokenizer, "instructions": instructions, "added": added},
         remove_columns=list(dataset.column_names or []),
         **map_kwargs,
     )
-
-
-def pack_rows(
-    dataset: "Dataset", length: int, strategy: str, seed: int | None, by_domain: bool, map_kwargs: dict[str, Any]
-) -> "Dataset":
-    """Pack whole examples into rows of `length` tokens.
-
-    Args:
-        dataset: Token columns only.
-        length: Tokens of a row.
-        strategy: TRL's name of it.
-        seed: Shuffle before packing; `None` leaves the order.
-        by_domain: Pack each domain apart, so that a sampler can draw rows by domain.
-        map_kwargs: For `map`.
-    """
-    from datasets import concatenate_datasets
-    from trl.data_utils import pack_dataset
-
-    if seed is not None:
-        dataset = dataset.shuffle(seed=seed)
-    if not by_domain:
-        return pack_dataset(dataset, length, strategy, map_kwargs)
-    rows = np.asarray(domain_of_rows(dataset))
-    parts = [dataset.select(np.flatnonzero(rows == key)) for key in np.unique(rows)]
-    return concatenate_datasets([pack_dataset(part, length, strategy, map_kwargs) for part in parts])
 
 
 def format_of(columns: list[str], name: str, args: "CoTSFTConfig", formatting_func: Any) -> str:
@@ -233,6 +216,7 @@ class RecordPreparation:
         link: Adds columns with one value a token, which limiting and packing keep. Called with the encoded rows, the
             records, the data set's name, the configuration and arguments for `map`.
         linked_columns: The names of those columns.
+        processor: What reads records with images; `None`: they have none.
         reports: What `max_length` did to each data set, filled in here.
     """
 
@@ -241,6 +225,7 @@ class RecordPreparation:
     added: AddedColumns
     link: Callable[[Any, Any, str, Any, dict[str, Any]], Any]
     linked_columns: tuple[str, ...] = ()
+    processor: Any = None
     reports: dict[str, LengthReport] = field(default_factory=dict)
 
     def __call__(
@@ -269,7 +254,8 @@ class RecordPreparation:
             return {"num_proc": args.dataset_num_proc, "desc": f"{what} {name} data set"} if is_map else {}
 
         with args.main_process_first(desc="preparing the data set"):
-            rows = encode_records(records, self.tokenizer, self.instructions, options("Encoding"), self.added)
+            reader = self.processor or self.tokenizer
+            rows = encode_records(records, reader, self.instructions, options("Encoding"), self.added)
             rows = self.link(rows, records, name, args, options("Preparing"))
             rows = self._limit(rows, name, args, options("Limiting"))
             if packing:
@@ -279,8 +265,17 @@ class RecordPreparation:
     def _limit(self, rows: Any, name: str, args: "CoTSFTConfig", options: dict[str, Any]) -> Any:
         if args.max_length is None:
             return rows
+        whole = IMAGE_COLUMNS if self.processor is not None else ()
         rows, report = limit_length(
-            rows, args.max_length, args.overlong, name, options, self.tokenizer, args.overlap_steps, self.added.names
+            rows,
+            args.max_length,
+            args.overlong,
+            name,
+            options,
+            self.tokenizer,
+            args.overlap_steps,
+            self.added.names,
+            whole,
         )
         if report is not None:
             self.reports[name] = report

@@ -1,14 +1,16 @@
 """Supervised fine-tuning on chains of thought: TRL's `SFTTrainer` that knows thoughts, steps and answers."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from trl import SFTConfig
 from trl.data_utils import get_dataset_column_names
 
+from hf_reason.data.images import has_image_column
 from hf_reason.models.savable_generation import make_generation_config_savable
-from hf_reason.text.collator import CoTCollator
+from hf_reason.text.collator import IMAGE_COLUMNS, CoTCollator, ImageCollator
 from hf_reason.text.instructions import check_instructions
 from hf_reason.text.modes import add_thinking_switch
 from hf_reason.text.spans import ADDED_COLUMNS, DOMAIN_IDS, SPAN_COLUMNS
@@ -27,10 +29,11 @@ from .cot_sft_config import CoTSFTConfig
 from .first_batch import check_ends
 from .fused_forward import FusedModel
 from .generated_figures import GeneratedEvaluation, GeneratedFigures
+from .image_data import has_images_in_it, with_hidden_images, without_images
 from .packing import PackingCheck
 from .positions import positions_of
 from .routed import Routing
-from .vision import has_images, tokenizer_of
+from .vision import check_options, has_images, processor_for, tokenizer_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -93,6 +96,15 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
         check_data(train_dataset, "train")
         own: Any = own_arguments(args, self._config_class, model, self._name)
         kwargs = named_arguments(others, kwargs)
+        columns = [] if train_dataset is None else get_dataset_column_names(train_dataset)
+        pictures = False
+        if is_record_dataset(columns) and has_image_column(columns):
+            pictures = has_images_in_it(train_dataset, columns)
+            hide: Any = with_hidden_images if pictures else without_images
+            train_dataset = hide(train_dataset, columns)
+        if pictures:
+            check_options(own, self._has_teacher)
+            processing_class = processor_for(model, processing_class, own.trust_remote_code)
         if processing_class is None:
             from transformers import AutoTokenizer
 
@@ -102,7 +114,6 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
         tokenizer = tokenizer_of(processing_class)
         if own.add_thinking_switch:
             add_thinking_switch(tokenizer)
-        columns = [] if train_dataset is None else get_dataset_column_names(train_dataset)
         if is_record_dataset(columns) and kwargs.get("formatting_func") is None:
             refuse_for_records(own)
         images = has_images(columns, processing_class, own, teacher=self._has_teacher)
@@ -126,7 +137,14 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
         read = (*self.loss_terms.columns, *self.order.columns, *self.routing.columns, *self._read_columns)
         wants_domains = DOMAIN_IDS in read
         added = AddedColumns(wants_domains, tasks, self.order.rates)
-        self._preparation = RecordPreparation(tokenizer, self.instructions, added, self._link, self._linked_columns)
+        self._preparation = RecordPreparation(
+            tokenizer,
+            self.instructions,
+            added,
+            self._link,
+            self._linked_columns,
+            processing_class if pictures else None,
+        )
         if kwargs.get("optimizer_cls_and_kwargs") is None:
             kwargs["optimizer_cls_and_kwargs"] = muon_of(own)
         # TRL would build the full logits for smoothing, and warns so; here it is a term of the fused loss.
@@ -135,7 +153,8 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
         self.args.label_smoothing_factor = self.loss_terms.smoothing.factor
         unwrapped = self._unwrapped()
         if data_collator is None and not images:
-            self.data_collator = CoTCollator(
+            make: Any = partial(ImageCollator, processor=processing_class) if pictures else CoTCollator
+            self.data_collator = make(
                 pad_token_id=self._tokenizer.pad_token_id,
                 padding_free=self.padding_free,
                 return_position_ids=getattr(self.data_collator, "return_position_ids", False),
@@ -200,7 +219,7 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
         # a collator of other columns than the model's fails on lists that it does not pad
-        ours = () if self._foreign_collator else (*SPAN_COLUMNS, *ADDED_COLUMNS)
+        ours = () if self._foreign_collator else (*SPAN_COLUMNS, *ADDED_COLUMNS, *IMAGE_COLUMNS)
         names = dict.fromkeys([*columns, *ours, *self._linked_columns])
         self._signature_columns = list(names)  # type: ignore[assignment]
 

@@ -56,6 +56,7 @@ def limit_length(
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     overlap_steps: int = 1,
     added: Sequence[str] = (),
+    whole: Sequence[str] = (),
 ) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
     """Apply `max_length` as `overlong` says.
 
@@ -63,7 +64,7 @@ def limit_length(
     `overlong="error"` the error comes when the example does.
 
     `tokenizer`, `overlap_steps` and `added` are for `overlong="split"`, which keeps the four token columns and
-    those of `added` (domains, tasks and choices).
+    those of `added` (domains, tasks and choices). Columns of `whole` have no value a token: each piece has them.
 
     Raises:
         ValueError: with `overlong="error"` and an example that is too long, or when no example is left.
@@ -98,11 +99,11 @@ def limit_length(
     if overlong == "split":
         if tokenizer is None:
             raise ValueError("overlong='split' needs the tokenizer that the examples were encoded with.")
-        return _split(dataset, max_length, name, map_kwargs, tokenizer, overlap_steps, added, report)
+        return _split(dataset, max_length, name, map_kwargs, tokenizer, overlap_steps, added, whole, report)
     if overlong == "truncate":
 
         def cut(row: dict[str, Any]) -> dict[str, Any]:
-            return {column: row[column][:max_length] for column in row}
+            return {column: row[column][:max_length] for column in row if column not in whole}
 
         dataset = dataset.map(cut, **map_kwargs).filter(_has_target, **map_kwargs)
         return dataset, report
@@ -117,12 +118,13 @@ def _split(
     tokenizer: "PreTrainedTokenizerBase",
     overlap_steps: int,
     added_columns: Sequence[str],
+    whole: Sequence[str],
     report: LengthReport | None,
 ) -> "tuple[Dataset | IterableDataset, LengthReport | None]":
     """Every example as its pieces; one with a step that does not fit is left out and counted in the report."""
 
     def pieces(rows: dict[str, list]) -> dict[str, list]:
-        found: dict[str, list] = {column: [] for column in (*TOKEN_COLUMNS, *added_columns, "part")}
+        found: dict[str, list] = {column: [] for column in (*TOKEN_COLUMNS, *added_columns, *whole, "part")}
         for place in range(len(rows["input_ids"])):
             example = {column: rows[column][place] for column in TOKEN_COLUMNS}
             with suppress(StepTooLong):
@@ -131,13 +133,13 @@ def _split(
                         column: _of_piece(column, rows[column][place], piece["segment_ids"])
                         for column in added_columns
                     }
-                    for column, values in {**piece, **added, "part": part}.items():
+                    kept = {column: rows[column][place] for column in whole}
+                    for column, values in {**piece, **added, **kept, "part": part}.items():
                         found[column].append(values)
         return found
 
-    dataset = dataset.select_columns([*TOKEN_COLUMNS, *added_columns]).map(
-        pieces, batched=True, batch_size=100, **map_kwargs
-    )
+    columns = [*TOKEN_COLUMNS, *added_columns, *whole]
+    dataset = dataset.select_columns(columns).map(pieces, batched=True, batch_size=100, **map_kwargs)
     if report is not None:
         if not len(dataset):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Whether a model keeps the examples of a packed row apart: measured, since no config says so.
+"""Packed rows, and whether a model keeps the examples of one apart: measured, since no config says so.
 
 Packed examples are told apart by their positions alone, which begin at 0 in each. OPT, BLOOM, Falcon and MPT do not
 look at them; models with a state (Mamba, RWKV, the Mamba layers of Jamba) carry it on from one example to the next, as
@@ -7,11 +7,16 @@ far as their kernels do not know the borders. An example then depends on its nei
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from hf_reason.text.spans import ADDED_COLUMNS, SPAN_COLUMNS
+from hf_reason.trainers.sampling.order import domain_of_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _TOKENS = 40  # of each example of the test
 # Deviations of an example's logits, relative to their spread, that rounding may cause in single and half precision:
@@ -19,6 +24,31 @@ _TOKENS = 40  # of each example of the test
 _BEHIND_ANOTHER = (1e-5, 1e-3)
 _ALONE = (1e-3, 5e-2)
 _NOT_READ = {"labels", *SPAN_COLUMNS, *ADDED_COLUMNS}
+
+
+def pack_rows(
+    dataset: "Dataset", length: int, strategy: str, seed: int | None, by_domain: bool, map_kwargs: dict[str, Any]
+) -> "Dataset":
+    """Pack whole examples into rows of `length` tokens.
+
+    Args:
+        dataset: Token columns only.
+        length: Tokens of a row.
+        strategy: TRL's name of it.
+        seed: Shuffle before packing; `None` leaves the order.
+        by_domain: Pack each domain apart, so that a sampler can draw rows by domain.
+        map_kwargs: For `map`.
+    """
+    from datasets import concatenate_datasets
+    from trl.data_utils import pack_dataset
+
+    if seed is not None:
+        dataset = dataset.shuffle(seed=seed)
+    if not by_domain:
+        return pack_dataset(dataset, length, strategy, map_kwargs)
+    rows = np.asarray(domain_of_rows(dataset))
+    parts = [dataset.select(np.flatnonzero(rows == key)) for key in np.unique(rows)]
+    return concatenate_datasets([pack_dataset(part, length, strategy, map_kwargs) for part in parts])
 
 
 class PackingCheck:

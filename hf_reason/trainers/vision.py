@@ -1,9 +1,10 @@
-"""Vision-language models: text is trained as with any model, images only as TRL trains them."""
+"""Vision-language models: text is trained as with any model, records with images here, other data as TRL trains it."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from transformers import ProcessorMixin
+from hf_reason.data.images import IMAGES
+from hf_reason.text.multimodal import is_processor, tokenizer_in
 
 from .cot_data import is_record_dataset
 
@@ -12,21 +13,73 @@ if TYPE_CHECKING:
 
     from .cot_sft_config import CoTSFTConfig
 
-_IMAGES = {"image", "images"}
-
 
 def tokenizer_of(processing_class: Any) -> "PreTrainedTokenizerBase":
     """The tokenizer of a processor, with the processor's chat template if it has none; a tokenizer as it is."""
-    if not isinstance(processing_class, ProcessorMixin):
-        return processing_class  # type: ignore[no-any-return]
-    tokenizer: Any = processing_class.tokenizer
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = getattr(processing_class, "chat_template", None)
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer_in(processing_class)  # type: ignore[no-any-return]
+
+
+def has_vision(config: Any) -> bool:
+    """Whether a model of this configuration reads images."""
+    names = ("vision_config", "vision_encoder_config", "perceiver_config", "image_token_id", "image_token_index")
+    return any(getattr(config, name, None) is not None for name in names)
+
+
+def processor_for(model: Any, given: Any, trust_remote_code: bool) -> Any:
+    """The processor of a model whose records have images.
+
+    Args:
+        model: The model, or its name.
+        given: What was passed as processing class, if anything.
+        trust_remote_code: Whether code that comes with it may run.
+
+    Raises:
+        ValueError: if the model reads text alone, or a tokenizer was passed.
+    """
+    from transformers import AutoConfig, AutoProcessor
+
+    name = model if isinstance(model, str) else model.config.name_or_path
+    config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code) if model is name else model.config
+    if not has_vision(config):
+        raise ValueError(
+            f"The records have images, and the model ({config.model_type}) reads text alone. Describe the images in "
+            "the text: hf-reason augment --captions 1 --replace; or train without them (prepare --images drop)."
+        )
+    if given is None:
+        given = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+    if not is_processor(given):
+        raise ValueError(
+            f"The records have images, and processing_class is a {type(given).__name__}, which reads text alone. Pass "
+            "the model's processor (AutoProcessor), or train without the images (prepare --images drop)."
+        )
+    return given
+
+
+def check_options(args: "CoTSFTConfig", teacher: bool) -> None:
+    """Refuse what records with images cannot be trained with.
+
+    Raises:
+        ValueError: naming it.
+    """
+    found = [
+        name
+        for name, is_set in (
+            ("packing", args.packing or args.padding_free),
+            ("mixup_alpha", args.mixup_alpha > 0),
+            ("a teacher", teacher),
+        )
+        if is_set
+    ]
+    if found:
+        raise ValueError(
+            f"The records have images, which are trained without {', '.join(found)}: the images of a row stand at "
+            "their own places in it. Leave that out, or describe the images in the text (hf-reason augment --captions "
+            "1 --replace)."
+        )
 
 
 def has_images(columns: Collection[str], processing_class: Any, args: "CoTSFTConfig", teacher: bool) -> bool:
-    """Whether a data set is one with images, which TRL's collator reads at each step.
+    """Whether a data set in one of TRL's formats has images, which TRL's collator reads at each step.
 
     Args:
         columns: Of the data set.
@@ -37,16 +90,11 @@ def has_images(columns: Collection[str], processing_class: Any, args: "CoTSFTCon
     Raises:
         ValueError: if it has images and the settings, its format or the processing class do not allow them.
     """
-    found = sorted(_IMAGES & set(columns))
-    if not found:
+    found = sorted({IMAGES, "image"} & set(columns))
+    if not found or is_record_dataset(list(columns)):
         return False
     column = found[0]
-    if is_record_dataset(list(columns)):
-        raise ValueError(
-            f"Records are trained as text, and these have a column {column!r}. Remove it (remove_columns), or pass "
-            "messages with images, which are trained as trl.SFTTrainer does."
-        )
-    if not isinstance(processing_class, ProcessorMixin):
+    if not is_processor(processing_class):
         raise ValueError(
             f"The data set has a column {column!r}, and processing_class is a tokenizer, which cannot read images. "
             "Pass the model's processor (AutoProcessor), or remove the column."
@@ -68,6 +116,6 @@ def has_images(columns: Collection[str], processing_class: Any, args: "CoTSFTCon
     if changed:
         raise ValueError(
             f"The data set has images (column {column!r}), which are trained as trl.SFTTrainer does, without "
-            f"{', '.join(changed)}. Leave that out, or train on text."
+            f"{', '.join(changed)}. Leave that out, train on records with images, or train on text."
         )
     return True

@@ -100,11 +100,11 @@ def test_templates_that_read_parts_get_the_text(tokenizer, records, name):
     assert records[0]["context"] in text and "步骤1:" in text
 
 
-def test_a_template_that_accepts_neither_form_fails_as_before(tokenizer, records):
-    from jinja2 import TemplateError
+def test_a_template_that_accepts_neither_form_is_refused(tokenizer, records):
+    from hf_reason.text.chat import ChatTemplateError
 
     tokenizer.chat_template = "{{ raise_exception('no user turns') }}"
-    with pytest.raises(TemplateError, match="no user turns"):
+    with pytest.raises(ChatTemplateError, match="no user turns"):
         encode(records[0], tokenizer)
 
 
@@ -224,16 +224,11 @@ def test_images_with_what_only_text_has_are_refused(tmp_path, tokenizer, records
         )
 
 
-def test_images_without_a_processor_with_records_or_a_teacher_are_refused(tmp_path, tokenizer, records):
-    from PIL import Image
-
+def test_images_without_a_processor_or_with_a_teacher_are_refused(tmp_path, tokenizer, records):
     images = Dataset.from_list(_with_images(records))
     model, args = _model("llava", tokenizer), CoTSFTConfig(**tiny_settings(tmp_path))
     with pytest.raises(ValueError, match="processing_class is a tokenizer, which cannot read images"):
         CoTSFTTrainer(model, args, train_dataset=images, processing_class=tokenizer)
-    mixed = Dataset.from_list([{**record, "image": Image.new("RGB", (28, 28))} for record in records[:2]])
-    with pytest.raises(ValueError, match="Records are trained as text, and these have a column 'image'"):
-        CoTSFTTrainer(model, args, train_dataset=mixed, processing_class=_processor(tokenizer))
     with pytest.raises(ValueError, match="without a teacher"):
         DistillKLTrainer(
             model,
