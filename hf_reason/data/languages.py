@@ -33,6 +33,8 @@ _LETTERS = "\u0400-\u052f\u0531-\u0df4\u10a0-\u10ff\u1200-\u177f\u1800-\u194f\u1
 _LETTERS += "\ua4d0-\uabff\ufb13-\ufdff\ufe70-\ufefc"
 _GREEK = "\u0370-\u03ff\u1f00-\u1fff"
 _OTHER = re.compile(f"([{_SYLLABLES}]+)|([{_UNSPACED}]+)|[{_LETTERS}]{{2,}}|[{_GREEK}]{{3,}}")
+# Everything that `_OTHER` finds has such a character; most texts have none, and this is found out much sooner.
+_UNUSUAL = re.compile("[^\x00-\u02ff\u2000-\u2bff\u2e80-\u3040\u3400-\u9fff\uff00-\uff65]")
 # What these scripts write without spaces has about four characters a word.
 _UNSPACED_WORD = 4
 _ANY_KANA = re.compile(f"[{_KANA}]")
@@ -82,7 +84,7 @@ def count_words(text: str) -> WordCounts:
         return WordCounts(0, latin, 0)
     chinese = sum(map(len, _CHINESE.findall(text)))
     other = 0
-    if _OTHER.search(text):
+    if _UNUSUAL.search(text) and _OTHER.search(text):
         text = _READING.sub("", text)
         other = _other_words(text)
         if chinese and _ANY_KANA.search(text):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from key_files import verdicts
 
 import hf_reason.data as data_package
 from hf_reason.answers.equations import find_equations
-from hf_reason.data.clean.dedup import Deduplicator
 from hf_reason.data.clean.filters import FilterConfig, failed_filter
 from hf_reason.data.languages import cjk_ratio
 from hf_reason.data.load import sample_files
@@ -96,14 +96,12 @@ def test_every_equation_of_a_good_record_holds(good):
 
 
 def test_each_bad_record_is_taken_by_its_filter_and_no_good_one_is(traces):
-    seen = Deduplicator()
-    taken = {}
-    for where, trace, record in traces:
-        reason = failed_filter(trace, record, FilterConfig())
-        if reason is None and (kind := seen.add(record["context"], record["steps"])):
-            reason = f"{kind}_duplicate"
-        if reason is not None:
-            taken[where] = reason
+    reasons = {where: failed_filter(trace, record, FilterConfig()) for where, trace, record in traces}
+    taken = {where: reason for where, reason in reasons.items() if reason is not None}
+    left = {where: (record["context"], record["steps"]) for where, _, record in traces if where not in taken}
+    for where, kind in zip(left, verdicts(left.values()), strict=True):
+        if kind is not None:
+            taken[where] = f"{kind}_duplicate"
     assert taken == BAD
 
 

@@ -1,145 +1,176 @@
-"""Exact and near duplicates among records, on normalised text and MinHash signatures."""
+"""Exact and near duplicates among records, on normalised text and MinHash signatures.
 
+What the search needs of a record (`sketches`) is made once, in any process; the search itself runs over all of them
+when the last record is read. Its memory is that of a few numbers a record: signatures stay in their file.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
 
 import numpy as np
 
+from .key_file import KeyFile
+from .ngrams import code_points, ngram_hashes, signatures
 from .text_keys import hash64, normalise, numbers_of, without_punctuation
 
-if TYPE_CHECKING:
-    import rensa
+SIGNATURE_LENGTH = 128
+_NGRAM = 5
+# A pair right at the threshold must have a band in common with this probability.
+_RECALL = 0.99
+# A record is compared with this many of those with which it has a band in common.
+_COMPARED = 256
 
-_SEED = 42
-# Up to this many records with the same numbers are compared one by one; above it an index is faster.
-_DIRECT = 64
+SKETCH = np.dtype([("exact", "<u8"), ("numbers", "<u8"), ("signature", "<u2", SIGNATURE_LENGTH)])
+"""The sketch of a record.
+
+- `exact`: hash of context and steps as `text_keys` reduces them.
+- `numbers`: hash of the numbers in the context, in order.
+- `signature`: MinHash of the character 5-grams of the reduced text.
+"""
+
+NEW, EXACT, NEAR = range(3)
 
 
-def _bands(threshold: float, num_perm: int) -> int:
-    """Bands of the LSH index: as few as find a pair right at the threshold nine times out of ten.
-
-    A pair of similarity t meets in one of b bands of r rows with probability 1 - (1 - t^r)^b.
-    """
-    for rows in (16, 8, 4, 2):
-        if 1 - (1 - threshold**rows) ** (num_perm // rows) >= 0.9:
-            return num_perm // rows
-    return num_perm
-
-
-@dataclass(frozen=True, slots=True)
-class Sketch:
-    """What the search needs of a record; may be made in another process than the one that searches.
+@dataclass(frozen=True)
+class Duplicates:
+    """What `find_duplicates` says of each record.
 
     Attributes:
-        exact: 64-bit hash of context and steps as `text_keys` reduces them.
-        numbers: 64-bit hash of the numbers in the context.
-        minhash: MinHash of the character n-grams of the reduced text.
+        kind: uint8, [records]: `NEW`, `EXACT` or `NEAR`.
+        of: int64, [records]: the record that is kept instead, the record itself if it is new.
     """
 
-    exact: int
-    numbers: int
-    minhash: "rensa.RMinHash"
+    kind: np.ndarray
+    of: np.ndarray
 
 
-class _Group:
-    """Records whose contexts name the same numbers.
+def sketches(texts: Iterable[tuple[str, str | Sequence[str]]]) -> np.ndarray:
+    """Reduce records, each as its context and its chain (text or steps), to what the search needs of them.
 
-    The first `_DIRECT` are compared one by one, later ones through an LSH index.
+    Returns:
+        `SKETCH`, [records].
     """
-
-    __slots__ = ("_signatures", "_index")
-
-    def __init__(self) -> None:
-        self._signatures = bytearray()
-        self._index: rensa.RMinHashLSH | None = None
-
-    def best(self, minhash: "rensa.RMinHash") -> float:
-        """The largest estimated similarity to a member."""
-        if not self._signatures:
-            return 0.0
-        signature = _signature(minhash)
-        known: Any = np.frombuffer(self._signatures, dtype=np.uint16).reshape(-1, len(signature))
-        if self._index is not None:
-            known = known[[*range(_DIRECT), *sorted(self._index.query(minhash))]]
-        return float((known == signature).mean(axis=1).max(initial=0.0))
-
-    def insert(self, minhash: "rensa.RMinHash", threshold: float) -> None:
-        signature = _signature(minhash)
-        place = len(self._signatures) // signature.nbytes
-        if place >= _DIRECT:
-            if self._index is None:
-                from rensa import RMinHashLSH
-
-                self._index = RMinHashLSH(threshold, len(signature), _bands(threshold, len(signature)))
-            self._index.insert(place, minhash)
-        self._signatures += signature.tobytes()
-
-
-def _signature(minhash: "rensa.RMinHash") -> np.ndarray:
-    # 16 bits a value: by chance one in 65,536 agrees, which does not move the estimate.
-    return np.array(minhash.digest(), dtype=np.uint32).astype(np.uint16)
-
-
-class Deduplicator:
-    """Finds records that were seen before, one at a time and in order.
-
-    *Exact*: context and steps are equal but for white space, punctuation, width and traditional characters. *Near*:
-    the estimated Jaccard similarity of their character n-grams (context and steps together) is at least `threshold`
-    **and** the contexts name the same numbers in the same order. A word problem with other numbers is another problem,
-    however similar its words are.
-
-    The result depends only on the order of the calls: adding the kept records of an earlier run again
-    rebuilds the state. It needs about 600 bytes per record.
-
-    Args:
-        threshold: Minimum Jaccard similarity of a near duplicate, in (0, 1].
-        ngram: Characters of an n-gram.
-        num_perm: Length of a MinHash signature; the estimate's standard error is about
-            sqrt(t(1-t)/num_perm), 0.035 at the defaults.
-
-    Raises:
-        ValueError: a parameter out of range.
-    """
-
-    def __init__(self, threshold: float = 0.8, ngram: int = 5, num_perm: int = 128):
-        if not 0 < threshold <= 1 or ngram < 1 or num_perm < 16 or num_perm % 16:
-            raise ValueError(
-                "threshold must be in (0, 1], ngram at least 1 and num_perm a multiple of 16; got "
-                f"threshold={threshold}, ngram={ngram}, num_perm={num_perm}."
-            )
-        self.threshold, self.ngram, self.num_perm = threshold, ngram, num_perm
-        self._exact: set[int] = set()
-        self._groups: dict[int, _Group] = {}
-
-    def sketch(self, context: str, steps: str | list[str]) -> Sketch:
-        """Reduce a record to what the search needs. This takes most of the time and changes no state."""
-        from rensa import RMinHash
-
+    keys: list[tuple[int, int]] = []
+    grams = []
+    for context, steps in texts:
         chain = steps if isinstance(steps, str) else "\n".join(steps)
         text = normalise(context) + "\x1f" + without_punctuation(chain)
-        minhash = RMinHash(self.num_perm, _SEED)
-        # Slices of bytes cost two thirds of what slices of a string with Chinese in it cost.
-        units, length = text.encode("utf-16-le", "surrogatepass"), 2 * self.ngram
-        minhash.update([units[at : at + length] for at in range(0, max(2, len(units) - length + 2), 2)])
-        return Sketch(hash64(text), hash64("|".join(numbers_of(context))), minhash)
+        keys.append((hash64(text), hash64("|".join(numbers_of(context)))))
+        grams.append(ngram_hashes(code_points(text), _NGRAM))
+    rows = np.zeros(len(keys), dtype=SKETCH)
+    rows["signature"] = signatures(grams, SIGNATURE_LENGTH)
+    if keys:
+        rows["exact"], rows["numbers"] = np.array(keys, dtype=np.uint64).T
+    return rows
 
-    def add(self, context: str, steps: str | list[str]) -> str | None:
-        """Add a record and say whether it is a duplicate; duplicates are not remembered.
 
-        Returns:
-            `"exact"`, `"near"` or `None` for a record that is new.
-        """
-        return self.add_sketch(self.sketch(context, steps))
+def bands(threshold: float, length: int = SIGNATURE_LENGTH) -> list[slice]:
+    """The values of a signature cut into bands: two records are compared if they have one in common.
 
-    def add_sketch(self, sketch: Sketch) -> str | None:
-        """The same for a record's sketch."""
-        if sketch.exact in self._exact:
-            return "exact"
-        group = self._groups.get(sketch.numbers)
-        if group is None:
-            group = self._groups[sketch.numbers] = _Group()
-        elif group.best(sketch.minhash) >= self.threshold:
-            return "near"
-        self._exact.add(sketch.exact)
-        group.insert(sketch.minhash, self.threshold)
-        return None
+    A pair of similarity t meets in one of b bands of r values with probability 1 - (1 - t^r)^b. Few long bands compare
+    few pairs, so they are the longest with which a pair at the threshold meets 99 times out of 100.
+    """
+    for rows in range(16, 1, -1):
+        if 1 - (1 - threshold**rows) ** (length // rows) >= _RECALL:
+            break
+    else:
+        rows = 1
+    return [slice(first, first + rows) for first in range(0, length - rows + 1, rows)]
+
+
+def find_duplicates(keys: KeyFile, threshold: float = 0.8) -> Duplicates:
+    """Find the records that were seen before.
+
+    *Exact*: context and steps are equal but for white space, punctuation, width and traditional characters. *Near*:
+    the estimated Jaccard similarity of their character 5-grams (context and steps together) is at least `threshold`
+    **and** the contexts name the same numbers in the same order. A word problem with other numbers is another problem,
+    however similar its words are. The first of several is kept; a record is compared with those that are kept.
+
+    The estimate's standard error is about sqrt(t(1-t)/128): 0.035 at 0.8. About 60 bytes a record are in memory, and
+    up to 230 where all records have a band in common with another one.
+
+    Args:
+        keys: Rows with the fields of `SKETCH`, in the order of the records.
+        threshold: Minimum Jaccard similarity of a near duplicate, in (0, 1].
+
+    Raises:
+        ValueError: a threshold out of range.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be in (0, 1], got {threshold}.")
+    exact = keys.column("exact")
+    _, first, inverse = np.unique(exact, return_index=True, return_inverse=True)
+    of = first.astype(np.int64)[inverse]
+    del exact, first, inverse
+    own = np.flatnonzero(of == np.arange(len(of)))
+    numbers = keys.column("numbers")[own]
+    parts = [bucket_members(keys.column("signature", band)[own], numbers, band.start) for band in bands(threshold)]
+    near = _first_alike(keys, own, parts, threshold)
+    kind = np.where(of == np.arange(len(of)), NEW, EXACT).astype(np.uint8)
+    if near:
+        places, kept = (np.array(values, dtype=np.int64) for values in zip(*sorted(near.items()), strict=True))
+        found = np.searchsorted(places, of).clip(max=len(places) - 1)
+        gone = places[found] == of
+        of[gone], kind[gone] = kept[found[gone]], NEAR
+    return Duplicates(kind, of)
+
+
+def bucket_members(band: np.ndarray, numbers: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The records that agree with another one in a band and in their numbers.
+
+    Args:
+        band: uint16, [records, values].
+        numbers: uint64, [records].
+        seed: Keeps the buckets of different bands apart.
+
+    Returns:
+        Their rows, uint32, and the bucket of each, uint64: equal for those that agree.
+    """
+    bucket = mixed(band, numbers ^ np.uint64(seed + 1))
+    order = np.argsort(bucket, kind="stable")
+    ordered = bucket[order]
+    same = ordered[1:] == ordered[:-1]
+    together = np.concatenate([same, [False]]) | np.concatenate([[False], same]) if len(order) else same
+    return order[together].astype(np.uint32), ordered[together]
+
+
+def mixed(columns: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """One uint64 a row that is equal for rows with equal columns and an equal start."""
+    result = start.astype(np.uint64, copy=True)
+    for column in columns.T:
+        result = result * np.uint64(0x9E3779B97F4A7C15) + column
+        result ^= result >> np.uint64(29)
+    return result
+
+
+def _first_alike(
+    keys: KeyFile, own: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]], threshold: float
+) -> dict[int, int]:
+    """For each near duplicate (a row of `keys`) the kept row that it resembles most."""
+    found: dict[int, int] = {}
+    kept: dict[int, list[int]] = {}
+    for place, buckets in _by_record(parts):
+        row = int(own[place])
+        candidates = sorted({other for bucket in buckets for other in kept.get(bucket, ())})[:_COMPARED]
+        if candidates:
+            known = keys.take("signature", [*candidates, row])
+            alike = (known[:-1] == known[-1]).mean(axis=1)
+            best = int(alike.argmax())
+            if alike[best] >= threshold:
+                found[row] = candidates[best]
+                continue
+        for bucket in buckets:
+            if len(members := kept.setdefault(bucket, [])) < _COMPARED:
+                members.append(row)
+    return found
+
+
+def _by_record(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[int, list[int]]]:
+    """Each record that is in a bucket, in order, with its buckets."""
+    places = np.concatenate([places for places, _ in parts])
+    buckets = np.concatenate([buckets for _, buckets in parts])
+    order = np.argsort(places, kind="stable")
+    pairs = zip(places[order], buckets[order], strict=True)
+    for place, group in groupby(pairs, key=lambda pair: pair[0]):
+        yield int(place), [int(bucket) for _, bucket in group]

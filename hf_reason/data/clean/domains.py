@@ -52,18 +52,16 @@ class DomainTagger:
         self._min_score = data.get("min_score", 1)
         if isinstance(self._min_score, bool) or not isinstance(self._min_score, int | float):
             raise self._error("min_score", "must be a number")
-        # Chinese words by their first two characters (one-character words by that one), longest first.
-        self._chinese: dict[str, dict[str, list[tuple[str, float]]]] = {}
-        self._latin: dict[str, list[tuple[str, float]]] = {}
+        # What each word says, and the Chinese ones by their first two characters (one-character words by that one,
+        # and below each two that begin with it), longest first.
+        self._weights: dict[str, list[tuple[str, float]]] = {}
+        self._chinese: dict[str, list[str]] = {}
         self._patterns: list[tuple[re.Pattern[str], str, float]] = []
         self._phrase_starts: set[str] = set()
         self._aliases = {domain: domain for domain in DOMAINS}
         for domain, entry in self._section(data, "domains").items():
             self._add_domain(domain, entry)
-        for key, words in self._chinese.items():
-            self._chinese[key] = dict(sorted(words.items(), key=lambda word: -len(word[0])))
-        firsts = "".join(sorted({re.escape(key[0]) for key in self._chinese}))
-        self._chinese_start = re.compile(f"[{firsts}]" if firsts else "(?!)")
+        self._index_chinese()
         for domain, names in self._section(data, "aliases").items():
             for name in self._strings(f"aliases.{domain}", names):
                 self._aliases[_plain(name)] = domain
@@ -98,33 +96,33 @@ class DomainTagger:
         lowered = unicodedata.normalize("NFKC", text).lower()
         scores = dict.fromkeys(DOMAINS, 0.0)
         numbers = _ANY_NUMBER.search(lowered) is not None
-        for (_, domain, weight), count in self._count_words(lowered).items():
-            if numbers or weight >= _COMMON or domain not in self._only_with_numbers:
-                scores[domain] += weight * min(count, _MAX_COUNT)
+        for word, count in self._count_words(lowered).items():
+            for domain, weight in self._weights[word]:
+                if numbers or weight >= _COMMON or domain not in self._only_with_numbers:
+                    scores[domain] += weight * min(count, _MAX_COUNT)
         for pattern, domain, weight in self._patterns:
             if pattern.search(text):
                 scores[domain] += weight
         best, second = sorted(DOMAINS, key=lambda domain: -scores[domain])[:2]
         return best if scores[best] >= least and scores[best] > scores[second] else "general"
 
-    def _count_words(self, text: str) -> Counter[tuple[str, str, float]]:
-        counts: Counter[tuple[str, str, float]] = Counter()
-        match = self._chinese_start.search(text)
-        while match:
+    def _count_words(self, text: str) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        end = 0
+        for match in self._chinese_start.finditer(text):
             at = match.start()
-            end = at + 1
-            for key in (text[at : at + 2], text[at]):
-                found = next((word for word in self._chinese.get(key, ()) if text.startswith(word, at)), "")
-                if found:
-                    for domain, weight in self._chinese[key][found]:
-                        counts[found, domain, weight] += 1
-                    end = at + len(found)
+            if at < end:  # inside the word before
+                continue
+            words = self._chinese.get(text[at : at + 2]) or self._chinese.get(text[at], ())
+            for word in words:
+                if text.startswith(word, at):
+                    counts[word] += 1
+                    end = at + len(word)
                     break
-            match = self._chinese_start.search(text, end)
         self._count_latin(_tokens(text), counts)
         return counts
 
-    def _count_latin(self, tokens: list[str], counts: Counter[tuple[str, str, float]]) -> None:
+    def _count_latin(self, tokens: list[str], counts: Counter[str]) -> None:
         at = 0
         while at < len(tokens):
             size, word = 1, self._known_latin(tokens[at])
@@ -134,15 +132,15 @@ class DomainTagger:
                     if phrase:
                         size, word = longer, phrase
                         break
-            for domain, weight in self._latin[word] if word else ():
-                counts[word, domain, weight] += 1
+            if word:
+                counts[word] += 1
             at += size
 
     def _known_latin(self, word: str) -> str:
         """The rule's form of a word, with or without a plural s; empty if there is none."""
-        if word in self._latin:
+        if word in self._weights:
             return word
-        return word[:-1] if word[-1:] == "s" and word[:-1] in self._latin else ""
+        return word[:-1] if word[-1:] == "s" and word[:-1] in self._weights else ""
 
     def _add_domain(self, domain: str, entry: Any) -> None:
         where = f"domains.{domain}"
@@ -153,13 +151,10 @@ class DomainTagger:
                 word = simplified(unicodedata.normalize("NFKC", word)).lower().strip()
                 if not word:
                     raise self._error(f"{where}.words", "has an empty word")
-                if word.isascii():
-                    word = _spaced(word)
-                    self._latin.setdefault(word, []).append((domain, weight))
-                    if " " in word:
-                        self._phrase_starts.add(word.split()[0])
-                else:
-                    self._chinese.setdefault(word[:2], {}).setdefault(word, []).append((domain, weight))
+                word = _spaced(word) if word.isascii() else word
+                self._weights.setdefault(word, []).append((domain, weight))
+                if word.isascii() and " " in word:
+                    self._phrase_starts.add(word.split()[0])
         for weight, patterns in self._weighted(f"{where}.patterns", entry.get("patterns", {})):
             for pattern in patterns:
                 try:
@@ -168,6 +163,22 @@ class DomainTagger:
                     raise self._error(
                         f"{where}.patterns", f"{pattern!r} is not a regular expression: {error}"
                     ) from error
+
+    def _index_chinese(self) -> None:
+        words = sorted((word for word in self._weights if not word.isascii()), key=len, reverse=True)
+        for word in words:
+            self._chinese.setdefault(word[:2], []).append(word)
+        single = [word for word in words if len(word) == 1]
+        for key, found in self._chinese.items():
+            if len(key) == 2 and key[0] in single:
+                found.append(key[0])
+        # Where a word may begin: its first character, with a second one behind it.
+        first, second, alone = (
+            "".join(sorted(map(re.escape, chars)))
+            for chars in ({key[0] for key in words}, {key[1] for key in words if len(key) > 1}, set(single))
+        )
+        behind = [f"(?=[{second}])"] * bool(second) + [f"(?<=[{alone}])"] * bool(alone)
+        self._chinese_start = re.compile(f"[{first}](?:{'|'.join(behind)})" if first else "(?!)")
 
     def _load(self) -> dict[str, Any]:
         try:

@@ -4,15 +4,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from hf_reason._options import option
 from hf_reason._renamed import renamed
 from hf_reason.answers.verify import answers_match
 from hf_reason.data.languages import LANGUAGES, has_words
+from hf_reason.data.read.other_tags import unknown_tag
 from hf_reason.data.read.stray_tags import has_stray_tag
 from hf_reason.data.record import RawTrace, Record
 
 from .answer_ends import ends_in_the_middle, prose_of, runs_in_a_loop
 from .language_drift import drifts
+from .ngrams import code_points, ngram_hashes
 
 # Characters in a window of `repetition`, and the distance between the starts of two windows.
 _WINDOW = 1000
@@ -20,6 +24,8 @@ _STRIDE = 500
 _CHAT_TOKEN = re.compile(
     r"<\|[A-Za-z_▁][\w▁ -]{0,40}\|>|<｜[^<>｜\n]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
+# They judge the chain, which an example of the mode without thinking does not have.
+_OF_CHAINS = ("empty_thought", "few_steps", "too_short")
 # A shorter answer is not checked for repetition.
 _LONG_ANSWER = 100
 FILTER_NAMES = (
@@ -45,6 +51,9 @@ class FilterConfig:
         languages: Languages of the chain that are kept: zh, en, mixed, other (see `hf_reason.data.languages`).
         min_cjk_ratio: For a Chinese problem, the minimum fraction of Chinese words (`cjk_ratio`) in the
             chain, in each third of it and in an answer of prose; code does not count.
+        keep_non_thinking: Keep records without a chain, as examples of a hybrid model's mode without thinking: the
+            filters of chains do not hold for them. An answer that begins with tags that may enclose a thought is no
+            such record.
         skip: Names of filters that are switched off.
 
     Raises:
@@ -60,6 +69,9 @@ class FilterConfig:
     )
     min_cjk_ratio: float = option(
         0.4, "Minimum fraction of Chinese words in the chain of a Chinese problem, in [0, 1].", card=False
+    )
+    keep_non_thinking: bool = option(
+        False, "Keep records without a chain, for a hybrid model's mode without thinking.", card=False
     )
     skip: tuple[str, ...] = option((), "Filters to switch off.", choices=FILTER_NAMES, card=False)
 
@@ -96,17 +108,38 @@ def repetition(text: str, n: int = 10) -> float:
     Returns:
         A number in [0, 1]; 0 for a text of up to `n` characters.
     """
-    text = "".join(text.split())
-    if len(text) <= n:
-        return 0.0
-    last = max(0, len(text) - _WINDOW)
-    worst = 0.0
-    for start in {*range(0, last, _STRIDE), last}:
-        window = text[start : start + _WINDOW]
-        total = len(window) - n + 1
-        distinct = len({window[at : at + n] for at in range(total)})
-        worst = max(worst, 1 - distinct / total)
-    return worst
+    hashes = _hashes(text, n)
+    return 0.0 if hashes is None else _repetition(hashes, n)
+
+
+def _repetition(hashes: np.ndarray, n: int) -> float:
+    # Where the same n-gram stood before, or -1: it repeats in all windows that begin at or before that place.
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    before = np.full(len(hashes), -1)
+    before[order[again + 1]] = order[again]
+    size = _WINDOW - n + 1
+    last = max(0, len(hashes) - size)
+    windows = ((start, before[start : start + size]) for start in {*range(0, last, _STRIDE), last})
+    return max(float(np.count_nonzero(window >= start)) / len(window) for start, window in windows)
+
+
+def _hashes(text: str, n: int) -> np.ndarray | None:
+    """The hashes of the n-grams of a text without its white space; `None` for a text of up to `n` characters."""
+    codes = code_points("".join(text.split()))
+    return ngram_hashes(codes, n) if len(codes) > n else None
+
+
+def _repeats_much(text: str, limit: float, n: int = 10) -> bool:
+    """Whether `repetition` is above a limit. All repeats of most texts would not fill a window up to it."""
+    hashes = _hashes(text, n)
+    if hashes is None:
+        return False
+    ordered = np.sort(hashes)
+    if np.count_nonzero(ordered[1:] == ordered[:-1]) <= limit * min(len(hashes), _WINDOW - n + 1):
+        return False
+    return _repetition(hashes, n) > limit
 
 
 def repeated_steps(steps: list[str]) -> float:
@@ -127,12 +160,12 @@ def _texts(record: Record) -> tuple[str, ...]:
 
 def _repeats(trace: RawTrace, record: Record, config: FilterConfig) -> bool:
     steps = record["steps"]
-    if repeated_steps(steps) > config.max_repetition or repetition("\n".join(steps)) > config.max_repetition:
+    if repeated_steps(steps) > config.max_repetition or _repeats_much("\n".join(steps), config.max_repetition):
         return True
     answer = record["answer"]
     if len(answer) < _LONG_ANSWER or config.max_repetition == 1:
         return False
-    return runs_in_a_loop(answer) or repetition(prose_of(answer)) > config.max_repetition
+    return runs_in_a_loop(answer) or _repeats_much(prose_of(answer), config.max_repetition)
 
 
 def _chain_length(record: Record) -> int:
@@ -177,7 +210,10 @@ def failed_filter(trace: RawTrace, record: Record, config: FilterConfig) -> str 
         record: The record made of it.
         config: The thresholds.
     """
+    skip = config.skip
+    if config.keep_non_thinking and not record["steps"] and not unknown_tag(record["answer"]):
+        skip = (*skip, *_OF_CHAINS)
     for name, fails in _FILTERS.items():
-        if name not in config.skip and fails(trace, record, config):
+        if name not in skip and fails(trace, record, config):
             return name
     return None

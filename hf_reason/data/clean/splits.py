@@ -17,19 +17,20 @@ hash moves its family as a whole.)
 """
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from array import array
+from collections.abc import Iterable, Iterator
 
+import numpy as np
+
+from .dedup import mixed
+from .key_file import KeyFile
+from .ngrams import code_points, ngram_hashes, signatures
 from .text_keys import hash64, letters_and_digits
 
-if TYPE_CHECKING:
-    import numpy as np
-
 SPLITS = ("train", "validation", "test")
-SIGNATURE_LENGTH = 64
 
+_SIGNATURE_LENGTH = 64
 _NGRAM = 3
-_SEED = 42
 _SIMILARITY = 0.7
 # 16 bands of 4 rows: a pair at similarity 0.8 has a band in common with probability 0.9998, at 0.7 with 0.99.
 _BAND_ROWS = 4
@@ -39,61 +40,50 @@ _TEMPLATE_RATIO = 0.01
 _TEMPLATE_MINIMUM = 8
 _BLOCK = 65536
 
+CONTEXT_KEY = np.dtype(
+    [("context", "<u8"), ("context_numbers", "<u8"), ("context_signature", "<u2", _SIGNATURE_LENGTH)]
+)
+"""What is kept of a context for the split.
 
-@dataclass(frozen=True)
-class ContextKey:
-    """What is kept of a context for the split (272 bytes per record).
-
-    Attributes:
-        signature: MinHash of the normalised context: `SIGNATURE_LENGTH` little-endian uint32.
-        numbers: 64-bit hash of the numbers in the context, in any order.
-        exact: 64-bit hash of the normalised context.
-    """
-
-    signature: bytes
-    numbers: int
-    exact: int
+- `context`: hash of the context's letters and digits.
+- `context_numbers`: hash of the numbers in it, in any order.
+- `context_signature`: MinHash of the 3-grams of its letters and digits.
+"""
 
 
-def context_key(context: str) -> ContextKey:
-    """The `ContextKey` of a context; equal for contexts that differ only in case, space and punctuation."""
-    import numpy as np
-    from rensa import RMinHash
-
-    text = letters_and_digits(context)
-    sketch = RMinHash(num_perm=SIGNATURE_LENGTH, seed=_SEED)
-    sketch.update([text[i : i + _NGRAM] for i in range(max(1, len(text) - _NGRAM + 1))])
-    return ContextKey(
-        signature=np.asarray(sketch.digest(), dtype="<u4").tobytes(),
-        numbers=hash64(" ".join(sorted(re.findall(r"\d+", text)))),
-        exact=hash64(text),
-    )
+def context_keys(contexts: Iterable[str]) -> np.ndarray:
+    """The keys of contexts (`CONTEXT_KEY`); equal for those that differ only in case, space and punctuation."""
+    texts = [letters_and_digits(context) for context in contexts]
+    rows = np.zeros(len(texts), dtype=CONTEXT_KEY)
+    grams = [ngram_hashes(code_points(text), _NGRAM) for text in texts]
+    rows["context_signature"] = signatures(grams, _SIGNATURE_LENGTH)
+    rows["context"] = [hash64(text) for text in texts]
+    rows["context_numbers"] = [hash64(" ".join(sorted(re.findall(r"\d+", text)))) for text in texts]
+    return rows
 
 
-def assign_splits(
-    signatures: "np.ndarray", numbers: "np.ndarray", exact: "np.ndarray", validation_size: float, test_size: float
-) -> "np.ndarray":
-    """The split of every record, as an index into `SPLITS`.
+def assign_splits(keys: KeyFile, kept: np.ndarray, validation_size: float, test_size: float) -> np.ndarray:
+    """The split of every record that is kept, as an index into `SPLITS`.
+
+    About 60 bytes a record are in memory.
 
     Args:
-        signatures: uint32, [records, SIGNATURE_LENGTH].
-        numbers: uint64, [records].
-        exact: uint64, [records].
+        keys: Rows with the fields of `CONTEXT_KEY`.
+        kept: The rows that count, int64, in order.
         validation_size: Expected fraction of the families in validation, in [0, 1].
         test_size: The same for test; the two sum to at most 1.
 
     Returns:
-        uint8, [records].
+        uint8, [kept].
     """
-    import numpy as np
-
-    if not len(exact):
+    if not len(kept):
         return np.zeros(0, dtype=np.uint8)
-    families = context_families(signatures, numbers, exact)
+    families = context_families(keys, kept)
+    exact = keys.column("context")[kept]
     smallest = np.full(int(families.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(smallest, families, exact)
     # Hashed once more: the smallest of many hashes is not evenly spread.
-    position = np.array([hash64(str(value)) / 2**64 for value in smallest.tolist()])
+    position = np.fromiter((hash64(str(value)) / 2**64 for value in smallest.tolist()), float, len(smallest))
     split = np.full(len(smallest), SPLITS.index("train"), dtype=np.uint8)
     # A position may round up to 1, so sizes that leave nothing for a split are compared by themselves.
     split[(position < validation_size + test_size) | (validation_size + test_size > 1 - 1e-9)] = SPLITS.index(
@@ -103,30 +93,26 @@ def assign_splits(
     return split[families]
 
 
-def context_families(signatures: "np.ndarray", numbers: "np.ndarray", exact: "np.ndarray") -> "np.ndarray":
-    """The family of every record (int64, [records], labels without gaps); shapes as in `assign_splits`."""
-    import numpy as np
-
-    limit = max(_TEMPLATE_MINIMUM, int(len(exact) * _TEMPLATE_RATIO))
-    families = _components(signatures, np.zeros_like(numbers))
+def context_families(keys: KeyFile, kept: np.ndarray) -> np.ndarray:
+    """The family of every record that is kept, int64, [kept], labels without gaps; arguments as in `assign_splits`."""
+    limit = max(_TEMPLATE_MINIMUM, int(len(kept) * _TEMPLATE_RATIO))
+    families = _components(keys, kept, np.zeros(len(kept), dtype=np.uint64))
     for stricter in ("numbers", "exact"):
         rows = np.flatnonzero(np.bincount(families)[families] > limit)
         if not len(rows):
             break
         if stricter == "numbers":
-            parts = _components(signatures[rows], numbers[rows])
+            parts = _components(keys, kept[rows], keys.column("context_numbers")[kept[rows]])
         else:
-            parts = np.unique(exact[rows], return_inverse=True)[1]
+            parts = np.unique(keys.column("context")[kept[rows]], return_inverse=True)[1]
         families[rows] = families.max() + 1 + parts
         families = np.unique(families, return_inverse=True)[1]
     return families
 
 
-def _components(signatures: "np.ndarray", same: "np.ndarray") -> "np.ndarray":
+def _components(keys: KeyFile, kept: np.ndarray, same: np.ndarray) -> np.ndarray:
     """Label the connected components of: similar signatures and equal values of `same`."""
-    import numpy as np
-
-    parent = list(range(len(same)))
+    parent = array("q", range(len(same)))
 
     def root(node: int) -> int:
         while parent[node] != node:
@@ -134,33 +120,22 @@ def _components(signatures: "np.ndarray", same: "np.ndarray") -> "np.ndarray":
             node = parent[node]
         return node
 
-    for first in range(0, SIGNATURE_LENGTH, _BAND_ROWS):
-        for left, right in _pairs(_bucket(signatures[:, first : first + _BAND_ROWS], same)):
+    for first in range(0, _SIGNATURE_LENGTH, _BAND_ROWS):
+        band = keys.column("context_signature", slice(first, first + _BAND_ROWS))[kept]
+        for left, right in _pairs(mixed(band, same)):
             for start in range(0, len(left), _BLOCK):
                 a, b = left[start : start + _BLOCK], right[start : start + _BLOCK]
-                alike = (signatures[a] == signatures[b]).mean(axis=1) >= _SIMILARITY
-                for one, other in zip(a[alike].tolist(), b[alike].tolist(), strict=True):
-                    one, other = root(one), root(other)
-                    parent[max(one, other)] = min(one, other)
+                one, other = (keys.take("context_signature", kept[rows]) for rows in (a, b))
+                alike = (one == other).mean(axis=1) >= _SIMILARITY
+                for x, y in zip(a[alike].tolist(), b[alike].tolist(), strict=True):
+                    x, y = root(x), root(y)
+                    parent[max(x, y)] = min(x, y)
     labels = np.fromiter((root(node) for node in range(len(parent))), dtype=np.int64, count=len(parent))
     return np.unique(labels, return_inverse=True)[1]
 
 
-def _bucket(band: "np.ndarray", same: "np.ndarray") -> "np.ndarray":
-    """One uint64 a row that is equal for rows with an equal band and an equal `same`."""
-    import numpy as np
-
-    mixed = same.astype(np.uint64, copy=True)
-    for column in band.T:
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + column
-        mixed ^= mixed >> np.uint64(29)
-    return mixed
-
-
-def _pairs(bucket: "np.ndarray"):
+def _pairs(bucket: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield index arrays (left, right): each row with the first of its bucket and its nearest neighbours there."""
-    import numpy as np
-
     order = np.argsort(bucket, kind="stable")
     ordered = bucket[order]
     place = np.arange(len(order))

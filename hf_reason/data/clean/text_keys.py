@@ -8,9 +8,14 @@ must end up in one split even if they differ in their signs. All read traditiona
 
 import re
 import unicodedata
+from functools import lru_cache
+
+import numpy as np
 
 from hf_reason._files import digest
 from hf_reason.answers.traditional import simplified
+
+from .ngrams import code_points
 
 # Signs with several writings, before NFKC makes x² to x2.
 _WRITINGS = dict(zip("×✕✖∙⋅∗÷∕−–‒∶≦≧", "******//---:≤≥", strict=True))
@@ -33,13 +38,14 @@ _POWER = re.compile(r"(?<=[\d)a-z])\s?\*\*\s?(?=[\d(a-z])")
 # What stands between two numbers keeps them apart: 3, 5 and 3、5 and 3 5 are not 35, but 1,000 is 1000.
 _BETWEEN_NUMBERS = re.compile(r"(\d)(\.?[\s,;、]+)(?=(\d+))")
 _NOISE = re.compile(r"[\s;?'\"“”‘’、。〈〉《》「」『』【】…—~`#$·]+")
-_PUNCTUATION = re.compile(_NOISE.pattern[:-2] + r",:!()\[\]{}|_*\\]+")
+_PUNCTUATION = re.compile(_NOISE.pattern[:-2] + r",:!()\[\]{}|_*\\]")
 # Signs that are noise in prose and count in arithmetic, and brackets around words: 72(本) is 72本, (2+3) is not 2+3.
 # Each alternative begins with its sign, which lets `re` skip to the next one.
 _PROSE = re.compile(
     r"[.,:](?:(?!\d)|(?<!\d.))|__+|_(?:(?!\w)|(?<!\w_))|!(?<![\dn)]!)|-(?![\d(√π]|[a-z](?![a-z]))"
     r"|\*(?:(?![\d(a-z√π])|(?<![\d)a-zπ]\*))|\|(?![\da-z(-])|[(\[]([^()\[\]\da-z+\-*/^=<>≤≥√π]*)[)\]]"
 )
+_LAST = 0xFFFF  # no punctuation is beyond
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|[零二两三四五六七八九十百千万亿][零一二两三四五六七八九十百千万亿]*")
 
 
@@ -83,7 +89,15 @@ def _inside_brackets(match: re.Match[str]) -> str:
 
 def without_punctuation(text: str) -> str:
     """NFKC, lower case, simplified, without white space, punctuation and brackets; signs of arithmetic stay."""
-    return _PUNCTUATION.sub("", simplified(unicodedata.normalize("NFKC", text)).lower())
+    codes = code_points(simplified(unicodedata.normalize("NFKC", text)).lower())
+    kept = codes[_is_content()[np.minimum(codes, _LAST)]]
+    return kept.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+@lru_cache(maxsize=1)
+def _is_content() -> np.ndarray:
+    """Whether a code point is no punctuation, bool, [65536]; a quarter of the time of a regular expression."""
+    return np.array([not _PUNCTUATION.match(chr(code)) for code in range(_LAST + 1)])
 
 
 def letters_and_digits(text: str) -> str:

@@ -28,7 +28,9 @@ ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _FRAGMENT = 7  # letters, a Chinese one counted twice; "好的。" or "Wait." is the beginning of a step, not one
+_BEGINNING = 24  # characters that are looked at first
 _SENTENCE_END = re.compile(r"[。！？；!?….．;]+[\"'”’」』）)】\]*]*")
+_ALWAYS_END = frozenset("。！？；…")
 _REFERENCE = re.compile(
     r"(?:^|[^A-Za-z])(?:figs?|figure|nos?|eqs?|equation|vol|sec|section|ch|chapter|table)\.?[ \t]?\d{1,3}$",
     re.IGNORECASE,
@@ -36,6 +38,7 @@ _REFERENCE = re.compile(
 _BULLET_LINE = re.compile(
     r"(?:\A|\n)(?P<indent>[ \t]*)(?:(?P<bullet>[-*+•·][ \t]+(?=\S))|(?P<other>[^\s]))(?P<rest>[^\n]*)"
 )
+_BULLET = re.compile(r"[-*+•·][ \t]+\S")
 _LINE = re.compile(r"\n[ \t\r]*(?=\S)")
 _EQUATION_LINE = re.compile(r"[a-z]\w{0,9}[ \t]*(?:\([^()\n]{0,20}\))?[ \t]*[=<>≤≥≈]")
 _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t>*#-]*\d{1,3}$")
@@ -67,6 +70,8 @@ def is_fragment(text: str) -> bool:
     """Whether a piece is too little to be a step of its own: a heading, or "好的。"."""
     if text.lstrip().startswith("#") and "\n" not in text.strip():
         return True  # a heading belongs to what it heads
+    if sum(map(str.isalnum, text[:_BEGINNING])) >= _FRAGMENT:
+        return False
     letters = "".join(filter(str.isalnum, text)) if len(text) < 100 else "".join(text.split())
     if len(letters) >= _FRAGMENT:
         return False
@@ -82,7 +87,7 @@ def _inside_number(text: str, start: int, end: int) -> bool:
 def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     """Whether a run of end marks ends a sentence: not in a decimal, an abbreviation or a list's number."""
     run, start, end = match.group(), match.start(), match.end()
-    if any(mark in run for mark in "。！？；…"):
+    if not _ALWAYS_END.isdisjoint(run):
         return True
     following = text[end] if end < len(text) else "\n"
     if run[0] in ".．":
@@ -108,6 +113,8 @@ def _begins_line(text: str, position: int, line: int) -> bool:
 def _nested_bullets(text: str) -> set[int]:
     """Where the bullets begin that stand below one of several bullets: parts of an item, as in a numbered list."""
     nested: set[int] = set()
+    if not _BULLET.search(text):
+        return nested
     below: set[int] = set()
     top = count = least = 0  # the indent of the list's own bullets, how many there are, and how many it needs
     for match in _BULLET_LINE.finditer(text):

@@ -24,7 +24,6 @@ _MIN_PIECES = 3
 _GROUP = 200  # bytes
 _LONG_PIECE = 1500
 _FEW_SENTENCES = 6
-_WIDE_SPACES = str.maketrans("\u3000\u00a0", "  ")
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
 
 
@@ -81,7 +80,7 @@ def _sentence_cuts(text: str, start: int, end: int, starts: list[int], target: i
 
 
 def _cuts(text: str) -> tuple[list[int], Items]:
-    folded = simplified(text).translate(_WIDE_SPACES)
+    folded = simplified(text).replace("\u3000", " ").replace("\u00a0", " ")
     spans = blocks(text)
     blocked = bytearray(len(text) + 1)
     for start, end in spans:

@@ -1,9 +1,9 @@
 """Keys of texts: what is noise and what is content, in every writing."""
 
 import pytest
+from key_files import verdicts
 
-from hf_reason.data.clean.dedup import Deduplicator
-from hf_reason.data.clean.splits import context_key
+from hf_reason.data.clean.splits import context_keys
 from hf_reason.data.clean.text_keys import letters_and_digits, normalise, without_punctuation
 
 SAME = [
@@ -60,9 +60,12 @@ SIMPLIFIED = "学校图书馆上午借出故事书36本，下午借出的本数�
 
 
 def test_a_traditional_duplicate_is_found_and_in_the_same_family() -> None:
-    seen = Deduplicator()
-    assert seen.add(SIMPLIFIED, "下午36×2-12=60本，一共96本。") is None
-    assert seen.add(TRADITIONAL, "下午36×2-12=60本,一共96本。") == "exact"
-    assert seen.add(TRADITIONAL, "下午36×2-12=60本,所以一共是96本。") == "near"
-    assert seen.add(TRADITIONAL.replace("36", "37"), "下午36×2-12=60本,一共96本。") is None
-    assert context_key(SIMPLIFIED) == context_key(TRADITIONAL)
+    texts = [
+        (SIMPLIFIED, "下午36×2-12=60本，一共96本。"),
+        (TRADITIONAL, "下午36×2-12=60本,一共96本。"),
+        (TRADITIONAL, "下午36×2-12=60本,一共是96本。"),
+        (TRADITIONAL.replace("36", "37"), "下午36×2-12=60本,一共96本。"),
+    ]
+    assert verdicts(texts) == [None, "exact", "near", None]
+    one, other = context_keys([SIMPLIFIED, TRADITIONAL])
+    assert one == other

@@ -243,11 +243,12 @@ def is_alive(pid: int) -> bool:
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def test_ctrl_c_says_how_to_go_on(raw, prepared, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("moment", ["process_chunks", "find_duplicates", "assign_splits", "write_report"])
+def test_ctrl_c_says_how_to_go_on(moment, raw, prepared, tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline_module, "_drop_duplicates", interrupted)
+    monkeypatch.setattr(pipeline_module, moment, interrupted)
     with pytest.raises(KeyboardInterrupt):
         again(raw, tmp_path)
     assert "Run the same command again to resume" in capsys.readouterr().err
