@@ -108,7 +108,15 @@ def _line(error: BaseException) -> str:
     if type(error).__module__.startswith("hf_reason"):
         return str(error)  # a list of layouts, or the end of a log, has its lines
     text = " ".join(str(error).split())
-    if type(error).__name__ == "SafetensorError":  # where the file is not known; see `readable_weights`
+    if type(error).__name__ == "UnpicklingError" and "global" in text.lower():  # the loaders run no code of a file
+        return (
+            "a file of weights or of a checkpoint is a pickle with more in it than tensors, which could be any "
+            f"program, so it is not loaded. Use safetensors, from a place that you trust."
+        )
+    if type(error).__name__ in (
+        "SafetensorError",
+        "UnpicklingError",
+    ):  # where the file is not known; see `readable_weights`
         return f"a file of weights is damaged: {text}. Copy or download it again."
     return text
 
@@ -160,6 +168,8 @@ def _is_first() -> bool:
 def _is_of_the_user(error: BaseException) -> bool:
     from hf_reason._renamed import RenamedArgumentError
 
-    if isinstance(error, ValueError | OSError | RenamedArgumentError) or type(error).__name__ == "SafetensorError":
+    if isinstance(error, ValueError | OSError | RenamedArgumentError):
+        return True
+    if type(error).__name__ in ("SafetensorError", "UnpicklingError"):
         return True
     return type(error).__name__ in ("LaunchError", "RunFailedError") and isinstance(error, RuntimeError)

@@ -94,10 +94,12 @@ def _load(args: ExportGgufArguments) -> tuple[Any, Any]:
 
 def _prompts(tokenizer: Any) -> list[str]:
     """Problems as the model is asked them; plain, for a tokenizer without a template."""
+    from hf_reason.text.chat import apply_chat_template
+
     if not tokenizer.chat_template:
         return list(_PROBLEMS)
     asked = [[{"role": "user", "content": problem}] for problem in _PROBLEMS]
-    return [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in asked]
+    return [apply_chat_template(tokenizer, chat, add_generation_prompt=True) for chat in asked]
 
 
 def _instructions(args: ExportGgufArguments) -> list[str]:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .auto_class import auto_class
+
 _EXTRAS = {"gptq": ("gptq", ("gptqmodel", "optimum")), "bitsandbytes": ("bnb", ("bitsandbytes",))}
 SETTINGS_FILE = "quantize_config.json"
 
@@ -22,32 +24,44 @@ class MissingExtraError(ImportError, ValueError):
     """A package of an extra is not installed."""
 
 
-def load_causal_lm(name: str | os.PathLike[str], **options: Any) -> Any:
-    """`AutoModelForCausalLM.from_pretrained`, which also reads quantised checkpoints of any age.
+def load_causal_lm(name: str | os.PathLike[str], *, images: bool = False, **options: Any) -> Any:
+    """`AutoModelForCausalLM.from_pretrained`, which also reads quantised checkpoints of any age, and models with vision.
 
     Args:
         name: Folder or Hub name.
+        images: Whether it is to read images.
         **options: For `from_pretrained`.
 
     Raises:
         MissingExtraError: naming the extra that the checkpoint needs.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    try:
+        return _loaded(name, auto_class(name, images, options), options)
+    except ImportError as error:
+        if isinstance(error, MissingExtraError):
+            raise
+        # a config may ask for packages by itself: kernels of its attention, methods of quantisation
+        what = " ".join(str(error).split())
+        raise MissingExtraError(f"{name} asks for a package that is not installed: {what[:300]}") from error
+
+
+def _loaded(name: str | os.PathLike[str], kind: Any, options: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
 
     hub = {key: options[key] for key in ("revision", "trust_remote_code") if key in options}
     found = None if "config" in options else quantization_settings(name, options.get("revision"))
     if found is None:
-        return AutoModelForCausalLM.from_pretrained(name, **options)
+        return kind.from_pretrained(name, **options)
     check_extra(found, name)
     if found.get("quant_method") != "gptq" or "quantization_config" in options:
-        return AutoModelForCausalLM.from_pretrained(name, **options)
+        return kind.from_pretrained(name, **options)
     config = AutoConfig.from_pretrained(name, **hub)
     config.quantization_config = found
     weights = _weights_of_own_name(name)
     if weights is not None:
         config.transformers_weights = weights
     with quiet_gptqmodel():
-        return AutoModelForCausalLM.from_pretrained(name, config=config, **options)
+        return kind.from_pretrained(name, config=config, **options)
 
 
 def quantization_settings(name: str | os.PathLike[str], revision: str | None = None) -> dict[str, Any] | None:

@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 from .adapter_loading import adapter_place, base_place
+
+# A pickle with more in it than tensors: the error of the library says so.
+_PROGRAM = "a program"
 
 
 class DamagedWeightsError(ValueError):
@@ -25,7 +29,7 @@ def readable_weights(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         path, reason = _damaged_file(name)
-        if path is None:
+        if path is None or reason == _PROGRAM:
             raise
         raise DamagedWeightsError(
             f"{path.parent}: the weights in {path.name} are damaged ({reason}). Copy or download them again, or load "
@@ -49,6 +53,8 @@ def _damaged_file(name: str) -> tuple[Path | None, str]:
                 try:
                     read(path)
                 except Exception as error:
+                    if isinstance(error, UnpicklingError) and "global" in str(error).lower():
+                        return path, _PROGRAM
                     return path, " ".join(str(error).split())[:200] or type(error).__name__
     return None, ""
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 SWITCHES = ("enable_thinking", "thinking")
 
 
+class ChatTemplateError(ValueError):
+    """A chat template that fails on the messages of a prompt. It is a program that came with the model."""
+
+
 def mode_options(thinking: bool) -> dict[str, Any]:
     """Options of a chat template that ask for an answer with a thought, or without one."""
     return dict.fromkeys(SWITCHES, thinking)
@@ -30,21 +34,22 @@ def apply_chat_template(
         **options: For the template: `add_generation_prompt`, `enable_thinking`, ...
 
     Raises:
-        jinja2.TemplateError: if the template accepts neither form.
+        ChatTemplateError: if the template accepts neither form.
     """
-    from jinja2 import TemplateError
-
     written, failure = "", None
     parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
     for form in (list(messages), parts):
         try:
             text = str(tokenizer.apply_chat_template(form, tokenize=False, **options))  # type: ignore[arg-type]
-        except (TemplateError, TypeError) as error:
+        except Exception as error:  # whatever a program may raise: 1 / 0, an undefined name, the sandbox's refusal
             failure = failure or error
             continue
         if all(message["content"].strip() in text for message in messages):
             return text
         written = written or text
     if failure is not None and not written:
-        raise failure
+        raise ChatTemplateError(
+            f"the model's chat template fails: {' '.join(str(failure).split()) or type(failure).__name__}. Take the "
+            "template of the model's authors, or set tokenizer.chat_template and save the tokenizer again."
+        ) from failure
     return written

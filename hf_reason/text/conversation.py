@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .chat import apply_chat_template, mode_options
+from .chat import ChatTemplateError, apply_chat_template, mode_options
 from .render import CLOSE_TAG, EMPTY_THOUGHT, build_prompt, opened_by_prompt, split_completion, user_text
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ def build_conversation(
     Raises:
         ValueError: if there is no question, or the tokenizer has no template for several turns or refuses them.
     """
-    from jinja2 import TemplateError
-
     turns = [dict(message) for message in messages]
     if not turns or turns[-1]["role"] != "user" or not turns[-1]["content"].strip():
         raise ValueError("The last message has to be the user's and to have a text.")
@@ -54,7 +52,7 @@ def build_conversation(
     turns[-1]["content"] = user_text(record, instructions)
     try:
         prompt = apply_chat_template(tokenizer, turns, add_generation_prompt=True, **mode_options(thinking))
-    except TemplateError as error:
+    except ChatTemplateError as error:
         raise ValueError(f"The model's chat template refuses these messages: {error}") from error
     lost = next((turn["content"] for turn in turns if turn["content"].strip() not in prompt), None)
     if lost is not None:
