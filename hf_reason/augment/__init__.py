@@ -1,4 +1,4 @@
-"""More data of what is there: records with distractors, in other words, and pairs of a right and a wrong step."""
+"""More data of what is there: distractors, other words, images in words, and pairs of a right and a wrong step."""
 
 from hf_reason._lazy import lazy_exports
 
@@ -6,8 +6,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "BackTranslation": ".back_translation",
+        "Captions": ".captions",
+        "CaptionWriter": ".captioners",
         "ChatTranslator": ".translators",
         "Distractors": ".distractors",
+        "LocalCaptioner": ".captioners",
+        "ServedCaptioner": ".captioners",
         "StepPairs": ".step_pairs",
         "Seq2SeqTranslator": ".seq2seq",
         "augment": ".run",

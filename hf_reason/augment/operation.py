@@ -27,8 +27,22 @@ class Made:
     detail: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A record that cannot stay.
+
+    Attributes:
+        why: In a few words.
+    """
+
+    why: str
+
+
 class Operation(Protocol):
     """An operation on records.
+
+    It may also have `candidates(records)`, the ids of those that it can work on at all, and `everywhere`: whether it
+    replaces the records of the other splits, too.
 
     Attributes:
         name: As provenance, report and seeds have it.
@@ -46,8 +60,8 @@ class Operation(Protocol):
     def prepare(self, records: Iterable[Mapping[str, Any]]) -> None:
         """What takes long, for all chosen records; what was done before is not done again."""
 
-    def apply(self, record: Mapping[str, Any], seed: int) -> "list[Made] | str":
-        """The rows, or why there are none."""
+    def apply(self, record: Mapping[str, Any], seed: int) -> "list[Made] | str | LeftOut":
+        """The rows; why there are none; or why the record does not stay."""
 
 
 @dataclass
@@ -57,12 +71,14 @@ class Counts:
     Attributes:
         chosen: Records that it worked on.
         made: Rows.
+        left_out: Records that do not stay.
         refused: Why records gave none, and how often.
         parts: Counts of its own.
     """
 
     chosen: int = 0
     made: int = 0
+    left_out: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     parts: Counter[str] = field(default_factory=Counter)
 
@@ -73,6 +89,7 @@ class Counts:
             "made": self.made,
             "refused": dict(sorted(self.refused.items())),
         }
+        found |= {"left_out": self.left_out} if self.left_out else {}
         return found | ({"parts": dict(sorted(self.parts.items()))} if self.parts else {})
 
 
@@ -109,14 +126,14 @@ def provenance_of(record: Mapping[str, Any], operation: Operation, seed: int, de
     return [*(record.get(PROVENANCE) or []), entry]
 
 
-def augmented_features() -> "Features":
+def augmented_features(images: bool = False) -> "Features":
     """The columns of an augmented data set: those of records, and where each one comes from."""
     from datasets import List, Value
 
     from hf_reason.data.record import record_features
 
     entry = {name: Value("int64" if name == "seed" else "string") for name in ("operation", "of", "seed", "detail")}
-    features = record_features()
+    features = record_features(images)
     features[PROVENANCE] = List(entry)
     return features
 

@@ -10,16 +10,27 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hf_reason._files import digest, write_json_atomically
 from hf_reason.data.output_folder import alone_in
 from hf_reason.data.prepare.writer import SplitWriter
-from hf_reason.data.record import RECORD_FIELDS, DataError
+from hf_reason.data.record import IMAGE_FIELDS, RECORD_FIELDS, DataError
 from hf_reason.version import __version__
 
-from .operation import PROVENANCE, Counts, Operation, augmented_features, chosen, chosen_ids, provenance_of, seed_of
+from .operation import (
+    PROVENANCE,
+    Counts,
+    LeftOut,
+    Operation,
+    augmented_features,
+    chosen,
+    chosen_ids,
+    provenance_of,
+    seed_of,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,7 +70,7 @@ def augment(
             writing there.
     """
     if not operations:
-        raise DataError("there is no operation: choose distractors, back_translation or step_pairs.")
+        raise DataError("there is no operation: choose distractors, back_translation, captions or step_pairs.")
     if TRAIN not in splits or not len(splits[TRAIN]):
         raise DataError(f"there are no training records; the data has the splits {', '.join(splits) or 'none'}.")
     folder = Path(output_dir)
@@ -70,9 +81,10 @@ def augment(
         names = [*splits, *(each.file for each in operations if each.file)]
         _check_free(folder, names)
         train = splits[TRAIN]
-        ids = {each.name: chosen_ids(train["id"], each.name, each.fraction, seed) for each in operations}
+        ids = {each.name: _chosen(each, train, seed) for each in operations}
         for operation in operations:
-            operation.prepare(chosen(_rows(train), ids[operation.name]))
+            others = [split for name, split in splits.items() if name != TRAIN and _is_everywhere(operation)]
+            operation.prepare(chain(chosen(_rows(train), ids[operation.name]), *map(_rows, others)))
         building = folder / WORK / "building"
         shutil.rmtree(building, ignore_errors=True)
         builder = _Builder(operations, ids, building, seed)
@@ -81,6 +93,18 @@ def augment(
         report |= {"settings": settings, "made_by": f"hf_reason {__version__}"}
         _move(building, folder, names, report)
     return report
+
+
+def _chosen(operation: Operation, train: "Dataset", seed: int) -> set[str]:
+    candidates = getattr(operation, "candidates", None)
+    ids = train["id"] if candidates is None else candidates(_rows(train))
+    if not len(ids):
+        raise DataError(f"{operation.name}: none of the training records has what it needs (images). Leave it out.")
+    return chosen_ids(ids, operation.name, operation.fraction, seed)
+
+
+def _is_everywhere(operation: Operation) -> bool:
+    return bool(getattr(operation, "everywhere", False))
 
 
 def _settings(
@@ -98,13 +122,14 @@ def _settings(
 
 
 def _content(data: "Dataset") -> Iterator[str]:
-    return (json.dumps(row, sort_keys=True) for row in _rows(data))
+    return (json.dumps(row, sort_keys=True, default=digest) for row in _rows(data))
 
 
 def _rows(data: "Dataset") -> Iterator[dict[str, Any]]:
     """The records of a split, with their provenance."""
+    names = [*RECORD_FIELDS, *(name for name in IMAGE_FIELDS if name in data.column_names)]
     for row in data:
-        yield {**{name: row[name] for name in RECORD_FIELDS}, PROVENANCE: list(row.get(PROVENANCE) or ())}
+        yield {**{name: row[name] for name in names}, PROVENANCE: list(row.get(PROVENANCE) or ())}
 
 
 def _finished(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
@@ -150,15 +175,19 @@ class _Builder:
 
     def build(self, splits: Mapping[str, "Dataset"], replace: bool) -> dict[str, Any]:
         """Everything; returns the report."""
-        features, sizes = augmented_features(), {}
+        images = any("images" in data.column_names for data in splits.values())
+        features, sizes = augmented_features(images), {}
         seen: set[str] = set(splits[TRAIN]["id"])
         for name, data in splits.items():
             writer = SplitWriter(self.building / name, name, features)
             for record in _rows(data):
-                made = self._made(record, seen) if name == TRAIN else []
                 if name == TRAIN:
-                    self.kept += not (replace and made)
-                for row in made if replace and made else [record, *made]:
+                    made, stays = self._made(record, seen)
+                    stays = stays and not (replace and made)
+                    self.kept += stays
+                else:
+                    made, stays = self._elsewhere(record)
+                for row in [record, *made] if stays else made:
                     writer.add(row)  # type: ignore[arg-type]
             writer.close()
             sizes[name] = writer.rows
@@ -170,17 +199,31 @@ class _Builder:
         numbers = {"in": len(splits[TRAIN]), "kept": self.kept, "equal": self.equal, "operations": counted}
         return {"counts": numbers, "splits": sizes, "failures": dict(failures)}
 
-    def _made(self, record: Mapping[str, Any], seen: set[str]) -> list[dict[str, Any]]:
-        """The records that the operations make of one; rows of files are written."""
-        records = []
+    def _elsewhere(self, record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+        """What stands in another split in the place of a record, and whether it stays."""
+        for operation in filter(_is_everywhere, self.operations):
+            seed = seed_of(self.seed, operation.name, record["id"])
+            made = operation.apply(_plain(record), seed)
+            if isinstance(made, list):
+                rows = [{**item.row, PROVENANCE: provenance_of(record, operation, seed, item.detail)} for item in made]
+                return rows, not rows
+            if isinstance(made, LeftOut):
+                return [], False
+        return [], True
+
+    def _made(self, record: Mapping[str, Any], seen: set[str]) -> tuple[list[dict[str, Any]], bool]:
+        """The records that the operations make of one, and whether it may stay; rows of files are written."""
+        records, stays = [], True
         for operation in self.operations:
             if record["id"] not in self.ids[operation.name]:
                 continue
             count, seed = self.counts[operation.name], seed_of(self.seed, operation.name, record["id"])
             count.chosen += 1
-            made = operation.apply({name: record[name] for name in RECORD_FIELDS}, seed)
-            if isinstance(made, str):
-                count.refused[made] += 1
+            made = operation.apply(_plain(record), seed)
+            if not isinstance(made, list):
+                stays = stays and isinstance(made, str)
+                count.left_out += not isinstance(made, str)
+                count.refused[made if isinstance(made, str) else made.why] += 1
                 continue
             for item in made:
                 row = {**item.row, PROVENANCE: provenance_of(record, operation, seed, item.detail)}
@@ -193,7 +236,11 @@ class _Builder:
                     seen.add(row["id"])
                     records.append(row)
                 count.made += 1
-        return records
+        return records, stays
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != PROVENANCE}
 
 
 def _check_free(folder: Path, names: Sequence[str]) -> None:

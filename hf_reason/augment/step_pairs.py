@@ -51,6 +51,8 @@ class StepPairs:
 
     def apply(self, record: Mapping[str, Any], seed: int) -> list[Made] | str:
         """The pairs; why there are none."""
+        if record.get("images"):
+            return "has images, which pairs of texts do not"
         steps, problem = list(record["steps"]), f"{record['context']}\n{record.get('task') or ''}".strip()
         verdicts = judge_steps(steps, problem, record["answer"])
         right = [place for place, verdict in enumerate(verdicts) if verdict == HOLDS]

@@ -1,4 +1,4 @@
-"""`augment`: more training data of what is there: distractors, paraphrases, pairs of a right and a wrong step.
+"""`augment`: more training data of what is there: distractors, paraphrases, described images, right and wrong steps.
 
 The folder that is written is a data set as `prepare` writes it; the validation and test splits are those that came in.
 """
@@ -23,9 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hf_reason.cli.inputs.augmenting import load_operations, load_splits_to_augment
     from hf_reason.data.output_folder import check_output_apart, check_output_dir
 
-    on_interrupt(lambda: "Translations stay; the same command continues with them.")
+    on_interrupt(lambda: "Translations and descriptions stay; the same command continues with them.")
     check_output_dir(args.output_dir)
-    check_output_apart(args.output_dir, args.dataset_name or [], args.translators)
+    check_output_apart(args.output_dir, args.dataset_name or [], args.models)
     splits = load_splits_to_augment(args)
     operations = load_operations(args)
     report = augment(
@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(summary(report))
     for said, count in report["failures"].items():
-        print(f"Warning: {count} texts were not translated; the same command asks again. {said}", file=sys.stderr)
+        print(
+            f"Warning: {count} texts were not translated or images described; the same command asks again. {said}",
+            file=sys.stderr,
+        )
     print(f"Written: {args.output_dir}")
 
 
@@ -47,6 +50,8 @@ def summary(report: Mapping[str, Any]) -> str:
         whole = sum(parts.values()) or 1
         lines += [f"    {part:<40}{count:>9,}  {count / whole:6.1%}" for part, count in parts.items()]
         lines += [f"    none: {why:<34}{count:>9,}" for why, count in found["refused"].items()]
+        if found.get("left_out"):
+            lines.append(f"    {found['left_out']:,} of these records were left out (broken_images=drop).")
     if counts["equal"]:
         lines.append(f"  {counts['equal']:,} were equal to another record, and left out.")
     lines.append("Splits: " + ", ".join(f"{name} {count:,}" for name, count in report["splits"].items()))

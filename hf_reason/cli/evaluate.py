@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from accelerate import PartialState
 
     from hf_reason.cli.inputs.datasets import load_evaluation_records, reading_of
+    from hf_reason.cli.inputs.images import have_images
     from hf_reason.cli.inputs.inference import check_for_inference, load_for_inference, sampling, tokenizer_of
     from hf_reason.evaluation import evaluate_model, format_table, save_report
     from hf_reason.text import load_instructions, saved_instructions
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     results: dict[str, Any] = {}
     for name in args.model_name_or_path:
-        model, tokenizer = load_for_inference(name, args)
+        model, tokenizer = load_for_inference(name, args, have_images(records))
         if state.is_main_process:
             for warning in warnings_about(tokenizer, records):
                 print(f"Warning: {name}: {warning}", file=sys.stderr)

@@ -70,6 +70,21 @@ def has_image_column(columns: Iterable[str]) -> bool:
     return bool({IMAGES, "image"} & set(columns))
 
 
+def has_images(dataset: Any, column: str) -> bool:
+    """Whether there is an image in a column of a `datasets.Dataset`; of a stream that is not known: yes."""
+    if hasattr(dataset, "_ex_iterable"):
+        return True
+    import pyarrow.compute as pc
+
+    for table in dataset.select_columns([column]).with_format("arrow").iter(1000):
+        cells = table[column]
+        several = "list" in str(cells.type)
+        found = pc.greater(pc.list_value_length(cells), 0) if several else pc.is_valid(cells)
+        if pc.any(found).as_py():
+            return True
+    return False
+
+
 def name_of(image: Mapping[str, Any]) -> str:
     """What messages call an image."""
     return str(image["path"]) if image.get("path") else f"an image of {len(image['bytes']):,} bytes"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hf_reason._files import digest
 from hf_reason.version import __version__
 
+from .images import IMAGES, has_images
 from .record import DOMAINS, IMAGE_FIELDS, RECORD_FIELDS, DataError, Record
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def load_cot_sft_dataset(
             f"{name} is not a prepared data set: it lacks {', '.join(missing)} (its columns: "
             f"{', '.join(data.column_names)}). {_how_to_prepare(name)}"
         )
-    data = data.select_columns([*RECORD_FIELDS, *(name for name in IMAGE_FIELDS if name in data.column_names)])
+    # a column in which there is nothing, as after all images were described, would make a task with images of it
+    images = IMAGE_FIELDS if IMAGES in data.column_names and has_images(data, IMAGES) else ()
+    data = data.select_columns([*RECORD_FIELDS, *(name for name in images if name in data.column_names)])
     return data if domain == "all" else _of_domain(data, domain, f"{name}, split {split}")
 
 

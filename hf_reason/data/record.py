@@ -166,3 +166,16 @@ def record_features(images: bool = False) -> "datasets.Features":
     if images:
         features |= {"images": List(Image(decode=False)), "captions": List(Value("string"))}
     return features
+
+
+def with_equal_columns(parts: "Sequence[datasets.Dataset]") -> "list[datasets.Dataset]":
+    """Data sets of records that can be put together: where one has images, all have the columns."""
+    if not any(IMAGES in part.column_names for part in parts):
+        return list(parts)
+    features, found = record_features(images=True), []
+    for part in parts:
+        for name in IMAGE_FIELDS:
+            if name not in part.column_names:
+                part = part.add_column(name, [[]] * len(part), feature=features[name])
+        found.append(part)
+    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hf_reason._numbers import largest_remainders
 from hf_reason._renamed import renamed
 
-from .record import DataError
+from .record import DataError, with_equal_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -85,7 +85,7 @@ def mix_replay(
     chosen, old = new.select(fresh), old.select(kept)
     wanted = min(round(len(fresh) * replay_ratio / (1 - replay_ratio)), len(old))
     replayed = old.select(_even_draw(list(old["domain"]), wanted, seed))
-    records = concatenate_datasets([chosen, replayed]).shuffle(seed=seed)
+    records = concatenate_datasets(with_equal_columns([chosen, replayed])).shuffle(seed=seed)
     return ReplayMix(records, _counted(chosen), _counted(replayed), known, leaked)
 
 

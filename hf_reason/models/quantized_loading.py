@@ -25,7 +25,7 @@ class MissingExtraError(ImportError, ValueError):
 
 
 def load_causal_lm(name: str | os.PathLike[str], *, images: bool = False, **options: Any) -> Any:
-    """`AutoModelForCausalLM.from_pretrained`, which also reads quantised checkpoints of any age, and models with vision.
+    """`AutoModelForCausalLM.from_pretrained`, also of quantised checkpoints of any age and models with vision.
 
     Args:
         name: Folder or Hub name.

@@ -118,7 +118,7 @@ def prompt_ids(processor: Any, prompt: str, record: Mapping[str, Any]) -> list[i
     Raises:
         ValueError: if an image cannot be read.
     """
-    found = _processed(processor, [prompt], [[open_image(image) for image in references_in(record)]], "right")
+    found = processed(processor, [prompt], [[open_image(image) for image in references_in(record)]], "right")
     return [int(token) for token in found["input_ids"][0]]
 
 
@@ -152,7 +152,7 @@ def image_inputs(
     images = [[open_image(image) for image in references_in(record)] for record in records]
     if not any(images):
         return {}
-    found = _processed(processor, prompts, images, "right")
+    found = processed(processor, prompts, images, "right")
     mask = found["attention_mask"].bool()
     for row, (tokens, own) in enumerate(zip(ids, found["input_ids"], strict=True)):
         if (prompt := own[mask[row]].tolist()) != list(tokens[: len(prompt)]):
@@ -205,11 +205,17 @@ class ImageInputs:
 
     def __call__(self, rows: Sequence[int], width: int) -> dict[str, Any]:
         """The tensors of some of the prompts, padded in front to a width."""
-        prompts, records, ids = ([part[row] for row in rows] for part in (self.prompts, self.records, self.ids))
-        return image_inputs(self.processor, prompts, records, ids, width=width, left=True)
+        return image_inputs(
+            self.processor,
+            [self.prompts[row] for row in rows],
+            [self.records[row] for row in rows],
+            [self.ids[row] for row in rows],
+            width=width,
+            left=True,
+        )
 
 
-def _processed(processor: Any, prompts: Sequence[str], images: list[list[Any]], side: str) -> Mapping[str, Any]:
+def processed(processor: Any, prompts: Sequence[str], images: list[list[Any]], side: str) -> Mapping[str, Any]:
     """The processor's tensors; the template has written the special tokens already."""
     found: Mapping[str, Any] = processor(
         images=images if any(images) else None,

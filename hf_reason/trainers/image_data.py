@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_reason.data.images import IMAGES, ImageError, references_in
+from hf_reason.data.images import IMAGES, ImageError, has_images, references_in
 from hf_reason.text import build_prompt
 from hf_reason.text.collator import IMAGE_FILES, IMAGE_PROMPT
 
@@ -16,18 +16,7 @@ _NAMES = (RECORD_IMAGES, IMAGES, "image")
 
 def has_images_in_it(dataset: Any, columns: Collection[str]) -> bool:
     """Whether a record of a data set has an image; of a stream, whether there is a column for them."""
-    names = [name for name in _NAMES if name in columns]
-    if not names or hasattr(dataset, "_ex_iterable"):
-        return bool(names)
-    import pyarrow.compute as pc
-
-    for table in dataset.select_columns(names).with_format("arrow").iter(1000):
-        for column in table.columns:
-            several = "list" in str(column.type)
-            found = pc.greater(pc.list_value_length(column), 0) if several else pc.is_valid(column)
-            if pc.any(found).as_py():
-                return True
-    return False
+    return any(has_images(dataset, name) for name in _NAMES if name in columns)
 
 
 def with_hidden_images(dataset: Any, columns: Collection[str]) -> Any:

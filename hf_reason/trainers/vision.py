@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from hf_reason.data.images import IMAGES
+from hf_reason.models.auto_class import NO_VISION, has_vision
 from hf_reason.text.multimodal import is_processor, tokenizer_in
 
 from .cot_data import is_record_dataset
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 def tokenizer_of(processing_class: Any) -> "PreTrainedTokenizerBase":
     """The tokenizer of a processor, with the processor's chat template if it has none; a tokenizer as it is."""
     return tokenizer_in(processing_class)  # type: ignore[no-any-return]
-
-
-def has_vision(config: Any) -> bool:
-    """Whether a model of this configuration reads images."""
-    names = ("vision_config", "vision_encoder_config", "perceiver_config", "image_token_id", "image_token_index")
-    return any(getattr(config, name, None) is not None for name in names)
 
 
 def processor_for(model: Any, given: Any, trust_remote_code: bool) -> Any:
@@ -41,10 +36,7 @@ def processor_for(model: Any, given: Any, trust_remote_code: bool) -> Any:
     name = model if isinstance(model, str) else model.config.name_or_path
     config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code) if model is name else model.config
     if not has_vision(config):
-        raise ValueError(
-            f"The records have images, and the model ({config.model_type}) reads text alone. Describe the images in "
-            "the text: hf-reason augment --captions 1 --replace; or train without them (prepare --images drop)."
-        )
+        raise ValueError(NO_VISION.format(config.model_type))
     if given is None:
         given = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
     if not is_processor(given):

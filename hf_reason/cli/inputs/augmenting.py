@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from hf_reason._files import digest
-from hf_reason.augment import BackTranslation, ChatTranslator, Distractors, Seq2SeqTranslator, StepPairs
+from hf_reason.augment import (
+    BackTranslation,
+    Captions,
+    CaptionWriter,
+    ChatTranslator,
+    Distractors,
+    Seq2SeqTranslator,
+    ServedCaptioner,
+    StepPairs,
+)
 from hf_reason.augment.operation import PROVENANCE, Operation, augmented_features
 from hf_reason.augment.run import TRAIN, WORK
 from hf_reason.cli.augment_arguments import AugmentArguments
@@ -70,15 +79,49 @@ def load_operations(args: AugmentArguments) -> list[Operation]:
         cache = args.translation_cache or Path(args.output_dir, WORK)
         back = translators[1] if len(translators) > 1 else None
         found.append(BackTranslation(translators[0], cache, args.back_translation, back=back, progress=_progress))
+    if args.captions is not None:
+        name = args.captioner_model_name_or_path
+        captions = Captions(
+            None if name is None else _captioner(name, args),
+            args.caption_cache or Path(args.output_dir, WORK),
+            args.captions,
+            everywhere=args.captions_everywhere,
+            broken=args.broken_images,
+            progress=_progress,
+        )
+        found.append(captions)
     if args.step_pairs is not None:
         found.append(StepPairs(args.step_pairs, pairs=args.pairs_per_record))
     return found
 
 
+def _captioner(name: str, args: AugmentArguments) -> Any:
+    if not args.served(name):
+        from .captioner import load_captioner
+
+        return load_captioner(name, args)
+    settings = TraceSettings(
+        num_samples=1, temperature=args.temperature, max_completion_length=args.max_completion_length, seed=args.seed
+    )
+    writer, shown = served_writer(args, name, settings, kind=CaptionWriter, model=args.captioner_served_model)
+    identity = {
+        "model": shown,
+        "temperature": args.temperature,
+        "max_completion_length": args.max_completion_length,
+        "extra_body": digest(json.dumps(args.extra_body or {}, sort_keys=True)),
+    }
+    return ServedCaptioner(writer, identity, seed=args.seed, prompt=args.caption_prompt)
+
+
 def _progress(what: str, total: int) -> Callable[[int], None]:
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc=what, unit=" texts", mininterval=0.5 if sys.stderr.isatty() else 10.0)
+    bar = tqdm(
+        total=total,
+        desc=what,
+        unit=" images" if what == "captions" else " texts",
+        mininterval=0.5 if sys.stderr.isatty() else 10.0,
+    )
 
     def note(count: int) -> None:
         bar.update(count)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason.cli.arguments import DataArguments, EvaluationArguments, SourceArguments
 from hf_reason.data import DataError, load_cot_sft_dataset
+from hf_reason.data.record import record_features, with_equal_columns
 
 from .raw_data import SAMPLE_NOTE, is_raw, prepared_places
 
@@ -92,7 +93,7 @@ def load_records(places: Sequence[str], split: str, domain: str = "all") -> "Dat
 
     if len(places) < 2:
         return load_cot_sft_dataset(domain, split, places[0] if places else None)
-    found = concatenate_datasets([load_cot_sft_dataset(domain, split, place) for place in places])
+    found = concatenate_datasets(with_equal_columns([load_cot_sft_dataset(domain, split, place) for place in places]))
     rows = {name: row for row, name in reversed(list(enumerate(found["id"])))}
     return found.select(sorted(rows.values()))
 
@@ -142,7 +143,11 @@ def load_evaluation_records(
     records = read_evaluation_records(
         raw, schema, domain=tag, skip_broken=skip_broken, thought_tags=thought_tags or ()
     )
-    return first(Dataset.from_list(records), max_records)  # type: ignore[arg-type]
+    rows: list[Any] = list(records)
+    if any(row.get("images") for row in rows):  # the columns of the first row would be those of all
+        rows = [{"images": [], "captions": [], **row} for row in rows]
+        return first(Dataset.from_list(rows, features=record_features(images=True)), max_records)
+    return first(Dataset.from_list(rows), max_records)
 
 
 def first(records: "Dataset", count: int | None) -> "Dataset":

@@ -10,6 +10,7 @@ from hf_reason.models.quantized_loading import MissingExtraError, load_causal_lm
 from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
 from hf_reason.trainers.resuming import last_checkpoint
 
+from .images import check_reads_images, load_processor
 from .models import cannot_load, check_base_of_adapter, check_model_name, check_tokenizer_files
 
 
@@ -23,15 +24,16 @@ def check_for_inference(name: str, args: InferenceArguments) -> None:
     tokenizer_of(name, args)
 
 
-def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
-    """Model and tokenizer of `evaluate` and `ask`.
+def load_for_inference(name: str, args: InferenceArguments, images: bool = False) -> tuple[Any, Any]:
+    """Model and tokenizer of `evaluate` and `ask`; with images its processor in the tokenizer's place.
 
     Args:
         name: Folder or Hub name.
         args: Which tokenizer, dtype and device, and whether code that comes with the model may run.
+        images: Whether it is to read images.
 
     Raises:
-        ValueError: if one of them cannot be loaded.
+        ValueError: if one of them cannot be loaded, or the model does not read images that it is to read.
     """
     import torch
     from accelerate import PartialState
@@ -43,7 +45,9 @@ def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
         check_tokenizer_files(name)
 
     def load(place: str) -> Any:
-        model = load_causal_lm(place, dtype=args.dtype, trust_remote_code=args.trust_remote_code)
+        if images:
+            check_reads_images(place, args.trust_remote_code)
+        model = load_causal_lm(place, images=images, dtype=args.dtype, trust_remote_code=args.trust_remote_code)
         return with_saved_loar(model, name)
 
     try:
@@ -54,7 +58,7 @@ def load_for_inference(name: str, args: InferenceArguments) -> tuple[Any, Any]:
         raise
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load("model_name_or_path", name, error)) from error
-    tokenizer = tokenizer_of(name, args)
+    tokenizer = processor_of(name, args) if images else tokenizer_of(name, args)
     device = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available()).device
     return model.to(device).eval(), tokenizer
 
@@ -75,6 +79,15 @@ def tokenizer_of(name: str, args: InferenceArguments) -> Any:
     except (OSError, ValueError) as error:
         argument = "model_name_or_path" if args.tokenizer_name_or_path is None else "tokenizer_name_or_path"
         raise ValueError(cannot_load(argument, source, error)) from error
+
+
+def processor_of(name: str, args: InferenceArguments) -> Any:
+    """The processor of a model, or the one that the arguments name.
+
+    Raises:
+        ValueError: if it cannot be loaded.
+    """
+    return load_processor(args.tokenizer_name_or_path or name, trust_remote_code=args.trust_remote_code)
 
 
 def sampling(args: InferenceArguments) -> dict[str, Any]:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.cli.arguments import ScratchArguments
 from hf_reason.models import with_saved_loar
 from hf_reason.models.adapter_loading import adapter_place
+from hf_reason.models.auto_class import NO_VISION
 from hf_reason.models.quantized_loading import load_causal_lm
 from hf_reason.models.weight_files import base_of_adapter, readable_weights
 from hf_reason.text import render, train_tokenizer
+
+from .images import check_reads_images, have_images, load_processor
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -77,8 +80,12 @@ def load_model_and_tokenizer(
         training_args: For the seed, the output folder and `trust_remote_code`.
         records: Training records, read only to train a tokenizer.
 
+    Returns:
+        The model and its tokenizer; its processor, where the records have images.
+
     Raises:
-        ValueError: if the name cannot be loaded, or the config has unknown fields.
+        ValueError: if the name cannot be loaded, the config has unknown fields, or the records have images and the
+            model reads text alone.
     """
     import torch
     from transformers import AutoTokenizer, set_seed
@@ -92,6 +99,9 @@ def load_model_and_tokenizer(
             "model from scratch."
         )
     tokenizer_name = scratch.tokenizer_name_or_path or name
+    images = have_images(records)
+    if name is None and images:
+        raise ValueError(NO_VISION.format("which is made from scratch"))
     if name is not None:
         check_model_name(name)
         check_base_of_adapter(name)
@@ -106,15 +116,20 @@ def load_model_and_tokenizer(
     try:
         if name is None:
             return _build(scratch, training_args, records)
-        tokenizer = AutoTokenizer.from_pretrained(
-            tokenizer_name, revision=model_args.model_revision, trust_remote_code=trust
-        )
+        if images:
+            check_reads_images(name, trust)
+            tokenizer = load_processor(str(tokenizer_name), trust_remote_code=trust)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(
+                tokenizer_name, revision=model_args.model_revision, trust_remote_code=trust
+            )
         quantization = get_quantization_config(model_args)
         dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
         set_seed(training_args.seed)
         with readable_weights(name):
             model = load_causal_lm(
                 name,
+                images=images,
                 revision=model_args.model_revision,
                 dtype=dtype,
                 attn_implementation=model_args.attn_implementation,

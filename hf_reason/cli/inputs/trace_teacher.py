@@ -92,14 +92,16 @@ def _served(args: GenerateTracesArguments, instructions: Mapping[str, str]) -> T
     return Teacher(writer, name, {"prompts": _hash(instructions), "extra_body": extra})
 
 
-def served_writer(args: ServerArguments, url: str, settings: TraceSettings, **more: Any) -> tuple[ServedWriter, str]:
+def served_writer(
+    args: ServerArguments, url: str, settings: TraceSettings, kind: type[ServedWriter] = ServedWriter, **more: Any
+) -> tuple[Any, str]:
     """What asks a server, and the name of its model: no folder of it.
 
     Raises:
         ValueError: if the server does not answer.
     """
     extra: Any = args.extra_body or {}
-    writer = ServedWriter(
+    writer = kind(
         url,
         settings,
         extra_body=extra,

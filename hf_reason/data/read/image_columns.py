@@ -177,7 +177,7 @@ def _kind(part: Mapping[str, Any]) -> str:
 def _text_part(part: Any, found: list[Any]) -> Any:
     if not isinstance(part, Mapping) or _kind(part) not in _PARTS:
         return part
-    source = part.get("source") if isinstance(part.get("source"), Mapping) else {}
+    source: Any = part.get("source") if isinstance(part.get("source"), Mapping) else {}
     value = next((part[key] for key in ("image", "image_url", "url", "path", "base64") if part.get(key)), None)
     value = value.get("url") if isinstance(value, Mapping) and "url" in value else value
     value = value or source.get("data") or source.get("url")

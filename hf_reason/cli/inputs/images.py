@@ -1,0 +1,53 @@
+"""Whether records have images, and the processors of models that read them."""
+
+import importlib.util
+from typing import Any
+
+from hf_reason.data.images import has_images, references_in
+from hf_reason.models.auto_class import NO_VISION, has_vision
+
+
+def load_processor(name: str, *, trust_remote_code: bool = False, argument: str = "model_name_or_path") -> Any:
+    """The processor of a model that reads images.
+
+    Args:
+        name: Folder or Hub name.
+        trust_remote_code: Whether code that comes with it may run.
+        argument: What gave the name, for the message.
+
+    Raises:
+        ValueError: if it cannot be loaded.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
+        why = f"{argument}={name!r}: its processor cannot be loaded: {' '.join(str(error).split())[:300]}"
+        if importlib.util.find_spec("torchvision") is None:
+            why += " Many processors of images need torchvision: pip install 'hf_reason[vision]'."
+        raise ValueError(why) from error
+
+
+def have_images(records: Any) -> bool:
+    """Whether a record has an image."""
+    columns = getattr(records, "column_names", None)
+    if columns is None:
+        return any(map(references_in, records))
+    return any(has_images(records, name) for name in ("images", "image") if name in columns)
+
+
+def check_reads_images(name: str, trust_remote_code: bool = False) -> None:
+    """Refuse records with images for a model of text. One that cannot be loaded is left to its loader.
+
+    Raises:
+        ValueError: naming what to do instead.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError):
+        return
+    if not has_vision(config):
+        raise ValueError(NO_VISION.format(config.model_type))
