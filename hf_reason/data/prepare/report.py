@@ -3,101 +3,22 @@
 All three depend on the data and the settings only: no date, no path of this machine.
 """
 
-import base64
-from array import array
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hf_reason._files import write_atomically, write_json_atomically
-from hf_reason.data.clean.splits import SPLITS
-from hf_reason.data.record import DOMAINS, LANGUAGES, Record
 
-from .counts import DROP_REASONS, SUSPICIOUS, Counts
+from .counts import DROP_REASONS, EXAMPLES_EACH, SUSPICIOUS, Counts, on_one_line
+from .report_sample import ReportSample
+from .report_stats import mode_notes
 
 FORMAT_NAME = "hf_reason.prepare/"
 FORMAT = f"{FORMAT_NAME}2"
 
-# Lengths in characters, `steps` in steps; 4 bytes per record and measure are kept.
-MEASURES = ("context", "chain", "answer", "steps")
-_PERCENTILES = (5, 25, 50, 75, 95, 99)
-_BINS = 30
 _SMALL_SPLIT = 20
 # Among at least this many traces, one with an unknown tag is not worth a note.
 _MANY_TRACES = 100
-
-LABELS = {
-    "unreadable": "row that could not be read",
-    "broken_image": "with an image that is missing or cannot be read",
-    "contaminated": "occurs in an evaluation file",
-    "exact_duplicate": "exact duplicate",
-    "near_duplicate": "near duplicate",
-    SUSPICIOUS: "suspicious: the answer contradicts its chain (kept)",
-}
-
-
-class RecordStats:
-    """Collects what the report says about the records that were kept."""
-
-    def __init__(self) -> None:
-        self._values = {name: array("I") for name in MEASURES}
-        self._domains = {domain: Counter[str]() for domain in DOMAINS}
-        self._languages: Counter[str] = Counter()
-        self._splits: Counter[str] = Counter()
-
-    def add(self, record: Record, split: str) -> None:
-        steps = record["steps"]
-        sizes = (len(record["context"]), sum(map(len, steps)), len(record["answer"]), len(steps))
-        for name, size in zip(MEASURES, sizes, strict=True):
-            self._values[name].append(size)
-        self._domains[record["domain"]][split] += 1
-        self._languages[record["language"]] += 1
-        self._splits[split] += 1
-
-    def summary(self, splits: list[str]) -> dict[str, Any]:
-        """JSON-able: records per split, domain (and split) and language; percentiles and histograms."""
-        return {
-            "splits": {split: self._splits[split] for split in splits},
-            "domains": {
-                name: {"all": sum(found.values())} | {split: found[split] for split in splits}
-                for name, found in self._domains.items()
-            },
-            "languages": {name: self._languages[name] for name in LANGUAGES},
-            "distributions": {name: describe(values) for name, values in self._values.items()},
-        }
-
-
-def describe(values: "array[int]") -> dict[str, Any]:
-    """Mean, extremes, percentiles and a histogram of whole numbers; `{}` for none.
-
-    The histogram's bins are equally wide (1, 2 or 5 times a power of ten) and reach up to the 99th percentile;
-    `over` counts the values beyond, so that a single huge value does not flatten the rest.
-    """
-    import numpy as np
-
-    if not len(values):
-        return {}
-    numbers = np.frombuffer(values, dtype=f"u{values.itemsize}")
-    percentiles = np.percentile(numbers, _PERCENTILES, method="inverted_cdf")
-    low, high = int(numbers.min()), int(percentiles[-1])
-    width = _nice_width((high - low + 1) / _BINS)
-    edges = np.arange(low - low % width, high + width + 1, width)
-    counts, _ = np.histogram(numbers[numbers < edges[-1]], bins=edges)
-    return {
-        "mean": round(float(numbers.mean()), 2),
-        "min": low,
-        **{f"p{p}": int(value) for p, value in zip(_PERCENTILES, percentiles, strict=True)},
-        "max": int(numbers.max()),
-        "histogram": {"edges": edges.tolist(), "counts": counts.tolist(), "over": int((numbers >= edges[-1]).sum())},
-    }
-
-
-def _nice_width(least: float) -> int:
-    width = 1
-    while width < least:
-        width = int(width * 2.5) if str(width)[0] == "2" else width * 2
-    return width
 
 
 def build_report(
@@ -138,7 +59,9 @@ def build_report(
         "unknown_tags": dict(sorted(counts.unknown_tags.items(), key=lambda item: (-item[1], item[0]))),
         **summary,
         "examples": {
-            reason: counts.examples[reason] for reason in (*DROP_REASONS, SUSPICIOUS) if reason in counts.examples
+            reason: [on_one_line(example) for example in counts.samples(reason)[:EXAMPLES_EACH]]
+            for reason in (*DROP_REASONS, SUSPICIOUS)
+            if reason in counts.examples
         },
         "settings": settings,
     }
@@ -148,7 +71,7 @@ def build_report(
 
 def _warnings(report: dict[str, Any]) -> list[str]:
     counts = report["counts"]
-    found = unknown_tag_notes(report)
+    found = [*unknown_tag_notes(report), *mode_notes(report["modes"])]
     found += [
         _small(split, rows)
         for split, rows in report["splits"].items()
@@ -176,7 +99,7 @@ def _image_notes(report: Mapping[str, Any]) -> list[str]:
     if not dropped and not kept:
         return []
     shown = report["examples"].get("broken_image")
-    first = f" The first: {shown[0]['note']}" if shown else ""
+    first = f" One of them: {shown[0]['note']}" if shown else ""
     what = f"{dropped} records were dropped" if dropped else f"{kept} records were kept without an image"
     return [f"{what} because an image of theirs is missing, outside of the folder, or cannot be read.{first}"]
 
@@ -206,33 +129,22 @@ def _small(split: str, rows: int) -> str:
     return f"The {split} split has only {count}: scores on it will be noisy. Raise {split}_size (--{split}_size)."
 
 
-def write_report(report: dict[str, Any], folder: Path) -> None:
-    """Write `report.png`, `report.html` and, last, `report.json` into `folder`."""
+def write_report(
+    report: dict[str, Any], folder: Path, counts: Counts | None = None, sample: ReportSample | None = None
+) -> None:
+    """Write `report.png`, `report.html` and, last, `report.json` into `folder`.
+
+    Args:
+        report: What `build_report` gives.
+        folder: Where to.
+        counts: Of the run, whose longer examples the page shows; default: those of the report.
+        sample: Records and pairs of duplicates for the page.
+    """
+    from .report_page import report_html
     from .report_plot import draw_report
 
+    examples = None if counts is None else {reason: counts.samples(reason) for reason in report["examples"]}
     picture = draw_report(report)
     write_atomically(folder / "report.png", picture)
-    write_atomically(folder / "report.html", report_html(report, picture))
+    write_atomically(folder / "report.html", report_html(report, picture, examples, sample))
     write_json_atomically(folder / "report.json", report)
-
-
-def report_html(report: dict[str, Any], picture: bytes) -> str:
-    """One page without outside references; every text of the data is escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
-    dropped = [(reason, label(reason), count) for reason, count in report["counts"]["filters"].items()]
-    return environment.from_string(source).render(
-        report=report,
-        dropped=dropped,
-        suspicious=SUSPICIOUS,
-        label=label,
-        splits=[name for name in SPLITS if name in report["splits"]],
-        picture=base64.b64encode(picture).decode(),
-    )
-
-
-def label(reason: str) -> str:
-    """A drop reason in words."""
-    return LABELS.get(reason, reason.replace("_", " "))

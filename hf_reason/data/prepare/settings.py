@@ -23,9 +23,13 @@ from hf_reason.data.read.tag_families import check_thought_tags
 from hf_reason.data.record import DOMAINS, DataError, Record
 from hf_reason.version import __version__
 
+from .report_tokens import describe_tokenizer
+
 # Libraries whose version can change which records are kept.
 _LIBRARIES = ("rensa", "math-verify")
 # So that 0.7 and 0.3 leave nothing to train on, whatever the last digit of their sum.
+# Where the processes run.
+ENGINES = ("local", "ray")
 _ROUNDING = 1e-9
 _IMAGES, _BROKEN = ("path", "bytes", "drop"), ("drop", "keep")
 # Settings that are left out of the description at their defaults: text was prepared without them before.
@@ -73,6 +77,9 @@ class PrepareConfig:
         domain: Domain of every record. `None` uses the source's own name for it, or keyword rules.
         domain_rules: YAML file with keyword rules that replace the built-in ones.
 
+    Parameters that control the report:
+        tokenizer_name_or_path: Tokenizer in whose tokens the report also gives lengths, of a sample.
+
     Parameters that control the splits:
         validation_size: Fraction of the contexts that goes to validation, in [0, 1]; 0 makes no such split.
         test_size: The same for test. The rest is the train split. A size of 1 puts everything into that one split.
@@ -113,6 +120,9 @@ class PrepareConfig:
     duplicate_threshold: float = option(0.8, "Similarity from which records are near duplicates.", card=False)
     domain: str | None = option(None, "Domain of every record, instead of keyword rules.", choices=DOMAINS, card=False)
     domain_rules: str | None = option(None, "YAML file with your own domain rules.", card=False)
+    tokenizer_name_or_path: str | None = option(
+        None, "Tokenizer in whose tokens the report gives lengths.", card=False
+    )
     validation_size: float = option(0.05, "Fraction of the contexts for the validation split.", card=False)
     test_size: float = option(0.05, "Fraction of the contexts for the test split; 1 makes a test set.", card=False)
 
@@ -223,7 +233,7 @@ def describe_settings(sources: Sequence[str], config: PrepareConfig) -> dict[str
     """Everything that decides the result. Files are named by their last component and known by their content.
 
     Raises:
-        DataError: if a file cannot be read.
+        DataError: if a file or the tokenizer cannot be read.
     """
     described = {each.name: getattr(config, each.name) for each in fields(PrepareConfig)} | {
         "filters": asdict(config.filters),
@@ -233,6 +243,12 @@ def describe_settings(sources: Sequence[str], config: PrepareConfig) -> dict[str
     if config.image_folder is not None:
         described["image_folder"] = Path(config.image_folder).name
     described = {name: value for name, value in described.items() if _OF_IMAGES.get(name, ...) != value}
+    # what was added later and is not used leaves the description as it was
+    if not described["filters"].get("keep_non_thinking"):
+        described["filters"].pop("keep_non_thinking", None)
+    name = described.pop("tokenizer_name_or_path")
+    if name is not None:
+        described["tokenizer"] = describe_tokenizer(name)
     settings = {
         "sources": [entry for source in sources for entry in _describe_source(source)],
         **described,

@@ -69,6 +69,18 @@ def test_every_filter_has_a_case_and_the_order_decides() -> None:
     assert judged(steps=STEPS[:1], reference="1") == "wrong_answer"
 
 
+def test_records_of_the_mode_without_thinking_are_kept_where_they_are_wanted() -> None:
+    config = FilterConfig(keep_non_thinking=True)
+    assert judged(config, steps=[]) is None and judged(config, steps=["", " "]) is None
+    # the filters of chains hold for chains, and all others for every record
+    assert judged(config, steps=STEPS[:2]) == "few_steps" and judged(config, steps=["一", "二", "三"]) == "too_short"
+    assert judged(config, steps=[], answer="") == "missing_answer"
+    assert judged(config, steps=[], answer="108支。<|im_end|>") == "control_tokens"
+    assert judged(config, steps=[], reference="109") == "wrong_answer"
+    # what begins with a pair of tags that is not known may be a thought
+    assert judged(config, steps=[], answer="<plan>先乘再除。</plan>108支。") == "empty_thought"
+
+
 @pytest.mark.parametrize(
     "text",
     ["写在 <think> 和 </think> 之间。", "`<answer>` 标签里写答案。", "Use the <think> tag, then </think> to end."],

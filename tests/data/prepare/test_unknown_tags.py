@@ -7,7 +7,8 @@ from trace_files import write_jsonl
 
 from hf_reason.data import DataError, prepare
 from hf_reason.data.prepare.counts import Counts
-from hf_reason.data.prepare.report import report_html, unknown_tag_notes
+from hf_reason.data.prepare.report import unknown_tag_notes
+from hf_reason.data.prepare.report_page import report_html
 from hf_reason.data.read.other_tags import TagTranslator, unknown_tag
 
 THOUGHTS = [
