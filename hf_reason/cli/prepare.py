@@ -6,9 +6,10 @@ from typing import Any
 
 from hf_reason._options import option
 from hf_reason._renamed import renamed
+from hf_reason._visible import visible
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.data import FilterConfig
-from hf_reason.data.prepare.settings import PrepareConfig
+from hf_reason.data.prepare.settings import ENGINES, PrepareConfig
 
 from .errors import on_interrupt
 
@@ -21,6 +22,7 @@ class PrepareArguments:
     dataset_name: list[str] = option(help="Files (JSON, JSONL, Parquet, CSV), folders of them or Hub data sets.")
     output_dir: str = option(help="Folder for the data set and its report.")
     num_proc: int = option(1, "Number of processes.")
+    engine: str = option("local", "Where they run: here, or on a Ray cluster.", choices=ENGINES)
     overwrite: bool = option(False, "Replace a result that was made with other settings.")
 
 
@@ -34,7 +36,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hf_reason.data import prepare
 
     on_interrupt(lambda: "The same command resumes where it stopped.")
-    report = prepare(args.dataset_name, args.output_dir, config, num_proc=args.num_proc, overwrite=args.overwrite)
+    report = prepare(
+        args.dataset_name,
+        args.output_dir,
+        config,
+        num_proc=args.num_proc,
+        engine=args.engine,
+        overwrite=args.overwrite,
+    )
     show(report, args.output_dir)
 
 
@@ -56,5 +65,5 @@ def show(report: dict[str, Any], output_dir: str) -> None:
     console = Console()
     console.print(table)
     for warning in report["warnings"]:
-        console.print("Note:", warning, markup=False)
+        console.print("Note:", visible(warning), markup=False)
     console.print(f"Data set: {output_dir}   report: {output_dir}/report.html", markup=False)

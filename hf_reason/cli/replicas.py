@@ -1,12 +1,12 @@
 """`serve --replicas`: the same app and engine as Ray Serve deployments."""
 
-import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from hf_reason._ray import ray_cluster
 from hf_reason.serving.keys import ApiKeys
 
 # Ray's own limit has to come after the app's, which answers with an error of the API.
@@ -24,37 +24,29 @@ def serve_replicas(args: Any, make_app: Callable[[Any, ApiKeys], Any], sock: soc
     Raises:
         ValueError: if Ray is not installed, or the replicas do not start.
     """
-    try:
-        import ray
-        from ray import serve
-    except ImportError as error:
-        raise ValueError("replicas need Ray Serve: pip install 'hf_reason[ray]'.") from error
     host, port = sock.getsockname()[:2]
     sock.close()
-    # RAY_ADDRESS names a cluster of several machines; else there is one here
-    if not (cluster := os.environ.get("RAY_ADDRESS")):
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to Ray's makers
-    # Ray's own ports ask nobody for a key
-    here = {} if cluster else {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-    ray.init(address=cluster, log_to_driver=False, namespace="hf_reason", **here)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    try:
+    with ray_cluster("--replicas") as ray:
+        from ray import serve
+
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
         options = {"host": host, "port": port, "request_timeout_s": args.request_timeout + _LATER}
         serve.start(http_options=options)
         try:
-            serve.run(_deployment(args, make_app, ray.cluster_resources()), name="hf_reason", route_prefix="/")
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:500]
-            raise ValueError(f"the replicas do not start: {reason}") from error
-        shown = f"[{host}]" if ":" in host else host
-        print(f"Serving {args.replicas} replicas at http://{shown}:{port}/v1 (Ctrl-C stops them)")
-        print(f"The page: http://{shown}:{port}/", flush=True)
-        ended.wait()
-    finally:
-        serve.shutdown()
-        ray.shutdown()
+            deployment = _deployment(args, make_app, ray.cluster_resources())
+            try:
+                serve.run(deployment, name="hf_reason", route_prefix="/")
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:500]
+                raise ValueError(f"the replicas do not start: {reason}") from error
+            shown = f"[{host}]" if ":" in host else host
+            print(f"Serving {args.replicas} replicas at http://{shown}:{port}/v1 (Ctrl-C stops them)")
+            print(f"The page: http://{shown}:{port}/", flush=True)
+            ended.wait()
+        finally:
+            serve.shutdown()
 
 
 def _deployment(args: Any, make_app: Callable[[Any, ApiKeys], Any], resources: dict[str, float]) -> Any:

@@ -30,7 +30,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "NF4": ("quantize", {"method": "nf4"}),
     "GPTQ 4 bit, own chains": ("quantize", {**GPTQ, "calibration": "self"}),
     "GPTQ 4 bit, traces": ("quantize", {**GPTQ, "calibration": "traces"}),
-    "GPTQ 4 bit, plain text": ("quantize", {**GPTQ, "calibration": "TEXT"}),
+    "GPTQ 4 bit, plain text": ("quantize", {**GPTQ, "calibration": "TEXT", "calibration_max_length": 512}),
     "GPTQ 3 bit, own chains": ("quantize", {**GPTQ, "bits": 3}),
     "GPTQ 3 bit, recovered": ("quantize", {**GPTQ, "bits": 3, **RECOVERED}),
     **{
@@ -67,6 +67,8 @@ def command_of(model: Path, output: Path, name: str, args: Any, extra: Sequence[
         values["calibration"] = args.text
     if values.get("calibration") == "traces" and args.traces is not None:
         data = args.traces
+    if values.get("method") == "gptq" and args.group_size is not None:
+        values["group_size"] = args.group_size
     if "num_key_value_heads" in values:
         config = json.loads((model / "config.json").read_text("utf-8"))
         values["num_key_value_heads"] = config["num_key_value_heads"] - 1
@@ -115,6 +117,7 @@ def main() -> None:
     parser.add_argument("--eval_dataset_name", help="What the models are compared on, if it is other data.")
     parser.add_argument("--text", type=Path, help="Plain text for the calibration on text.")
     parser.add_argument("--traces", help="Prepared data for the calibration on traces, if dataset_name has none.")
+    parser.add_argument("--group_size", type=int, help="Of the GPTQ variants; small models have short rows.")
     parser.add_argument("--max_records", type=int, default=200)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/bench_compression"))
     parser.add_argument("--only", nargs="+", default=[], help="Variants by name, or by a part of their names.")

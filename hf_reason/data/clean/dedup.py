@@ -4,7 +4,7 @@ What the search needs of a record (`sketches`) is made once, in any process; the
 when the last record is read. Its memory is that of a few numbers a record: signatures stay in their file.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -30,6 +30,7 @@ SKETCH = np.dtype([("exact", "<u8"), ("numbers", "<u8"), ("signature", "<u2", SI
 """
 
 NEW, EXACT, NEAR = range(3)
+Members = Callable[[np.ndarray, Sequence[slice]], list[tuple[np.ndarray, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def bands(threshold: float, length: int = SIGNATURE_LENGTH) -> list[slice]:
     return [slice(first, first + rows) for first in range(0, length - rows + 1, rows)]
 
 
-def find_duplicates(keys: KeyFile, threshold: float = 0.8) -> Duplicates:
+def find_duplicates(keys: KeyFile, threshold: float = 0.8, members: Members | None = None) -> Duplicates:
     """Find the records that were seen before.
 
     *Exact*: context and steps are equal but for white space, punctuation, width and traditional characters. *Near*:
@@ -93,6 +94,7 @@ def find_duplicates(keys: KeyFile, threshold: float = 0.8) -> Duplicates:
     Args:
         keys: Rows with the fields of `SKETCH`, in the order of the records.
         threshold: Minimum Jaccard similarity of a near duplicate, in (0, 1].
+        members: Runs `bucket_members` for each of the bands, on other processes or machines.
 
     Raises:
         ValueError: a threshold out of range.
@@ -104,8 +106,8 @@ def find_duplicates(keys: KeyFile, threshold: float = 0.8) -> Duplicates:
     of = first.astype(np.int64)[inverse]
     del exact, first, inverse
     own = np.flatnonzero(of == np.arange(len(of)))
-    numbers = keys.column("numbers")[own]
-    parts = [bucket_members(keys.column("signature", band)[own], numbers, band.start) for band in bands(threshold)]
+    cut = bands(threshold)
+    parts = members(own, cut) if members else [bucket_members(keys, own, band) for band in cut]
     near = _first_alike(keys, own, parts, threshold)
     kind = np.where(of == np.arange(len(of)), NEW, EXACT).astype(np.uint8)
     if near:
@@ -116,18 +118,19 @@ def find_duplicates(keys: KeyFile, threshold: float = 0.8) -> Duplicates:
     return Duplicates(kind, of)
 
 
-def bucket_members(band: np.ndarray, numbers: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def bucket_members(keys: KeyFile, own: np.ndarray, band: slice) -> tuple[np.ndarray, np.ndarray]:
     """The records that agree with another one in a band and in their numbers.
 
     Args:
-        band: uint16, [records, values].
-        numbers: uint64, [records].
-        seed: Keeps the buckets of different bands apart.
+        keys: Rows with the fields of `SKETCH`.
+        own: The rows that are compared, int64.
+        band: A part of the signature.
 
     Returns:
-        Their rows, uint32, and the bucket of each, uint64: equal for those that agree.
+        Places in `own`, uint32, and the bucket of each, uint64: equal for those that agree.
     """
-    bucket = mixed(band, numbers ^ np.uint64(seed + 1))
+    # the start of the band keeps its buckets apart from those of others
+    bucket = mixed(keys.column("signature", band)[own], keys.column("numbers")[own] ^ np.uint64(band.start + 1))
     order = np.argsort(bucket, kind="stable")
     ordered = bucket[order]
     same = ordered[1:] == ordered[:-1]

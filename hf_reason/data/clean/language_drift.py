@@ -10,7 +10,9 @@ from hf_reason.data.record import Record
 _MIN_PART = 60
 # Problems in which another language is the subject, so that parts of the chain and the answer may be in it.
 _ASKS_FOR_ANOTHER = re.compile(
-    r"译|[英日俄法德韩泰]语|[英日俄法德韩]文|西班牙|葡萄牙|阿拉伯|意大利|拉丁|希腊|越南|外语|外文|双语|单词|词汇|例句|语言"
+    # but not in 算法文献 or 今日文章
+    r"译|(?:[英俄德韩]|(?<![算方语司立执宪刑民违办设无想律手])法|(?<![今每当昨明近次假节生平])日)[语文]"
+    r"|泰语|西班牙|葡萄牙|阿拉伯|意大利|拉丁|希腊|越南|外语|外文|双语|单词|词汇|例句|语言"
     r"|\b(?:English|translat|Japanese|Russian|French|German|Korean|Spanish)",
     re.IGNORECASE,
 )

@@ -19,6 +19,7 @@ def prepare(
     config: "PrepareConfig | None" = None,
     *,
     num_proc: int = 1,
+    engine: str = "local",
     chunk_size: int = CHUNK_SIZE,
     overwrite: bool = False,
     progress: bool = True,
@@ -38,6 +39,8 @@ def prepare(
             is written beside it, as `report.json`, `report.html` and `report.png`.
         config: The settings that decide the result; all defaults if `None`.
         num_proc: Number of processes. With more than one, call `prepare` under `if __name__ == "__main__":`.
+        engine: `"local"`, or `"ray"`: the processes are those of a Ray cluster (the one that RAY_ADDRESS names, or one
+            on this machine), whose machines all see `output_dir`. The files are the same.
         chunk_size: Traces in a chunk. A smaller one loses less work when the run is killed and needs less memory.
         overwrite: Remove an earlier result, or an unfinished run with other settings, from `output_dir` first.
         progress: Show a progress bar on stderr.
@@ -47,6 +50,7 @@ def prepare(
         The report, as in `report.json`.
 
     Raises:
+        ValueError: `engine` is unknown, or Ray is not installed.
         DataError: sources that cannot be used, a setting out of range, an `output_dir` with other content, or no
             record left after the filters.
         TypeError: an option that `PrepareConfig` does not have.
@@ -57,5 +61,12 @@ def prepare(
     settings = PrepareConfig.of(config, options)
     names = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     return run(
-        names, output_dir, settings, num_proc=num_proc, chunk_size=chunk_size, overwrite=overwrite, progress=progress
+        names,
+        output_dir,
+        settings,
+        num_proc=num_proc,
+        engine=engine,
+        chunk_size=chunk_size,
+        overwrite=overwrite,
+        progress=progress,
     )

@@ -1,27 +1,22 @@
 """The `.work` folder of a preparation: finished chunks on disk, so that a killed run can resume.
 
-Every finished chunk is three files: the records (Arrow stream), the context keys (raw numpy), and last the counts
-(JSON), whose presence says that the chunk is finished.
 `settings.json` says which sources and settings the chunks were made with.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_reason._files import write_atomically, write_json_atomically
-from hf_reason.data.clean.splits import SIGNATURE_LENGTH, ContextKey
-from hf_reason.data.record import DataError, Record, record_features
+from hf_reason.data.record import DataError
 
-from .counts import Counts
-
-if TYPE_CHECKING:
-    import numpy as np
+from .chunks import ChunkFiles
 
 WORK = ".work"
+# Of the files below; unfinished work of another version is begun again.
+_FORMAT = 2
 # What a preparation writes; `overwrite` removes these and nothing else.
 OUTPUTS = ("train", "validation", "test", "dataset_dict.json", "report.json", "report.html", "report.png")
 
@@ -44,13 +39,6 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
 
 
-def key_type() -> "np.dtype":
-    """How a `ContextKey` is stored on disk."""
-    import numpy as np
-
-    return np.dtype([("signature", "<u4", SIGNATURE_LENGTH), ("numbers", "<u8"), ("exact", "<u8")])
-
-
 class WorkFolder:
     """The `.work` folder of `output_dir`, held by one process at a time (a context manager).
 
@@ -58,6 +46,11 @@ class WorkFolder:
         output_dir: The folder that will hold the data set.
         settings: JSON-able description of everything that decides the result.
         chunk_size: Traces in a chunk, for a new run; a resumed one keeps the size it began with.
+
+    Attributes:
+        path: The folder.
+        chunks: The chunks in it.
+        chunk_size: Traces in a chunk.
 
     Raises:
         DataError: if the folder holds work with other settings, or another process is working in it.
@@ -67,6 +60,7 @@ class WorkFolder:
         from filelock import FileLock, Timeout
 
         self.path = output_dir / WORK
+        self.chunks = ChunkFiles(self.path)
         self._is_new = not output_dir.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.path / "lock")
@@ -83,13 +77,12 @@ class WorkFolder:
     def _settle(self, output_dir: Path, settings: dict[str, Any], chunk_size: int) -> int:
         path = self.path / "settings.json"
         if not path.exists():
-            for stale in self.path.glob("chunk-*"):  # left by a run that was killed while it cleaned up
-                stale.unlink()
+            self.chunks.remove()  # left by a run that was killed while it cleaned up
             (self.path / "all_read").unlink(missing_ok=True)
-            write_json_atomically(path, {"settings": settings, "chunk_size": chunk_size})
+            write_json_atomically(path, {"format": _FORMAT, "settings": settings, "chunk_size": chunk_size})
             return chunk_size
         state = json.loads(path.read_text(encoding="utf-8"))
-        if state["settings"] != settings and not self.finished_chunks():
+        if state.get("format") != _FORMAT or (state["settings"] != settings and not self.chunks.finished()):
             # A run that failed at its first rows has nothing worth keeping: the corrected call may start at once.
             path.unlink()
             return self._settle(output_dir, settings, chunk_size)
@@ -108,62 +101,12 @@ class WorkFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # A run that failed at its first rows leaves nothing; one that was interrupted is resumed.
-        empty = isinstance(error, Exception) and not self.finished_chunks()
+        empty = isinstance(error, Exception) and not self.chunks.finished()
         if empty:
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
         if empty and self._is_new and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
-
-    def finished_chunks(self) -> int:
-        """Number of finished chunks; they are 0 .. n-1."""
-        count = 0
-        while self._file(count, "json").exists():
-            count += 1
-        return count
-
-    def add_chunk(self, index: int, records: list[Record], keys: list[ContextKey], counts: Counts) -> None:
-        """Store a finished chunk."""
-        import numpy as np
-        import pyarrow as pa
-
-        schema = record_features().arrow_schema
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, schema) as writer:
-            writer.write_table(pa.Table.from_pylist(records, schema=schema))
-        write_atomically(self._file(index, "arrow"), sink.getvalue().to_pybytes())
-        rows = np.zeros(len(keys), dtype=key_type())
-        for row, key in zip(rows, keys, strict=True):
-            row["signature"] = np.frombuffer(key.signature, dtype="<u4")
-            row["numbers"], row["exact"] = key.numbers, key.exact
-        write_atomically(self._file(index, "keys"), rows.tobytes())
-        write_json_atomically(self._file(index, "json"), counts.to_dict())
-
-    def counts(self) -> Counts:
-        """The counts of all finished chunks together."""
-        merged = Counts()
-        for index in range(self.finished_chunks()):
-            merged.merge(Counts.from_dict(json.loads(self._file(index, "json").read_text(encoding="utf-8"))))
-        return merged
-
-    def records(self, index: int) -> list[Record]:
-        """The records of a finished chunk. Read through a stream, not a memory map, so that pages are given back."""
-        import pyarrow as pa
-
-        with pa.OSFile(str(self._file(index, "arrow"))) as file, pa.ipc.open_stream(file) as reader:
-            return reader.read_all().to_pylist()
-
-    def all_records(self) -> Iterator[Record]:
-        """Every stored record, in order."""
-        for index in range(self.finished_chunks()):
-            yield from self.records(index)
-
-    def all_keys(self) -> "np.ndarray":
-        """The context keys of every stored record, in order (structured, see `key_type`)."""
-        import numpy as np
-
-        parts = [np.fromfile(self._file(index, "keys"), dtype=key_type()) for index in range(self.finished_chunks())]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=key_type())
 
     @property
     def all_read(self) -> bool:
@@ -172,9 +115,6 @@ class WorkFolder:
 
     def mark_all_read(self) -> None:
         write_atomically(self.path / "all_read", b"")
-
-    def _file(self, index: int, kind: str) -> Path:
-        return self.path / f"chunk-{index:06d}.{kind}"
 
 
 def remove_outputs(output_dir: Path) -> None:

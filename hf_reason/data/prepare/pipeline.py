@@ -1,9 +1,9 @@
 """The preparation's main loop: from raw traces to a `datasets` folder with train, validation and test, and a report.
 
-The path of a trace: read -> record -> filters -> decontamination -> domain (workers.py, in parallel), then duplicates
-(here, in order), then the chunk is stored (checkpoint.py). When all chunks are stored: splits (clean/splits.py), the
-final folder (writer.py) and the report (report.py). Only a chunk of records per process is in memory; what grows with
-the data are the signatures of the duplicate search and 288 bytes per record for splits and statistics.
+The path of a trace: read -> record -> filters -> decontamination -> domain (workers.py, in parallel), then the chunk
+is stored (checkpoint.py). When all chunks are stored: duplicates (clean/dedup.py), splits (clean/splits.py), the final
+folder (writer.py) and the report (report.py). Only a chunk of records per process is in memory; what grows with the
+data are about 60 bytes a record while duplicates and splits are searched for, and 16 for statistics.
 """
 
 import json
@@ -11,22 +11,29 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from hf_reason.data.clean.dedup import Deduplicator
+import numpy as np
+
+from hf_reason._ray import ray_cluster
+from hf_reason.data.clean.dedup import EXACT, NEW, Members, find_duplicates
 from hf_reason.data.clean.splits import SPLITS, assign_splits
 from hf_reason.data.output_folder import check_output_dir
 from hf_reason.data.read.rows import BrokenRow
 from hf_reason.data.read.sources import read_traces
 from hf_reason.data.record import DataError, RawTrace
 
+from . import ray_engine
 from .checkpoint import OUTPUTS, WORK, WorkFolder, differences, remove_outputs
+from .chunks import IMAGE_BYTES, Chunk
 from .counts import record_example
-from .report import FORMAT, FORMAT_NAME, RecordStats, build_report, unknown_tag_notes, write_report
-from .settings import PrepareConfig, describe_settings, fingerprint
-from .workers import Chunk, ChunkProcessor, ProcessedChunk, process_chunks
+from .ray_engine import members_on_ray
+from .report import FORMAT, FORMAT_NAME, build_report, unknown_tag_notes, write_report
+from .report_stats import RecordStats
+from .settings import ENGINES, PrepareConfig, describe_settings, fingerprint, nearest
+from .workers import ChunkProcessor, process_chunks
 from .writer import open_splits
 
 
@@ -36,6 +43,7 @@ def run(
     config: PrepareConfig,
     *,
     num_proc: int,
+    engine: str,
     chunk_size: int,
     overwrite: bool,
     progress: bool,
@@ -43,6 +51,8 @@ def run(
     """Prepare `sources`; `hf_reason.data.prepare.prepare` documents the arguments, the report and the errors."""
     if num_proc < 1 or chunk_size < 1:
         raise DataError(f"num_proc {num_proc} and chunk_size {chunk_size} must be at least 1.")
+    if engine not in ENGINES:
+        raise ValueError(f"engine {engine!r} is unknown.{nearest(engine, ENGINES)} Choose from {', '.join(ENGINES)}.")
     output = Path(output_dir)
     _check_places(sources, output)
     traces = _Traces(sources, config)
@@ -52,16 +62,18 @@ def run(
     report = _finished(output, settings)
     if report is not None:
         return report
-    processor = ChunkProcessor(config)  # bad domain rules or evaluation files show here, not in a worker
-    with WorkFolder(output, settings, chunk_size) as work:
+    ChunkProcessor(config)  # bad domain rules or evaluation files show here, not in a worker
+    cluster = ray_cluster("engine ray") if engine == "ray" else nullcontext()
+    with WorkFolder(output, settings, chunk_size) as work, cluster as ray:
         try:
             if not work.all_read:
-                _run_chunks(work, traces, processor, num_proc, progress)
-            report = _finish(work, output, settings, config)
+                _run_chunks(work, traces, config, num_proc, progress, ray is not None)
+            members = members_on_ray(work.path / "keys", num_proc) if ray is not None else None
+            report = _finish(work, output, settings, config, members)
         except KeyboardInterrupt:
             print(
-                f"\nInterrupted after {work.counts().read} traces, which are kept. Run the same command again to "
-                "resume.",
+                f"\nInterrupted after {work.chunks.counts().read} traces, which are kept. Run the same command again "
+                "to resume.",
                 file=sys.stderr,
             )
             raise
@@ -140,7 +152,7 @@ def _nothing_left(output: Path, report: dict[str, Any]) -> DataError:
         return DataError(
             f"Nothing is left of {counts['in']} traces (dropped: {most}): most rows have no reasoning to train on; "
             f"see the examples in {output / 'report.html'}. `hf-reason evaluate` reads questions with answers alone; "
-            "to train on them, prepare with --skip empty_thought few_steps too_short and train with --thinking false."
+            "to train on them, prepare with --keep_non_thinking true and train with --thinking false."
         )
     return DataError(
         f"Nothing is left of {counts['in']} traces (dropped: {most}). See the examples in {output / 'report.html'} "
@@ -167,87 +179,84 @@ class _Traces:
             config.skip_broken,
             on_broken=self._note,
             thought_tags=config.thought_tags,
+            images=config.image_settings,
         )
 
     def _note(self, row: BrokenRow) -> None:
         self._rows += 1
         self._unreadable.append(row)
 
-    def chunks(self, size: int, skip: int) -> Iterator[Chunk]:
-        """Chunks of `size` traces (the last may be smaller), without the first `skip` chunks."""
+    def chunks(self, size: int, skip: int) -> Iterator[tuple[int, Chunk]]:
+        """Chunks of `size` traces (the last may be smaller), numbered, without the first `skip` chunks."""
         index, chunk = 0, Chunk()
         for source in self._sources:
             self._rows = 0
             for trace in self._read(source):
                 self._rows += 1
-                chunk.traces.append(trace)
-                if len(chunk.traces) == size:
+                chunk.add(trace)
+                if len(chunk.traces) == size or chunk.image_bytes >= IMAGE_BYTES:
                     if index >= skip:
-                        yield self._closed(chunk)
+                        yield index, self._closed(chunk)
                     self._unreadable.clear()
                     index, chunk = index + 1, Chunk()
             if not self._rows:
                 raise DataError(f"{source}: it holds no rows. Remove it from the sources.")
         if (chunk.traces or self._unreadable) and index >= skip:
-            yield self._closed(chunk)
+            yield index, self._closed(chunk)
 
     def _closed(self, chunk: Chunk) -> Chunk:
         chunk.unreadable = list(self._unreadable)
         return chunk
 
 
-def _run_chunks(work: WorkFolder, traces: _Traces, processor: ChunkProcessor, num_proc: int, progress: bool) -> None:
-    """Process, deduplicate and store every chunk that is not finished."""
+def _run_chunks(
+    work: WorkFolder, traces: _Traces, config: PrepareConfig, num_proc: int, progress: bool, ray: bool
+) -> None:
+    """Process and store every chunk that is not finished."""
     from tqdm import tqdm
 
-    done = work.finished_chunks()
-    duplicates = Deduplicator(processor.config.duplicate_threshold)
-    for record in work.all_records():
-        duplicates.add(record["context"], record["steps"])
-    earlier = work.counts()
+    chunks = traces.chunks(work.chunk_size, work.chunks.finished())
+    process = ray_engine.process_chunks if ray else process_chunks
     with (
-        closing(process_chunks(traces.chunks(work.chunk_size, done), processor, num_proc)) as processed,
-        tqdm(initial=earlier.read, unit=" traces", disable=not progress, desc="Preparing") as bar,
+        closing(process(chunks, config, work.path, num_proc)) as processed,
+        tqdm(initial=work.chunks.counts().read, unit=" traces", disable=not progress, desc="Preparing") as bar,
     ):
-        kept = earlier.kept
-        for index, chunk in enumerate(processed, done):
-            _drop_duplicates(chunk, duplicates)
-            records = [candidate.record for candidate in chunk.candidates]
-            work.add_chunk(index, records, [candidate.key for candidate in chunk.candidates], chunk.counts)
-            kept += chunk.counts.kept
-            bar.set_postfix(kept=kept, refresh=False)
-            bar.update(chunk.counts.read)
+        for count in processed:
+            bar.update(count)
     work.mark_all_read()
 
 
-def _drop_duplicates(chunk: ProcessedChunk, duplicates: Deduplicator) -> None:
-    found, chunk.candidates = chunk.candidates, []
-    for candidate in found:
-        record = candidate.record
-        kind = duplicates.add_sketch(candidate.sketch)
-        if kind is not None:
-            chunk.counts.drop(f"{kind}_duplicate", record["source"], record_example(record))
-            continue
-        chunk.counts.keep(record, candidate.suspicious)
-        chunk.candidates.append(candidate)
-
-
-def _finish(work: WorkFolder, output: Path, settings: dict[str, Any], config: PrepareConfig) -> dict[str, Any]:
+def _finish(
+    work: WorkFolder, output: Path, settings: dict[str, Any], config: PrepareConfig, members: Members | None
+) -> dict[str, Any]:
     """Write the result in `.work/final`, then move it out, the report last. Can be repeated when killed."""
     final = work.path / "final"
     shutil.rmtree(final, ignore_errors=True)
     final.mkdir()
-    counts, stats = work.counts(), RecordStats()
-    writers = open_splits(final, config.split_sizes)
-    keys = work.all_keys()
-    splits = assign_splits(keys["signature"], keys["numbers"], keys["exact"], config.validation_size, config.test_size)
-    for record, split in zip(work.all_records(), splits, strict=True):
-        writers[SPLITS[split]].add(record)
-        stats.add(record, SPLITS[split])
+    counts, stats = work.chunks.counts(), RecordStats(config.tokenizer_name_or_path)
+    writers = open_splits(final, config.split_sizes, work.chunks.has_images())
+    with work.chunks.keys() as keys:
+        duplicates = find_duplicates(keys, config.duplicate_threshold, members)
+        kept = np.flatnonzero(duplicates.kind == NEW)
+        splits = np.zeros(len(keys), dtype=np.uint8)
+        splits[kept] = assign_splits(keys, kept, config.validation_size, config.test_size)
+        suspicious = keys.column("suspicious")
+    stats.compare(duplicates)
+    for row, record in enumerate(work.chunks.records()):
+        stats.see(row, record)
+        kind = duplicates.kind[row]
+        if kind != NEW:
+            reason = "exact_duplicate" if kind == EXACT else "near_duplicate"
+            counts.drop(reason, record["source"], record_example(record))
+            continue
+        counts.keep(record, bool(suspicious[row]))
+        split = SPLITS[splits[row]]
+        writers[split].add(config.stored(record))
+        stats.add(record, split)
     for writer in writers.values():
         writer.close()
     report = build_report(counts, stats.summary(list(writers)), settings, fingerprint(settings))
-    write_report(report, final)
+    write_report(report, final, counts, stats.sample)
     if not counts.kept:
         for name in ("dataset_dict.json", *writers):
             path = final / name

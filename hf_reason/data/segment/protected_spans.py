@@ -133,9 +133,12 @@ def blocks(text: str) -> list[tuple[int, int]]:
     Fenced and inline code, Markdown tables, `$$..$$`, `\\[..\\]`, `\\(..\\)`, `$..$` and LaTeX environments.
     A mark that is never closed protects nothing, except a code fence.
     """
-    spans = _fences(text)
-    prose = _mask(text, spans)  # a dollar inside a script opens no formula
-    spans += _tables(prose)
-    spans += _formulas(prose)
-    spans += [match.span() for match in _CODE.finditer(prose)]
+    spans = _fences(text) if "```" in text or "~~~" in text else []
+    prose = _mask(text, spans) if spans else text  # a dollar inside a script opens no formula
+    if "|" in prose:
+        spans += _tables(prose)
+    if "$" in prose or "\\" in prose:
+        spans += _formulas(prose)
+    if "`" in prose:
+        spans += [match.span() for match in _CODE.finditer(prose)]
     return disjoint(spans)

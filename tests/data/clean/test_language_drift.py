@@ -42,11 +42,23 @@ def test_names_formulas_and_code_are_no_drift(answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "problem", ["把下面的话翻译成俄语:四个班各得27支铅笔。", "請用英文寫出解答。", "Translate 成法文:每班27支。"]
+    "problem",
+    [
+        "把下面的话翻译成俄语:四个班各得27支铅笔。",
+        "請用英文寫出解答。",
+        "Translate 成法文:每班27支。",
+        "请用法语回答:每班几支?",
+        "这段日文说的是什么?",
+    ],
 )
 def test_an_answer_in_the_language_that_was_asked_for_is_no_drift(problem: str) -> None:
     for answer in (RUSSIAN, ENGLISH, FRENCH):
         assert not drifts(record(answer=answer, problem=problem), 0.4)
+
+
+@pytest.mark.parametrize("problem", ["这个算法文献里一共有几支铅笔?", "今日文章共几篇?", "依宪法文本,共几条?"])
+def test_the_name_of_a_language_inside_of_other_words_asks_for_none(problem: str) -> None:
+    assert drifts(record(answer=ENGLISH, problem=problem), 0.4)
 
 
 def test_other_problems_do_not_drift() -> None:

@@ -1,10 +1,8 @@
 """`prepare`: what goes in comes out or is counted; the same bytes however the run went."""
 
 import csv
-import hashlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,82 +12,19 @@ from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
+from raw_files import folder_hash, raw_trace, raw_traces, write_jsonl
 
 from hf_reason.data import DataError, prepare
 from hf_reason.data.clean.filters import FILTER_NAMES, FilterConfig
 from hf_reason.data.prepare import pipeline as pipeline_module
 from hf_reason.data.prepare.checkpoint import WorkFolder
+from hf_reason.data.prepare.chunks import ChunkFiles
 from hf_reason.data.record import RECORD_FIELDS, record_features
-
-
-def words(text: str) -> list[str]:
-    return text.split()
-
-
-_THINGS = words(
-    """
-    苹果 书本 铅笔 零件 树苗 邮票 水杯 桌椅 气球 贝壳 面包 糖果 玩具 风筝 灯笼 种子 瓷砖 毛巾 雨伞 纽扣
-    """
-)
-_PEOPLE = words(
-    """
-    小明 小红 王老师 李师傅 张阿姨 赵工程师 陈医生 刘同学 周大爷 吴店长 郑姐姐 孙教练
-    """
-)
-_PLACES = words(
-    """
-    学校 商店 工厂 果园 车站 图书馆 医院 公园 码头 仓库 农场 博物馆 超市 邮局 体育馆
-    """
-)
-
-
-def raw_trace(number: int) -> dict[str, str]:
-    """One trace in the layout of input/reasoning_content/content, unlike all others."""
-    rng = random.Random(number)
-    person, other = rng.sample(_PEOPLE, 2)
-    thing, place, elsewhere = rng.choice(_THINGS), *rng.sample(_PLACES, 2)
-    a, b, c = rng.randrange(20, 900), rng.randrange(2, 40), rng.randrange(2, 9)
-    total, left = a + b, (a + b) * c
-    openings = [
-        f"{person}在{place}里数了数,一共有{a}个{thing},{other}又从{elsewhere}送来{b}个。",
-        f"{place}原来存放着{a}个{thing}。后来{other}从{elsewhere}搬来了{b}个,{person}负责登记。",
-        f"为了布置{place},{person}准备{a}个{thing},{elsewhere}的{other}另外补上{b}个。",
-    ]
-    chain = [
-        f"首先看{place}原来的数量,{person}那里有{a}个{thing}。",
-        f"然后加上{other}带来的{b}个,得到{a}+{b}={total}个。",
-        f"题目说最后的数目是这个的{c}倍,所以计算{total}×{c}={left}。",
-        f"因此{elsewhere}和{place}合起来应当是{left}个{thing}。",
-    ]
-    return {
-        "input": rng.choice(openings) + f"如果最后的数量是现在的{c}倍,最后有多少个{thing}?",
-        "reasoning_content": "\n\n".join(chain),
-        "content": f"最后有{left}个{thing}。",
-    }
-
-
-def write_jsonl(path: Path, rows: list[dict]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """90 traces: 75 good ones, and 5 each of exact copies, near copies and answers without a chain."""
-    rows = [raw_trace(number) for number in range(75)]
-    near = [dict(row, reasoning_content=row["reasoning_content"] + "完毕") for row in rows[10:15]]
-    short = [dict(raw_trace(900 + number), reasoning_content="想了想。") for number in range(5)]
-    everything = rows + rows[:5] + near + short
-    random.Random(0).shuffle(everything)
-    return write_jsonl(tmp_path_factory.mktemp("raw") / "traces.jsonl", everything)
-
-
-def folder_hash(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return raw_traces(tmp_path_factory.mktemp("raw") / "traces.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +77,7 @@ def test_report_names_no_place_and_no_date(prepared: Path):
     for content in (text, page):
         assert str(prepared.parent) not in content
         assert os.path.expanduser("~") not in content
-    assert 'src="http' not in page and 'href="http' not in page and "<script" not in page
+    assert 'src="http' not in page and 'href="http' not in page and page.count("<script") == 1
     assert (prepared / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -158,21 +93,21 @@ def test_goes_on_where_it_failed_with_the_same_bytes(raw, prepared, tmp_path, mo
         pass
 
     judged: list[int] = []
-    add_chunk, judge = WorkFolder.add_chunk, pipeline_module.process_chunks
+    add, judge = ChunkFiles.add, pipeline_module.process_chunks
 
     def failing_add(self, index, *rest):
         if place == "chunk" and index == 2:
             raise Killed
-        add_chunk(self, index, *rest)
+        add(self, index, *rest)
         if place == "after the records" and index == 3:
             (self.path / "chunk-000003.json").unlink()
             raise Killed
 
     def counting_judge(chunks, *rest):
         def counted():
-            for chunk in chunks:
+            for index, chunk in chunks:
                 judged.append(len(chunk.traces))
-                yield chunk
+                yield index, chunk
 
         yield from judge(counted(), *rest)
 
@@ -182,7 +117,7 @@ def test_goes_on_where_it_failed_with_the_same_bytes(raw, prepared, tmp_path, mo
         replace(source, target)
 
     replace = os.replace
-    monkeypatch.setattr(WorkFolder, "add_chunk", failing_add)
+    monkeypatch.setattr(ChunkFiles, "add", failing_add)
     monkeypatch.setattr(os, "replace", failing_move)
     with pytest.raises(Killed):
         again(raw, tmp_path, chunk_size=16)
@@ -201,19 +136,20 @@ def test_killed_for_real_leaves_no_workers_and_goes_on(raw, prepared, tmp_path):
             """
             import multiprocessing, os, signal, sys
             from hf_reason.data import prepare
-            from hf_reason.data.prepare.checkpoint import WorkFolder
+            from hf_reason.data.prepare import pipeline
 
-            add_chunk = WorkFolder.add_chunk
+            process_chunks = pipeline.process_chunks
 
-            def killing(self, index, *rest):
-                add_chunk(self, index, *rest)
-                if index == 1:
-                    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-                    os.kill(os.getpid(), signal.SIGKILL)
+            def killed(*args):
+                for index, count in enumerate(process_chunks(*args)):
+                    yield count
+                    if index == 1:
+                        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+                        os.kill(os.getpid(), signal.SIGKILL)
 
             if __name__ == "__main__":
-                WorkFolder.add_chunk = killing
-                prepare(sys.argv[1], sys.argv[2], validation_size=0.1, test_size=0.1, num_proc=2, chunk_size=16)
+                pipeline.process_chunks = killed
+                prepare(sys.argv[1], sys.argv[2], validation_size=0.1, test_size=0.1, num_proc=2, chunk_size=4)
             """
         )
     )
@@ -222,10 +158,7 @@ def test_killed_for_real_leaves_no_workers_and_goes_on(raw, prepared, tmp_path):
     assert run.returncode == -signal.SIGKILL
     workers = [int(pid) for pid in run.stdout.split()]
     assert workers
-    assert sorted(path.name for path in (output / ".work").glob("chunk-*.json")) == [
-        "chunk-000000.json",
-        "chunk-000001.json",
-    ]
+    assert 2 <= len(list((output / ".work").glob("chunk-*.json"))) < 20  # workers store by themselves
     deadline = time.monotonic() + 20
     while any(is_alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -335,7 +268,7 @@ def test_rows_without_reasoning_are_told_so(tmp_path):
     source = write_jsonl(
         tmp_path / "qa.jsonl", [{"question": f"{n}加4等于几?", "answer": str(n + 4)} for n in range(9)]
     )
-    with pytest.raises(DataError, match="no reasoning.*hf-reason evaluate.*--skip empty_thought few_steps too_short"):
+    with pytest.raises(DataError, match="no reasoning.*hf-reason evaluate.*--keep_non_thinking true"):
         prepare(source, tmp_path / "out", progress=False)
     skipped = FilterConfig(skip=("empty_thought", "few_steps", "too_short"))
     assert prepare(source, tmp_path / "out", filters=skipped, progress=False)["counts"]["out"]
@@ -362,14 +295,14 @@ def test_unreadable_rows_are_counted_once_also_when_resumed(raw, tmp_path, monke
     assert whole["counts"]["in"] == 96
     assert len(whole["examples"]["unreadable"]) == 3
 
-    add_chunk = WorkFolder.add_chunk
+    add = ChunkFiles.add
 
     def failing(self, index, *rest):
         if index == 4:
             raise RuntimeError("killed")
-        add_chunk(self, index, *rest)
+        add(self, index, *rest)
 
-    monkeypatch.setattr(WorkFolder, "add_chunk", failing)
+    monkeypatch.setattr(ChunkFiles, "add", failing)
     with pytest.raises(RuntimeError):
         prepare(broken, tmp_path / "resumed", skip_broken=True, chunk_size=15, progress=False)
     monkeypatch.undo()
@@ -394,13 +327,13 @@ def test_counts_add_up_by_file_and_a_file_of_unknown_layout_is_an_error(raw, tmp
     assert files["b.csv"] == {"in": 1, "out": 0, "filters": {"unreadable": 1}}
     assert all(file["in"] == file["out"] + sum(file["filters"].values()) for file in files.values())
     assert any("b.csv: none of its 1 rows was kept" in warning for warning in report["warnings"])
-    assert [example["source"] for example in report["examples"]["unreadable"]] == [
+    assert sorted(example["source"] for example in report["examples"]["unreadable"]) == [
         "a.jsonl#21",
         "a.jsonl#22",
         "b.csv#1",
     ]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "row that could not be read 2" in page
+    assert 'row that could not be read</span><span class="t" lang="zh">无法读取的行</span> 2' in page
 
     (folder / "b.csv").write_text("标题,正文\n一,二\n三,四\n", encoding="utf-8")
     with pytest.raises(DataError, match="b.csv#1: unknown layout. Its columns are 标题, 正文"):
