@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_reason._options import option
 from hf_reason._renamed import renamed
+from hf_reason._visible import visible
 from hf_reason.cli.parsing.parser import parse
 
 from .arguments import InferenceArguments
@@ -95,7 +96,7 @@ def show(question: str, output: "CoTOutput") -> None:
 
     console = Console()
     console.print("[bold]Question:[/bold]", end=" ")
-    console.print(question, highlight=False, markup=False)
+    console.print(visible(question), highlight=False, markup=False)
     if output.chains and not output.votes:
         for number, chain in enumerate(output.chains, start=1):
             console.print(f"[bold]Chain {number} of {len(output.chains)}[/bold]", highlight=False)
@@ -106,12 +107,13 @@ def show(question: str, output: "CoTOutput") -> None:
 
 def _show_chain(console: "Console", output: "CoTOutput") -> None:
     for number, step in enumerate(output.steps, start=1):
-        console.print(f"  {number}. {step}", highlight=False, markup=False)
+        console.print(visible(f"  {number}. {step}"), highlight=False, markup=False)
     if output.forced:
         why = {"budget": "its tokens were used up", "stop": "the model stopped within it"}[output.closed_by]
         console.print(f"  (the thought was closed by force: {why})", highlight=False)
     for vote in output.votes:
-        console.print(f"  {vote.count} of {len(output.chains)} chains: {vote.answer}", highlight=False, markup=False)
+        told = visible(f"  {vote.count} of {len(output.chains)} chains: {vote.answer}")
+        console.print(told, highlight=False, markup=False)
     cut = "" if output.ended else " ... (cut: max_answer_tokens)"
     console.print("[bold]Answer:[/bold]", end=" ")
-    console.print((output.answer or "(none)") + cut, highlight=False, markup=False)
+    console.print(visible(output.answer or "(none)") + cut, highlight=False, markup=False)

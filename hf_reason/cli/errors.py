@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from hf_reason._visible import visible
 from hf_reason.cli.parsing.spelling import as_typed
 
 DONE, UNUSABLE, REFUSED, INTERRUPTED = 0, 2, 3, 130
@@ -97,7 +98,7 @@ def _told(error: BaseException, arguments: Callable[[], Container[str]] = tuple)
     if not _is_first():
         time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
     place, hint = os.environ.get(PLACE), os.environ.get(HINT)
-    line = as_typed(_line(error), arguments())
+    line = visible(as_typed(_line(error), arguments()))
     print(f"Error: {f'{place}: ' if place else ''}{line}{f' {hint}' if hint else ''}", file=sys.stderr, flush=True)
     return REFUSED if type(error).__name__ in ("ForgettingError", "GateError") else UNUSABLE
 
@@ -111,7 +112,7 @@ def _line(error: BaseException) -> str:
     if type(error).__name__ == "UnpicklingError" and "global" in text.lower():  # the loaders run no code of a file
         return (
             "a file of weights or of a checkpoint is a pickle with more in it than tensors, which could be any "
-            f"program, so it is not loaded. Use safetensors, from a place that you trust."
+            "program, so it is not loaded. Use safetensors, from a place that you trust."
         )
     if type(error).__name__ in (
         "SafetensorError",

@@ -132,8 +132,11 @@ def push_folder(args: Any) -> None:
     """Push a finished output folder that has not been pushed, without its checkpoints."""
     from huggingface_hub import HfApi
 
+    from hf_reason.trainers.saved_files import public_bases
+
     output, api = Path(str(args.output_dir)), HfApi(token=args.hub_token)
     name = api.create_repo(repository_of(args), private=args.hub_private_repo, exist_ok=True).repo_id
-    api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=NOT_PUSHED)
+    with public_bases(output):
+        api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=NOT_PUSHED)
     mark(str(output), pushed=True)
     print(f"{output} was pushed to {name}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from hf_reason._files import is_first_process, write_atomically
 from hf_reason._private import is_place, public
@@ -25,6 +26,7 @@ CONFIG_FILE = "adapter_config.json"
 _FREE = re.compile(
     r"^(inference_mode|base_model_.*|revision|task_type|auto_mapping|peft_version)$|init|dropout|_config$"
 )
+_METADATA = re.compile(r"---\n(?P<yaml>.*?\n)---\n", re.DOTALL)
 _SCHEDULE = ("total_step", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "rank_pattern", "r")
 
 
@@ -56,9 +58,25 @@ def save_adapter_files(folder: str | os.PathLike[str], model: Any, base: dict[st
 
 def _public_card(card: Path, base: str | None) -> None:
     """Shorten the path of a local base in the card that PEFT has written: it is pushed with a checkpoint."""
-    if base and is_place(base) and card.is_file():
-        text = card.read_text(encoding="utf-8").replace(base, public(base))
-        write_atomically(card, lambda path: path.write_text(text, encoding="utf-8"))
+    if not (base and is_place(base) and card.is_file()):
+        return
+    text = card.read_text(encoding="utf-8")
+    found = _METADATA.match(text)
+    if found:  # read, since YAML breaks a path with blanks into lines
+        metadata = _renamed(yaml.safe_load(found["yaml"]), base, public(base))
+        written = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+        text = f"---\n{written}---\n{text[found.end() :]}"
+    text = text.replace(base, public(base))
+    write_atomically(card, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    """A value of YAML with another text in place of `old`, however deep it is."""
+    if isinstance(value, dict):
+        return {key: _renamed(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, old, new) for item in value]
+    return value.replace(old, new) if isinstance(value, str) else value
 
 
 def _trained(model: Any, name: str) -> dict[str, Any]:

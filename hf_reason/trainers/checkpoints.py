@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from trl import SFTTrainer
 
 from hf_reason._private import public
@@ -73,7 +73,12 @@ class CheckpointFiles(Trainer):
         # It pickles the arguments into the folder that it uploads.
         self.args = shown_arguments(args)
         try:
-            super()._push_from_checkpoint(checkpoint_folder)
+            if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+                return
+            with public_bases(args.output_dir) as has_place:
+                super()._push_from_checkpoint(checkpoint_folder)
+                if has_place and self.push_in_progress is not None:  # the files are read in the background
+                    self.push_in_progress.wait_until_done()
         finally:
             self.args = args
 

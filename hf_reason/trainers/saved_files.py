@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
 from hf_reason._files import write_atomically, write_json_atomically
 from hf_reason._private import is_secret, public
@@ -27,20 +27,24 @@ def save_public_arguments(folder: str | os.PathLike[str], args: Any) -> None:
 
 
 @contextmanager
-def public_bases(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """While a folder is uploaded: a base of this machine stands in `adapter_config.json` by its last part only.
+def public_bases(folder: str | os.PathLike[str]) -> Iterator[bool]:
+    """While a folder is uploaded: a base of this machine stands in `adapter_config.json` by its last part only, and so
+    does the best checkpoint in `trainer_state.json`.
 
-    Afterwards the path is there again, by which the adapter is loaded on this machine.
+    Afterwards the path is there again, by which the adapter is loaded on this machine. Yields whether there was one.
     """
     before = {}
-    for path in Path(folder).rglob("adapter_config.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        base = content.get("base_model_name_or_path")
-        if public(base) != base:
-            before[path] = path.read_bytes()
-            write_json_atomically(path, {**content, "base_model_name_or_path": public(base)})
+    for name, key in (
+        ("adapter_config.json", "base_model_name_or_path"),
+        (TRAINER_STATE_NAME, "best_model_checkpoint"),
+    ):
+        for path in Path(folder).rglob(name):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if public(content.get(key)) != content.get(key):
+                before[path] = path.read_bytes()
+                write_json_atomically(path, {**content, key: public(content[key])})
     try:
-        yield
+        yield bool(before)
     finally:
         for path, content in before.items():
             write_atomically(path, content)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from hf_reason._visible import visible
 from hf_reason.data.record import DataError
 
 _log = logging.getLogger(__name__)
@@ -55,4 +56,4 @@ def refuse(row: BrokenRow) -> NoReturn:
 
 def log_broken(row: BrokenRow) -> None:
     """Skip broken rows, with a warning in the log."""
-    _log.warning("%s", row)
+    _log.warning("%s", visible(str(row)))

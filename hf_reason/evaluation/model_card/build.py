@@ -18,7 +18,9 @@ from hf_reason.version import __version__
 
 from .sections import (
     accuracy_with_interval,
+    code_span,
     data_tables,
+    escape_cell,
     limitations_of,
     markdown_table,
     measured,
@@ -109,7 +111,7 @@ def build_model_card(
     source = Path(template or TEMPLATE).read_text(encoding="utf-8")
     text = environment.from_string(source).render(
         metadata=metadata,
-        title=one_line(model_name),
+        title=escape_cell(model_name),
         summary=_summary(base_model, datasets, eval_dataset, main, seeds),
         summary_zh=_summary_zh(main),
         usage=usage or _USAGE.format(name=_place(model_name), **(_ADAPTER if adapter else _WHOLE)),
@@ -201,13 +203,13 @@ def _summary(
     base_model: str | None, datasets: Sequence[str], eval_dataset: str, main: EvaluationResult | None, seeds: int
 ) -> str:
     name = None if base_model is None else _hub_name(base_model) or Path(base_model).name
-    start = f"fine-tuned from `{one_line(name)}`" if name else "trained from scratch"
+    start = f"fine-tuned from {code_span(name)}" if name else "trained from scratch"
     text = f"A causal language model that reasons step by step in Chinese, {start}"
-    text += f", on {', '.join(f'`{one_line(dataset)}`' for dataset in datasets)}." if datasets else "."
+    text += f", on {', '.join(map(code_span, datasets))}." if datasets else "."
     if main and main.answer_accuracy is not None:
         mean = f", mean of {seeds} training seeds" if seeds > 1 else ""
         figure = accuracy_with_interval(main, "95% interval")
-        text += f" Answer accuracy on {one_line(eval_dataset)}: **{figure}**{mean}."
+        text += f" Answer accuracy on {escape_cell(eval_dataset)}: **{figure}**{mean}."
     return text
 
 

@@ -52,6 +52,11 @@ def settings_table(settings: Mapping[str, Any]) -> str:
     return markdown_table(("setting", "value"), rows) if rows else ""
 
 
+def code_span(text: str) -> str:
+    """A name as Markdown code, which ends at the next backtick."""
+    return f"`{one_line(text).replace('`', chr(39))}`"
+
+
 def one_line(text: str) -> str:
     """`text` with every run of white space, line breaks included, as one space."""
     return " ".join(text.split())
@@ -100,7 +105,7 @@ def accuracy_with_interval(figures: GroupResult | None, word: str = "") -> str:
 def measured(main: EvaluationResult, seeds: int, eval_dataset: str) -> str:
     """How the figures came about: on which records, how often, with which prompts and settings."""
     lines = [
-        f"Measured on {one_line(eval_dataset)}: {main.num_records} records x {main.num_samples} sample(s) each, "
+        f"Measured on {escape_cell(eval_dataset)}: {main.num_records} records x {main.num_samples} sample(s) each, "
         f"{seeds} training seed(s)"
         + (", the most frequent answer of each record scored" if main.vote else "")
         + f", prompt template `{main.template_hash}` (the prompt builder of training and serving)."
@@ -128,7 +133,7 @@ def results_tables(columns: Mapping[str, EvaluationResult]) -> dict[str, Any]:
         table = [_group_row(columns, group, name) for name in names]
         if table:
             groups.append({"title": title, "table": markdown_table((title, "records", *columns), table)})
-    notes = [one_line(line) for line in lacks(columns)]
+    notes = [escape_cell(line) for line in lacks(columns)]
     return {"overview": markdown_table(("", *columns), rows), "notes": notes, "groups": groups}
 
 
@@ -167,7 +172,7 @@ def data_tables(report: Mapping[str, Any]) -> dict[str, Any]:
         "splits": markdown_table(("split", "records"), splits.items()),
         "filters": markdown_table(("filter", "records"), removed) if removed else "",
         "domains": markdown_table(("domain", "all", *splits), by_domain) if by_domain else "",
-        "warnings": [one_line(warning) for warning in report.get("warnings", ())],
+        "warnings": [escape_cell(warning) for warning in report.get("warnings", ())],
     }
 
 
