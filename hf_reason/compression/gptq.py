@@ -221,7 +221,7 @@ def _solved(layer: VisitedLayer, modules: Mapping[str, nn.Module], config: Any) 
     inputs = {name: _Inputs(solver) for name, solver in solvers.items()}
     handles = [module.register_forward_pre_hook(inputs[name]) for name, module in modules.items()]
     try:
-        layer.run()
+        layer.run(until=list(modules.values()))
     finally:
         for handle in handles:
             handle.remove()

@@ -6,12 +6,46 @@ one before), the inputs are kept and only the layer itself runs; elsewhere (thre
 the whole model runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+
+
+class _Ended(Exception):
+    """All modules have their inputs."""
+
+
+@contextmanager
+def _ends_at(modules: Collection[nn.Module]) -> Iterator[Callable[[], None]]:
+    """Inside, a pass ends with `_Ended` when each of the modules has been called.
+
+    Only if the first pass has called each of them once: an expert may be called never, a projection twice. Yields what
+    is to be called after each pass.
+    """
+    calls: Counter[int] = Counter()
+    ends: list[bool] = []
+
+    def hook(module: nn.Module, args: Any) -> None:
+        calls[id(module)] += 1
+        if ends and ends[0] and len(calls) == len(modules):
+            raise _Ended
+
+    def ready() -> None:
+        if not ends:
+            ends.append(bool(modules) and len(calls) == len(modules) and set(calls.values()) == {1})
+        calls.clear()
+
+    handles = [module.register_forward_pre_hook(hook) for module in modules]
+    try:
+        yield ready
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass
@@ -31,7 +65,8 @@ class VisitedLayer:
     Attributes:
         name: Full name.
         module: The layer.
-        run: Runs the layer on all texts, or on the first few.
+        run: Runs the layer on all texts, or on the first `count`. Where it can, it ends as soon as the modules
+            `until` have their inputs: attention is not followed by the feed-forward part for its own inputs.
     """
 
     name: str
@@ -127,10 +162,18 @@ class LayerWalk:
         for name in self._order:
             module = self.model.get_submodule(name)
 
-            def run(count: int | None = None, name: str = name, module: nn.Module = module) -> None:
-                for number, calls in enumerate(self._calls[:count]):
-                    call = calls[name][0]
-                    module(states[number], *call.others, **call.named)
+            def run(
+                count: int | None = None,
+                until: Collection[nn.Module] = (),
+                name: str = name,
+                module: nn.Module = module,
+            ) -> None:
+                with _ends_at(until) as ready:
+                    for number, calls in enumerate(self._calls[:count]):
+                        call = calls[name][0]
+                        with suppress(_Ended):
+                            module(states[number], *call.others, **call.named)
+                        ready()
 
             yield VisitedLayer(name, module, run)
             for number, calls in enumerate(self._calls):
@@ -140,7 +183,7 @@ class LayerWalk:
     def _by_whole_passes(self) -> Iterator[VisitedLayer]:
         self._calls.clear()
 
-        def run(count: int | None = None) -> None:
+        def run(count: int | None = None, until: Collection[nn.Module] = ()) -> None:
             for example in self.examples[:count]:
                 self._pass(example)
 

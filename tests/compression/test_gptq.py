@@ -147,6 +147,27 @@ def test_walk_sees_the_inputs_of_the_changed_layers(tokenizer, kind, examples):
             assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(seen, plain, strict=True))
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_pass_ends_when_the_modules_have_their_inputs(tokenizer, examples, twice):
+    """From the second text on, and only where each of them is called once."""
+    model = tiny_model(tokenizer, "qwen2")
+    walk = iter(LayerWalk(model, ["model.layers.0", "model.layers.1"], examples[:4]))
+    layer = next(walk)
+    attention, mlp = layer.module.self_attn, layer.module.mlp
+    calls = []
+    for name, module in (("q", attention.q_proj), ("k", attention.k_proj), ("down", mlp.down_proj)):
+        module.register_forward_pre_hook(lambda module, args, name=name: calls.append(name))
+    if twice:
+        mlp.gate_proj.register_forward_pre_hook(lambda module, args: [attention.k_proj(args[0])] and None)
+    with torch.no_grad():
+        layer.run(until=[attention.q_proj, attention.k_proj])
+    assert calls.count("q") == 4 and calls.count("k") == (8 if twice else 4)
+    assert calls.count("down") == (4 if twice else 1)
+    calls.clear()
+    layer.run()
+    assert calls.count("down") == 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
