@@ -158,7 +158,7 @@ def test_a_pass_ends_when_the_modules_have_their_inputs(tokenizer, examples, twi
     for name, module in (("q", attention.q_proj), ("k", attention.k_proj), ("down", mlp.down_proj)):
         module.register_forward_pre_hook(lambda module, args, name=name: calls.append(name))
     if twice:
-        mlp.gate_proj.register_forward_pre_hook(lambda module, args: [attention.k_proj(args[0])] and None)
+        mlp.gate_proj.register_forward_hook(lambda module, args, output: output + 0 * attention.k_proj(args[0]).sum())
     with torch.no_grad():
         layer.run(until=[attention.q_proj, attention.k_proj])
     assert calls.count("q") == 4 and calls.count("k") == (8 if twice else 4)
