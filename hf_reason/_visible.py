@@ -2,8 +2,9 @@
 
 import re
 
-# All of C0 but tab and line feed, DEL and C1, and what turns the direction of a line around.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# All of C0 but tab and line feed, DEL and C1, what turns the direction of a line around, and halves of characters,
+# which no terminal can be sent.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from .adapter_files import TRAINED_FILE, restore_adapters, restore_trained
@@ -100,8 +101,15 @@ def load_adapted(
         adapted = _virtual_tokens(adapter, model, revision) if trainable else None
         if adapted is None:
             adapted = PeftModel.from_pretrained(model, adapter, is_trainable=trainable, revision=revision)
-    except RuntimeError as error:
+    except (AdapterError, OSError, UnpicklingError, ImportError):
+        raise
+    except Exception as error:  # the config is data, of which PEFT checks little
         what = " ".join(str(error).split())[:300]
+        if not isinstance(error, RuntimeError):
+            raise AdapterError(
+                f"The adapter {adapter} cannot be loaded ({type(error).__name__}: {what}): a value in its {_CONFIG} "
+                "is wrong, or of another version of PEFT. Restore the file, or train the adapter again."
+            ) from error
         raise AdapterError(
             f"The adapter {adapter} does not fit {base}, which it names as its base: {what}. Put the base that it was "
             f"trained on back in that place, or correct base_model_name_or_path in its {_CONFIG}."

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -92,7 +93,7 @@ def check_base(
     try:
         trained = json.loads(path.read_text(encoding="utf-8"))
         same, digest, name = same_base(trained, here), trained["hash"], trained["name_or_path"]
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdapterError(
             f"{path} cannot be read ({error}). Restore it, or remove it to load the adapter unchecked."
         ) from error
@@ -147,7 +148,9 @@ def load_adapters(model: Any, adapters: Mapping[str, str | os.PathLike[str]]) ->
                 model.load_adapter(place, adapter_name=name)
             else:
                 model = PeftModel.from_pretrained(model, place, adapter_name=name)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (OSError, UnpicklingError, ImportError):
+            raise
+        except Exception as error:  # the config is data, of which PEFT checks little
             what = " ".join(str(error).split())[:300]
             beside = [other for other in getattr(model, "peft_config", {}) if other != name]
             where = f" beside {', '.join(map(repr, beside))}" if beside else ""

@@ -22,7 +22,7 @@ from .base import (
     TeacherTargets,
     scored,
 )
-from .cache_format import CachedRow, read_meta, tokens_hash, unpack_row
+from .cache_format import CachedRow, check_meta, read_meta, tokens_hash, unpack_row
 from .errors import TeacherError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class TopKCache:
     def __init__(self, folder: str | Path, *, temperature: float = 1.0, path_consistency: bool = False) -> None:
         self.folder = Path(folder)
         meta = read_meta(self.folder)
+        check_meta(meta, self.folder)
         self.top_k, self.vocab_size, self.meta = int(meta["top_k"]), int(meta["vocab_size"]), meta
         self.samples = int(meta["tail_samples"])
         if temperature != meta["temperature"]:
@@ -71,8 +72,19 @@ class TopKCache:
         return len(self._rows)
 
     def row(self, number: int) -> CachedRow:
-        """The targets of one record."""
-        return unpack_row(self._rows[number], self.top_k, self.samples)
+        """The targets of one record.
+
+        Raises:
+            TeacherError: if a disk or a copy has changed them.
+        """
+        stored = self._rows[number]
+        try:
+            return unpack_row(stored, self.top_k, self.samples)
+        except (TeacherError, ValueError) as error:
+            raise TeacherError(
+                f"Teacher cache {self.folder}: row {number} (id {stored['id']}) is damaged ({error}). Remove the "
+                f"shards. {_AGAIN}"
+            ) from None
 
     def find(self, name: str, input_ids: list[int], labels: list[int]) -> int:
         """The row of a record's tokens; -1: the record is not there; -2: it is, but with other tokens."""

@@ -65,7 +65,7 @@ def pack_row(row: CachedRow) -> dict[str, Any]:
         # symmetric with ones on the diagonal: the part below it is all there is to know
         below = row.similarities[np.tril_indices(len(row.similarities), -1)]
         similarities = len(row.similarities), _planes(below.astype("<f2"), 2)
-    return {
+    stored = {
         "tokens": len(row.ids),
         "ids": _planes(row.ids.astype("<i4"), _ID_BYTES),
         "log_probs": _planes(row.log_probs.astype("<f2"), 2),
@@ -75,10 +75,27 @@ def pack_row(row: CachedRow) -> dict[str, Any]:
         "steps": similarities[0] if similarities else 0,
         "similarities": similarities[1] if similarities else None,
     }
+    return {**stored, "checksum": _checksum(stored)}
+
+
+def _checksum(stored: Mapping[str, Any]) -> bytes:
+    """8 bytes that show whether a disk or a copy has changed a row: Parquet's compression does not."""
+    parts = [
+        str(value) if value is None or isinstance(value, int) else bytes(value)
+        for name, value in sorted(stored.items())
+        if name not in ("id", "tokens_hash", "checksum")
+    ]
+    return bytes.fromhex(digest(*parts))
 
 
 def unpack_row(stored: Mapping[str, Any], top_k: int, samples: int) -> CachedRow:
-    """The inverse of `pack_row`."""
+    """The inverse of `pack_row`.
+
+    Raises:
+        TeacherError: if the row is not what was written. Rows of earlier versions have no checksum.
+    """
+    if stored.get("checksum") is not None and bytes(stored["checksum"]) != _checksum(stored):
+        raise TeacherError("a row is damaged: it is not what was written")
     n, steps = stored["tokens"], stored["steps"]
     similarities = None
     if stored["similarities"] is not None:
@@ -111,6 +128,7 @@ def schema() -> "pyarrow.Schema":
             ("tail_log_prob", pa.large_binary()),
             ("steps", pa.int32()),
             ("similarities", pa.large_binary()),
+            ("checksum", pa.binary(8)),
         ]
     )
 
@@ -169,5 +187,41 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise TeacherError(
             f"{path} is damaged ({error}). Make the cache again with hf-reason cache-teacher."
         ) from None
+    if not isinstance(meta, dict):
+        raise TeacherError(f"{path} is damaged (no mapping). Make the cache again with hf-reason cache-teacher.")
     check_format(meta, path)
     return meta
+
+
+def check_meta(meta: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a `cache.json` that lacks what the rows cannot be read without.
+
+    Raises:
+        TeacherError: naming the fields.
+    """
+    if wrong := [name for name, fits in _META.items() if not fits(meta.get(name))]:
+        raise TeacherError(
+            f"{folder / META} is damaged ({', '.join(wrong)}). Make the cache again with hf-reason cache-teacher."
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_shards(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_count(rows) and name == Path(name).name and name.endswith(".parquet") for name, rows in value.items()
+    )
+
+
+# What a cache cannot be read without, and what it may be.
+_META = {
+    "top_k": _is_count,
+    "vocab_size": _is_count,
+    "tail_samples": _is_count,
+    "temperature": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "path_consistency": lambda value: isinstance(value, bool),
+    "max_length": lambda value: value is None or _is_count(value),
+    "shards": _are_shards,
+}

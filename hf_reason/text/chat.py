@@ -41,6 +41,7 @@ def apply_chat_template(
     for form in (list(messages), parts):
         try:
             text = str(tokenizer.apply_chat_template(form, tokenize=False, **options))  # type: ignore[arg-type]
+            text.encode()  # half a character, which a template in JSON can hold, is no text for a tokenizer
         except Exception as error:  # whatever a program may raise: 1 / 0, an undefined name, the sandbox's refusal
             failure = failure or error
             continue

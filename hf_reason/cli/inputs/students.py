@@ -23,6 +23,8 @@ def _model_of_teacher(args: "DistillKLConfig") -> tuple[str, str]:
     source = TeacherSource.parse(args.teacher_model_name_or_path)
     if source.kind == "cache":
         meta = read_meta(Path(source.value))
+        if missing := {"teacher_model_name_or_path", "tokenizer_name_or_path"} - meta.keys():
+            raise ValueError(f"{source.value}/cache.json is damaged: it lacks {', '.join(sorted(missing))}.")
         return meta["teacher_model_name_or_path"], meta["tokenizer_name_or_path"]
     if source.kind == "several":  # which have one vocabulary
         models = [one.value for one in source.value.values() if one.kind == "model"]
