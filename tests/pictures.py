@@ -6,6 +6,9 @@ from typing import Any
 from tiny import TINY_SIZES
 
 MARKS = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<image>"]
+# Idefics cuts a large picture into rows and columns, which it names.
+_TILES = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+_TILES += ["<fake_token_around_image>", "<global-img>"]
 # As Qwen2-VL's: a message is a text or a list of parts.
 QWEN = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
@@ -18,6 +21,13 @@ LLAVA = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
     "<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# As Idefics': what follows the role depends on whether an image comes first.
+IDEFICS = (
+    "{% for m in messages %}{{ m['role'] | capitalize }}{% if m['content'][0]['type'] == 'image' %}:{% else %}: "
+    "{% endif %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% else %}<image>{% endif %}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 _VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 _SQUARE = {**_VISION, "image_size": 28, "patch_size": 14}
@@ -48,8 +58,8 @@ def png(seed: int = 0, size: tuple[int, int] = (56, 56)) -> bytes:
 
 
 def with_marks(tokenizer: Any) -> Any:
-    """The tokenizer with the marks of images, the last five of its vocabulary."""
-    tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
+    """The tokenizer with the marks of images."""
+    tokenizer.add_special_tokens({"additional_special_tokens": [*MARKS, *_TILES]})
     return tokenizer
 
 
@@ -82,6 +92,11 @@ def tiny_vision_model(kind: str, tokenizer: Any, **text: Any) -> Any:
 
 def tiny_processor(kind: str, tokenizer: Any, template: str | None = None) -> Any:
     """The processor of such a model. Qwen's is without videos, for which it would need torchvision."""
+    if kind == "idefics3":
+        from transformers import Idefics3ImageProcessor, Idefics3Processor
+
+        tiles = Idefics3ImageProcessor(size={"longest_edge": 56}, max_image_size={"longest_edge": 28})
+        return Idefics3Processor(tiles, tokenizer, image_seq_len=1, chat_template=template or IDEFICS)
     if not kind.startswith("qwen"):
         from transformers import CLIPImageProcessor, LlavaProcessor
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from hf_reason.data.images import MARK, marks_in, open_image, references_in
 
+from .chat import ChatTemplateError
+
 # With one value a token; all other tensors of a processor belong to the images.
 _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 _OF_TEXT = ("input_ids", "attention_mask")
@@ -57,8 +59,6 @@ def image_prompt(processor: Any, text: str, count: int, **options: Any) -> str:
         ValueError: if the text has another number of places, says the model's own mark of an image, or the template
             loses a part of it.
     """
-    from jinja2 import TemplateError
-
     tokenizer = tokenizer_in(processor)
     template = getattr(processor, "chat_template", None) or tokenizer.chat_template
     if not template:
@@ -78,8 +78,10 @@ def image_prompt(processor: Any, text: str, count: int, **options: Any) -> str:
     name = type(processor).__name__
     try:
         written = str(tokenizer.apply_chat_template(messages, tokenize=False, chat_template=template, **options))
-    except (TemplateError, TypeError) as error:
-        raise ValueError(f"The chat template of {name} fails on a message with images: {error}. {_FIX}") from error
+    except Exception as error:  # whatever a program may raise
+        raise ChatTemplateError(
+            f"The chat template of {name} fails on a message with images: {error}. {_FIX}"
+        ) from error
     lost = [part["text"] for part in parts if "text" in part and part["text"].strip() not in written]
     if lost:
         raise ValueError(f"The chat template of {name} leaves out the text {lost[0][:40]!r}. {_FIX}")

@@ -67,8 +67,9 @@ def prepare(*options, output="data"):
     return main([*source, "--validation_size", "0.1", "--test_size", "0.2", *options])
 
 
-def test_a_model_that_sees_is_trained_with_its_processor(place, capsys):
-    assert prepare() == 0
+@pytest.mark.parametrize("how", ["path", pytest.param("bytes", marks=pytest.mark.slow)])
+def test_a_model_that_sees_is_trained_with_its_processor(place, capsys, how):
+    assert prepare("--images", how) == 0
     assert train("seeing", "data", "out") == 0
     for name in ("processor_config.json", "model.safetensors", "evaluation"):
         assert (place / "out" / name).exists()
@@ -78,6 +79,7 @@ def test_a_model_that_sees_is_trained_with_its_processor(place, capsys):
     assert "out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_model_of_text_is_trained_on_captions(place, capsys):
     assert prepare("--images", "bytes") == 0
     assert train("text", "data", "refused") == 2
@@ -99,6 +101,36 @@ def test_a_model_of_text_is_trained_on_captions(place, capsys):
     assert train("text", "words", "out") == 0
     everything = "".join(path.read_text("utf-8") for path in (place / "words").rglob("*.json*"))
     assert "127.0.0.1" not in everything and str(place) not in everything
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("evaluate --model_name_or_path text --split train --use_cpu", r"\(qwen2\) reads text alone"),
+        ("generate-traces --teacher_model_name_or_path text --output_dir out --split train", "asked in words"),
+        pytest.param(
+            "distill --model_name_or_path seeing --teacher_model_name_or_path seeing --output_dir out --use_cpu",
+            "without a teacher",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "grpo --model_name_or_path seeing --output_dir out --use_cpu --num_generations 2 "
+            "--per_device_train_batch_size 2 --max_steps 1",
+            "reads text alone",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "sft --model_name_or_path seeing --output_dir out --use_cpu --packing true",
+            "without packing",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_commands_that_cannot_use_images_say_so(place, capsys, command, message):
+    assert prepare() == 0
+    assert main([*command.split(), "--dataset_name", "data"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("Error: ") and re.search(message, error), error
 
 
 @pytest.mark.slow

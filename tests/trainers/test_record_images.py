@@ -19,7 +19,7 @@ from hf_reason.text.collator import ImageCollator
 from hf_reason.text.multimodal import ImageInputs
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
 
-KINDS = ["qwen2_vl", "llava", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)]
+KINDS = ["qwen2_vl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("llava", "qwen2_5_vl", "idefics3"))]
 
 
 @pytest.fixture
@@ -62,7 +62,8 @@ def test_an_image_takes_tokens_of_the_prompt_alone(tokenizer, pictured, kind):
     for row in pictured:
         found = encode(row, processor)
         sizes = [image.size for image in ([] if not row["images"] else map(_opened, row["images"]))]
-        wanted = sum(width // 28 * (height // 28) if kind != "llava" else 4 for width, height in sizes)
+        tokens = {"llava": lambda *_: 4, "idefics3": lambda *_: 5}  # four tiles and the whole
+        wanted = sum(tokens.get(kind, lambda width, height: width // 28 * (height // 28))(*size) for size in sizes)
         places = [place for place, token in enumerate(found["input_ids"]) if token == mark]
         assert len(places) == wanted
         for name, outside in (("labels", -100), ("segment_ids", 0), ("step_ids", 0)):
@@ -80,7 +81,7 @@ def _opened(image):
     return open_image(image)
 
 
-@pytest.mark.parametrize("kind", ["qwen2_vl", "llava"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_images_stand_where_the_text_says(tokenizer, pictured, kind):
     processor = tiny_processor(kind, tokenizer)
     text = tokenizer.decode(encode(pictured[4], processor)["input_ids"])
@@ -104,11 +105,7 @@ def test_the_loss_is_the_weighted_mean_with_the_pixels_read(tmp_path, tokenizer,
         ids = torch.tensor([found["input_ids"]])
         inputs = {}
         if row["images"]:
-            prompt = tokenizer.decode(found["input_ids"][: found["segment_ids"].count(0)])
-            run = processor.image_token
-            while run * 2 in prompt:
-                prompt = prompt.replace(run * 2, run)
-            pictures = [_opened(image) for image in row["images"]]
+            pictures, prompt = [_opened(image) for image in row["images"]], build_prompt(row, processor)
             inputs = dict(processor(images=[pictures], text=[prompt], return_tensors="pt"))
             inputs.pop("input_ids"), inputs.pop("attention_mask")
             for name in set(inputs) & {"token_type_ids", "mm_token_type_ids"}:
@@ -126,8 +123,8 @@ def test_the_loss_is_the_weighted_mean_with_the_pixels_read(tmp_path, tokenizer,
         losses = torch.nn.functional.cross_entropy(logits, labels.clamp(min=0), reduction="none")
         # the trainer's mean is over each batch
         total, weight_sum = total + (losses * scale).sum().item(), weight_sum + scale.sum().item()
-    if trainer.args.per_device_eval_batch_size >= len(pictured):
-        assert loss == pytest.approx(total / weight_sum, rel=1e-5)
+    assert trainer.args.per_device_eval_batch_size >= len(pictured)
+    assert loss == pytest.approx(total / weight_sum, rel=1e-5)
     assert min(blind) > 1e-5  # the pixels are read
 
 

@@ -7,7 +7,7 @@ from hf_reason.cli.arguments import InferenceArguments
 from hf_reason.models.adapter_loading import adapter_place, load_adapted
 from hf_reason.models.peft_adapters import AdapterError
 from hf_reason.models.quantized_loading import MissingExtraError, load_causal_lm
-from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
+from hf_reason.models.weight_files import DamagedWeightsError, base_of_adapter, readable_weights
 from hf_reason.trainers.resuming import last_checkpoint
 
 from .images import check_reads_images, load_processor
@@ -44,9 +44,10 @@ def load_for_inference(name: str, args: InferenceArguments, images: bool = False
     if args.tokenizer_name_or_path is None:
         check_tokenizer_files(name)
 
+    if images:
+        check_reads_images(base_of_adapter(name) or name, args.trust_remote_code)
+
     def load(place: str) -> Any:
-        if images:
-            check_reads_images(place, args.trust_remote_code)
         model = load_causal_lm(place, images=images, dtype=args.dtype, trust_remote_code=args.trust_remote_code)
         return with_saved_loar(model, name)
 

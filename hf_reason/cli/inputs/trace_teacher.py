@@ -64,6 +64,11 @@ def load_problems(args: GenerateTracesArguments) -> tuple[list[dict[str, Any]], 
             thought_tags=args.thought_tags or (),
             answers_needed=False,
         )
+    if any(record.get("images") for record in records):
+        raise DataError(
+            "there are problems with images, and a teacher is asked in words. Describe the images in the text first: "
+            "hf-reason augment --captions 1 --replace."
+        )
     distinct: dict[str, dict[str, Any]] = {}
     for record in records:
         distinct.setdefault(record["id"], dict(record))

@@ -81,7 +81,7 @@ def test_equal_texts_of_other_images_are_no_duplicates(raw, tmp_path, sizes):
 
 
 def test_the_image_decides_the_split(raw, tmp_path):
-    """One question of 60 images is in all splits; five questions of an image are in one."""
+    """One question of 30 images is in all splits; five questions of an image are in one."""
     asked = [
         "两根柱子一共多高?",
         "左边的柱子和右边的一起有多高?",
@@ -89,14 +89,14 @@ def test_the_image_decides_the_split(raw, tmp_path):
         "把高度加起来等于几?",
         "合计?",
     ]
-    rows = [row(number, question) for number in range(60) for question in asked]
+    rows = [row(number, question) for number in range(30) for question in asked]
     report = made(raw, tmp_path, rows, validation_size=0.2, test_size=0.2)
-    assert min(report["splits"].values()) > 20
+    assert min(report["splits"].values()) >= 10
     places = {}
     for split, part in load_from_disk(tmp_path / "out").items():
         for record in part:
             places.setdefault(record["images"][0]["path"], set()).add(split)
-    assert len(places) == 60 and all(len(found) == 1 for found in places.values())
+    assert len(places) == 30 and all(len(found) == 1 for found in places.values())
 
 
 def test_broken_images_are_counted_and_dropped_or_kept(raw, tmp_path):
@@ -116,6 +116,7 @@ def test_broken_images_are_counted_and_dropped_or_kept(raw, tmp_path):
     assert "images" not in load_cot_sft_dataset(data_dir=tmp_path / "out").column_names
 
 
+@pytest.mark.slow
 def test_memory_is_bound_by_the_bytes_of_images(raw, tmp_path, monkeypatch):
     """Chunks and record batches are closed by the bytes in them; the result is the same."""
     from datasets import Dataset
