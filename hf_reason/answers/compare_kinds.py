@@ -48,6 +48,9 @@ def _date_or_other(date: Date, other: Value) -> bool | None:
     if date.year is not None and date.month is None and isinstance(other, Number | Real):
         # 公元前221年 is not the year 221; "how many years before Christ" may be answered by 221
         return None if abs(magnitude(other)) == abs(date.year) and not unit_sizes(other) else False
+    if date.year and date.month and date.day is None and isinstance(other, Number | Real):
+        # 1857-1 may be the difference
+        return None if magnitude(other) == date.year - date.month else False
     return False
 
 

@@ -54,11 +54,18 @@ def _states_only_others(step: str, result: Stated) -> bool:
     stated = numbers_in(step)
     if _COMPOUND.search(step) or not any(_same_kind(each, result) for each in stated):
         return False
+    if any(_in_hundredths(each, result) for each in stated):
+        return False
     written = result.written + result.unit
     # Any number of the step may be the result, not only the last one.
     return answers_match(step, written) is False and not any(
         answers_match(each.written + each.unit, written) for each in stated
     )
+
+
+def _in_hundredths(one: Stated, other: Stated) -> bool:
+    """Whether one number may be the other in a unit a hundred times as large: $0.49 and 49 (cents), 0.2 and 20 (%)."""
+    return bool(other.value) and one.value in (other.value * 100, other.value / 100)
 
 
 def _same_kind(one: Stated, other: Stated) -> bool:

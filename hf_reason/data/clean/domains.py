@@ -17,6 +17,9 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LATIN = re.compile(r"[a-z][a-z0-9+#'-]*")
 _LATEX_COMMAND = re.compile(r"\\[a-z]+")
 _MAX_COUNT = 3
+# A title or a sentence in quotation marks has words of its own ("The Fault in Our Stars" is no astronomy).
+_QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”|「[^」\n]{1,300}」|《[^》\n]{1,100}》')
+_WEIGHT_QUOTED = 0.5
 _MAX_PHRASE = 4
 # Enough to decide; a longer text does not make a domain clearer.
 _MAX_TEXT = 4000
@@ -96,7 +99,13 @@ class DomainTagger:
         lowered = unicodedata.normalize("NFKC", text).lower()
         scores = dict.fromkeys(DOMAINS, 0.0)
         numbers = _ANY_NUMBER.search(lowered) is not None
-        for word, count in self._count_words(lowered).items():
+        words = self._count_words(lowered)
+        if _QUOTED.search(lowered):
+            outside = self._count_words(_QUOTED.sub(" ", lowered))
+            weighed = {word: outside[word] + _WEIGHT_QUOTED * (count - outside[word]) for word, count in words.items()}
+        else:
+            weighed = dict(words)
+        for word, count in weighed.items():
             for domain, weight in self._weights[word]:
                 if numbers or weight >= _COMMON or domain not in self._only_with_numbers:
                     scores[domain] += weight * min(count, _MAX_COUNT)
@@ -113,7 +122,7 @@ class DomainTagger:
             at = match.start()
             if at < end:  # inside the word before
                 continue
-            words = self._chinese.get(text[at : at + 2]) or self._chinese.get(text[at], ())
+            words = self._chinese.get(text[at : at + 2]) or self._chinese.get(text[at]) or []
             for word in words:
                 if text.startswith(word, at):
                     counts[word] += 1

@@ -15,6 +15,7 @@ from hf_reason.data.synthetic.word_problems import generate_word_problems
         (["选项A不对", "所以选C。"], "B"),
         (["She pays 48 + 16 = 64 dollars."], "66"),
         (["3+4=7"], r"\boxed{9}"),
+        (["So it costs 7 * $0.07 = $0.49"], "59"),
     ],
 )
 def test_contradictions(steps, answer):
@@ -31,6 +32,8 @@ def test_contradictions(steps, answer):
         (["占1÷4=0.25"], "25%"),
         (["一共1.5小时"], "90分钟"),
         (["一共3小时20分钟"], "200分钟"),
+        (["So her TV cost 3.5 kw hours/week * $0.14/kw hour = $0.49/week"], "49"),  # cents were asked for
+        (["减少了60÷300=0.2"], "20"),  # "百分之几"
         (["5×2=10元，涨了3元", "所以价格上涨"], "上涨30%"),
         (["小明7岁，所以无效。", "取得的财产应当返还。"], "父母可以要求返还2000元。"),
         (["北京是首都"], "北京"),

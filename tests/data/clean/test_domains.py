@@ -286,6 +286,12 @@ def test_questions_that_a_person_labelled(tagger: DomainTagger, kind: str, least
         ("这张药方怎么煎?", "medical"),
         ("解方程 2x+3=7", "math"),
         ("The stock of the ship was full.", "general"),
+        ('Generate a long passage from "The Fault in Our Stars" by John Green', "general"),
+        ('Generate a long passage from "Men Are from Mars, Women Are from Venus" by John Gray', "general"),
+        ('If "A group sit on a roof near a satellite dish." does that mean that "It is a party."?', "general"),
+        ('Explain the term "quantitative easing".', "finance"),
+        ("《民法典》第五百条规定了什么?", "legal"),
+        ('用Python写一个函数,判断"abc"是不是回文。', "code"),
     ],
 )
 def test_words_that_mean_something_else(tagger: DomainTagger, text: str, domain: str) -> None:
