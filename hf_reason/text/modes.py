@@ -1,7 +1,9 @@
 """The two modes of a hybrid model, with a thought and without: does a chat template tell them apart?"""
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any
 
+from .multimodal import is_processor, tokenizer_in
 from .render import CLOSE_TAG, EMPTY_THOUGHT, build_prompt, opened_by_prompt
 
 if TYPE_CHECKING:
@@ -24,14 +26,14 @@ def has_switch(tokenizer: "PreTrainedTokenizerBase | None") -> bool:
     return thinking != answering
 
 
-def add_thinking_switch(tokenizer: "PreTrainedTokenizerBase") -> bool:
+def add_thinking_switch(reader: Any) -> bool:
     """Give a chat template that has no switch between the modes one, which is saved with the tokenizer.
 
     With `enable_thinking=False` the generation prompt then closes an empty thought, as Qwen3's does. All other prompts
     stay as they were.
 
     Args:
-        tokenizer: Its chat template is changed.
+        reader: A tokenizer or a processor, whose chat template is changed.
 
     Returns:
         Whether there was something to do.
@@ -39,6 +41,19 @@ def add_thinking_switch(tokenizer: "PreTrainedTokenizerBase") -> bool:
     Raises:
         ValueError: if the template closes the thought in its generation prompt, or cannot be extended.
     """
+    if not is_processor(reader):
+        return _add_switch(reader)
+    tokenizer = tokenizer_in(reader)
+    added = _add_switch(tokenizer)
+    if reader.chat_template:  # which need not be the tokenizer's
+        stand_in = copy.copy(tokenizer)
+        stand_in.chat_template = reader.chat_template
+        added = _add_switch(stand_in) or added
+        reader.chat_template = stand_in.chat_template
+    return added
+
+
+def _add_switch(tokenizer: "PreTrainedTokenizerBase") -> bool:
     if has_switch(tokenizer):
         return False
     before = tokenizer.chat_template

@@ -113,7 +113,7 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
             processing_class = AutoTokenizer.from_pretrained(source, trust_remote_code=own.trust_remote_code)
         tokenizer = tokenizer_of(processing_class)
         if own.add_thinking_switch:
-            add_thinking_switch(tokenizer)
+            add_thinking_switch(processing_class)
         if is_record_dataset(columns) and kwargs.get("formatting_func") is None:
             refuse_for_records(own)
         images = has_images(columns, processing_class, own, teacher=self._has_teacher)

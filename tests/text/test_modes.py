@@ -116,6 +116,20 @@ def test_a_switch_is_saved_with_the_tokenizer(tokenizer, tmp_path):
     assert has_switch(AutoTokenizer.from_pretrained(tmp_path))
 
 
+def test_a_processor_gets_the_switch_in_its_own_template(tokenizer):
+    class Processor:
+        image_processor = object()
+
+        def __init__(self, tokenizer, chat_template):
+            self.tokenizer, self.chat_template = tokenizer, chat_template
+
+    tokenizer.chat_template = QWEN2_5_TEMPLATE
+    processor = Processor(tokenizer, QWEN2_5_TEMPLATE.replace("message.role", "message['role']"))
+    assert add_thinking_switch(processor) and not add_thinking_switch(processor)
+    assert has_switch(tokenizer) and "['role']" not in tokenizer.chat_template
+    assert "enable_thinking" in processor.chat_template and "['role']" in processor.chat_template
+
+
 def test_a_template_that_cannot_be_given_a_switch_stays_as_it_is(tokenizer):
     for template, message in (
         ("{% set enable_thinking = true %}" + QWEN2_5_TEMPLATE, "could not be given a switch"),
