@@ -103,7 +103,9 @@ class CoTSFTTrainer(GeneratedEvaluation, CheckpointTrainer):
             hide: Any = with_hidden_images if pictures else without_images
             train_dataset = hide(train_dataset, columns)
         if pictures:
-            check_options(own, self._has_teacher)
+            check_options(
+                own, teacher=self._has_teacher, collator=data_collator, formatting_func=kwargs.get("formatting_func")
+            )
             processing_class = processor_for(model, processing_class, own.trust_remote_code)
         if processing_class is None:
             from transformers import AutoTokenizer

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_reason.data.images import IMAGES
 from hf_reason.models.auto_class import NO_VISION, has_vision
+from hf_reason.text.collator import ImageCollator
 from hf_reason.text.multimodal import is_processor, tokenizer_in
 
 from .cot_data import is_record_dataset
@@ -47,8 +48,14 @@ def processor_for(model: Any, given: Any, trust_remote_code: bool) -> Any:
     return given
 
 
-def check_options(args: "CoTSFTConfig", teacher: bool) -> None:
+def check_options(args: "CoTSFTConfig", *, teacher: bool, collator: Any, formatting_func: Any) -> None:
     """Refuse what records with images cannot be trained with.
+
+    Args:
+        args: The configuration.
+        teacher: Whether there is one.
+        collator: The user's, if any.
+        formatting_func: The user's, if any.
 
     Raises:
         ValueError: naming it.
@@ -59,6 +66,11 @@ def check_options(args: "CoTSFTConfig", teacher: bool) -> None:
             ("packing", args.packing or args.padding_free),
             ("mixup_alpha", args.mixup_alpha > 0),
             ("a teacher", teacher),
+            (
+                "a data_collator other than ImageCollator",
+                collator is not None and not isinstance(collator, ImageCollator),
+            ),
+            ("formatting_func", formatting_func is not None),
         )
         if is_set
     ]

@@ -15,7 +15,7 @@ from hf_reason.generation import generate_cot
 from hf_reason.generation.batching import generate_ids
 from hf_reason.generation.settings import generation_config
 from hf_reason.text import build_prompt, encode, encode_prompt
-from hf_reason.text.collator import ImageCollator
+from hf_reason.text.collator import CoTCollator, ImageCollator
 from hf_reason.text.multimodal import ImageInputs
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer, DistillKLConfig, DistillKLTrainer
 
@@ -191,13 +191,17 @@ def test_a_file_that_has_changed_since_is_an_error(tokenizer, pictured):
         collate([{**found, "image_files": other, "image_prompt": build_prompt(pictured[0], processor)}])
 
 
-@pytest.mark.parametrize("form", ["decoded", "pil", "path", "single"])
+@pytest.mark.parametrize("form", ["decoded", "pil", "path", "single", "streamed", "workers"])
 def test_images_in_any_form(tmp_path, tokenizer, pictured, form):
     """`datasets.Image` decoded or not, pictures, paths, and TRL's single `image`: the same rows."""
     rows = [pictured[0], pictured[1]]
     wanted = trainer_of(tmp_path, "llava", tokenizer, rows).train_dataset["input_ids"]
-    if form == "decoded":
+    options = {"dataloader_num_workers": 2} if form == "workers" else {}
+    if form in ("decoded", "streamed"):
         given = data(rows).cast_column("images", List(Image()))
+        given = given.to_iterable_dataset() if form == "streamed" else given
+    elif form == "workers":
+        given = data(rows)
     elif form == "pil":
         given = Dataset.from_list([{**row, "images": [_opened(row["images"][0])]} for row in rows])
     else:
@@ -208,8 +212,8 @@ def test_images_in_any_form(tmp_path, tokenizer, pictured, form):
         if form == "single":
             shown = [{**{k: v for k, v in row.items() if k != "images"}, "image": row["images"][0]} for row in shown]
         given = Dataset.from_list(shown)
-    trainer = trainer_of(tmp_path, "llava", tokenizer, given, max_steps=1)
-    assert list(trainer.train_dataset["input_ids"]) == list(wanted)
+    trainer = trainer_of(tmp_path, "llava", tokenizer, given, max_steps=1, **options)
+    assert [row["input_ids"] for row in trainer.train_dataset] == list(wanted)
     trainer.train()
 
 
@@ -220,6 +224,13 @@ def test_images_in_any_form(tmp_path, tokenizer, pictured, form):
 def test_what_images_cannot_be_trained_with_is_refused(tmp_path, tokenizer, pictured, options, message):
     with pytest.raises(ValueError, match=message):
         trainer_of(tmp_path, "llava", tokenizer, pictured, **options)
+
+
+def test_what_would_not_read_the_images_is_refused(tmp_path, tokenizer, pictured):
+    collator = CoTCollator(pad_token_id=tokenizer.pad_token_id)
+    for extra in ({"data_collator": collator}, {"formatting_func": lambda record: record["context"]}):
+        with pytest.raises(ValueError, match=f"trained without .*{next(iter(extra))}"):
+            trainer_of(tmp_path, "llava", tokenizer, pictured, extra=extra)
 
 
 def test_a_model_of_text_names_captions(tmp_path, tokenizer, pictured):

@@ -1,5 +1,6 @@
 """Whether the images of a trace can be opened, and what becomes of a trace of which one cannot."""
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,7 +26,9 @@ def check_images(trace: RawTrace, keep: bool = False) -> tuple[RawTrace, str]:
             try:
                 open_image(image).close()
             except ImageError as error:
-                faults[place] = str(error)
+                # reports name no place of this machine
+                path = str(image["path"] or "")
+                faults[place] = str(error).replace(path, os.path.basename(path)) if path else str(error)
     places = marks_in(f"{trace.context}\n{trace.task}")
     if places not in (0, count):
         said = f"{count} {'image' if count == 1 else 'images'}, and {places} times {MARK} in the text."

@@ -101,8 +101,15 @@ def test_the_image_decides_the_split(raw, tmp_path):
 
 def test_broken_images_are_counted_and_dropped_or_kept(raw, tmp_path):
     rows = [row(number) for number in range(12)]
-    rows[3]["image"], rows[5]["image"] = "images/none.png", "../secret.png"
+    raw([], [])
+    (tmp_path / "raw/images/cut.png").write_bytes(picture(1)[:200])
+    rows[4]["image"] = "images/cut.png"
     report = made(raw, tmp_path, rows)
+    assert report["counts"]["filters"]["broken_image"] == 1
+    for name in ("report.json", "report.html"):  # which may be shown to anybody
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text(encoding="utf-8")
+    rows[3]["image"], rows[4]["image"], rows[5]["image"] = "images/none.png", "images/4.png", "../secret.png"
+    report = made(raw, tmp_path, rows, overwrite=True)
     assert report["counts"]["filters"]["broken_image"] == 2 and report["counts"]["out"] == 10
     said = [note for note in report["warnings"] if "image" in note]
     assert len(said) == 1 and "2 records were dropped" in said[0]

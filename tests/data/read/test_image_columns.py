@@ -70,6 +70,22 @@ def test_columns_of_images(folder, columns):
     assert trace.context == CHAIN["question"]
 
 
+def test_layouts_of_published_data(folder):
+    """LLaVA's and ShareGPT's conversations, TRL's prompt and completion: each with its image in its place."""
+    think = f"<think>{CHAIN['reasoning']}</think>{CHAIN['answer']}"
+    llava = [{"from": "human", "value": "<image>\n有几个?"}, {"from": "gpt", "value": think}]
+    asked = [message("user", {"type": "image"}, TEXT)]
+    rows = [
+        {"id": "1", "image": "images/a.png", "conversations": llava},
+        {"images": ["images/a.png"], "conversations": llava},
+        {"images": ["images/a.png"], "prompt": asked, "completion": [message("assistant", think)]},
+    ]
+    for number, row in enumerate(rows):
+        (trace,) = traces(folder, row, name=f"{number}.jsonl")
+        assert trace.context == "<image>\n有几个?" and check_images(trace)[1] == "" and len(trace.images) == 1
+        assert "3+4=7" in trace.thought and trace.answer == "7个"
+
+
 @pytest.mark.parametrize(
     "part",
     [
