@@ -31,7 +31,8 @@ _LIBRARIES = ("rensa", "math-verify")
 # Where the processes run.
 ENGINES = ("local", "ray")
 _ROUNDING = 1e-9
-_IMAGES, _BROKEN = ("path", "bytes", "drop"), ("drop", "keep")
+_IMAGES = ("path", "bytes", "drop")
+_BROKEN = ("drop", "keep")
 # Settings that are left out of the description at their defaults: text was prepared without them before.
 _OF_IMAGES = {
     "images": "path",
