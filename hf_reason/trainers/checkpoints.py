@@ -16,6 +16,7 @@ from hf_reason.models.adapter_files import (
     save_adapter_files,
 )
 from hf_reason.models.lm_head import without_router_logits
+from hf_reason.models.saved_names import restore_renamed
 from hf_reason.text.instructions import save_instructions
 
 from .resumed_data import check_data_facts, save_data_facts
@@ -85,7 +86,9 @@ class CheckpointFiles(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         check_bases(resume_from_checkpoint, self.model, self.base)
         check_same_adapters(resume_from_checkpoint, self._unwrapped())
-        if not restore_trained(resume_from_checkpoint, self.model):
+        if not restore_trained(resume_from_checkpoint, self.model) and not self._restore_renamed(
+            resume_from_checkpoint
+        ):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.routing.load(resume_from_checkpoint)
 
@@ -96,10 +99,15 @@ class CheckpointFiles(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_best_model(self) -> None:
+        best = str(self.state.best_model_checkpoint)
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
-        if sharded or not restore_adapters(str(self.state.best_model_checkpoint), self.model):
+        if sharded or not (restore_adapters(best, self.model) or self._restore_renamed(best)):
             super()._load_best_model()
-        self.routing.load(str(self.state.best_model_checkpoint))
+        self.routing.load(best)
+
+    def _restore_renamed(self, folder: str) -> bool:
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        return not sharded and restore_renamed(folder, self._unwrapped())
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         blocking = kwargs.get("blocking", args[1] if len(args) > 1 else True)

@@ -148,6 +148,23 @@ def test_training_moves_the_vision_part_and_is_saved_with_its_processor(tmp_path
     assert outputs[0] == outputs[1]
 
 
+@pytest.mark.parametrize("kind", ["qwen2_vl", pytest.param("llava", marks=pytest.mark.slow)])
+def test_a_run_that_was_stopped_continues_with_its_weights(tmp_path, tokenizer, pictured, kind):
+    """transformers saves these under older names, and its own resume goes on with the weights of the beginning."""
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    whole = trainer_of(tmp_path, kind, tokenizer, pictured, **settings)
+    whole.train()
+    resumed = trainer_of(tmp_path, kind, tokenizer, pictured, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert logged(resumed) == pytest.approx(logged(whole), abs=1e-6)
+    for name, value in whole.model.state_dict().items():
+        assert torch.allclose(value, resumed.model.state_dict()[name], atol=1e-6), name
+    resumed.state.best_model_checkpoint = str(tmp_path / "checkpoint-2")
+    resumed._load_best_model()
+    saved = AutoModelForImageTextToText.from_pretrained(tmp_path / "checkpoint-2").state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in resumed.model.state_dict().items())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_generation_in_batches_is_that_of_each_prompt(tokenizer, pictured, kind):
     """Padded in front, mixed with text: the same as alone, and as transformers' own for one record."""
