@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,8 +13,10 @@ from broken import EXAMPLES, WEIRD_TEXTS, anything, campaign, listing, sizes, te
 from hypothesis import strategies as st
 
 from hf_reason.cli import launcher
+from hf_reason.cli.circling import server
 from hf_reason.cli.main import main
 from hf_reason.cli.parsing.commands import COMMANDS
+from hf_reason.cli.stages import process
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 # All but the demo, which needs no arguments: a line that happens to be good would run it whole.
@@ -127,7 +130,9 @@ def run(tmp_path, monkeypatch, records, capsys):
         raise ValueError("the campaign starts no processes")
 
     monkeypatch.setattr(launcher, "_waited", refuse)
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: refuse(None))
+    for module in (process, server):  # of the project alone: libraries ask programs for their versions
+        none = SimpleNamespace(**{**vars(subprocess), "Popen": lambda *_, **__: refuse(None)})
+        monkeypatch.setattr(module, "subprocess", none)
 
     def command(name, words):
         fields = COMMANDS[name].fields()
