@@ -76,7 +76,7 @@ class CheckpointFiles(Trainer):
         try:
             if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
                 return
-            with public_bases(args.output_dir) as has_place:
+            with public_bases(str(args.output_dir)) as has_place:
                 super()._push_from_checkpoint(checkpoint_folder)
                 if has_place and self.push_in_progress is not None:  # the files are read in the background
                     self.push_in_progress.wait_until_done()
