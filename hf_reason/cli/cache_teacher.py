@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from accelerate import PartialState
 
     from hf_reason.cli.inputs.caching import cache_summary, encoded_splits
+    from hf_reason.data.output_folder import hold
     from hf_reason.teachers import CacheBuilder, CacheSettings
     from hf_reason.text import check_round_trip, ensure_pad_token
     from hf_reason.text.vocabulary import shared_vocabulary
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         process=(state.process_index, state.num_processes),
     )
     with state.main_process_first():
+        if state.is_main_process:
+            hold(builder.folder)
         builder.start()
     builder.build()
     state.wait_for_everyone()

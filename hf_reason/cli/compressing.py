@@ -15,7 +15,7 @@ from typing import Any
 from hf_reason._files import write_json_atomically
 from hf_reason.compression.gate import Measured
 from hf_reason.compression.older_readers import write_for_older_readers
-from hf_reason.data.output_folder import check_output_apart, check_output_dir
+from hf_reason.data.output_folder import check_output_apart, check_output_dir, hold
 
 from .compression_arguments import CompressionArguments
 from .compression_cache import measured_file, model_digest, read_measured, write_measured
@@ -72,6 +72,7 @@ class Compression:
             push_if_asked(args)
             return None
         check_for_inference(args.model_name_or_path, args)  # type: ignore[arg-type]
+        hold(work_folder(args))
         same_or_refuse(command, args)
         on_interrupt(lambda: f"The same command resumes from the stages in {work_folder(args)}.")
         given = args.instructions

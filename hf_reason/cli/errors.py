@@ -6,6 +6,7 @@
 | 2 | the command line, a file, the data or the launch cannot be used; the last line begins with `Error:` |
 | 3 | a guard refused the result: the model forgot, or lost by compression, more than `max_drop` allows |
 | 130 | Ctrl-C |
+| 143 | SIGTERM |
 | other | an error of the program, with its traceback |
 """
 
@@ -19,10 +20,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from hf_reason._signals import Terminated, terminating
 from hf_reason._visible import visible
 from hf_reason.cli.parsing.spelling import as_typed
 
-DONE, UNUSABLE, REFUSED, INTERRUPTED = 0, 2, 3, 130
+DONE, UNUSABLE, REFUSED, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
 # Variables of the environment in which `compress` tells its stages what to say around an error.
 PLACE, HINT = "HF_REASON_STAGE", "HF_REASON_STAGE_HINT"
 # How long another process of a launch leaves the word to the first, which most often has the same to say.
@@ -32,7 +34,7 @@ _interrupt_message: Callable[[], str] | None = None
 
 
 def on_interrupt(message: Callable[[], str] | None) -> None:
-    """What Ctrl-C prints from now on; called only when it happens."""
+    """What Ctrl-C and SIGTERM print from now on; called only when it happens."""
     global _interrupt_message
     _interrupt_message = message
 
@@ -60,7 +62,8 @@ def run(work: Callable[[], int | None], arguments: Callable[[], Container[str]] 
         The exit code.
     """
     try:
-        return work() or DONE
+        with terminating():
+            return work() or DONE
     except BrokenPipeError:  # the reader of a pipe has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -71,13 +74,16 @@ def run(work: Callable[[], int | None], arguments: Callable[[], Container[str]] 
         return code
     finally:
         on_interrupt(None)
+        if (folders := sys.modules.get("hf_reason.data.output_folder")) is not None:
+            folders.release_all()
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """`run` for a script: exits with the code of an error, and leaves a group of processes at the end."""
     try:
-        yield
+        with terminating():
+            yield
     except (KeyboardInterrupt, Exception) as error:
         code = _told(error)
         if code is None:
@@ -89,10 +95,11 @@ def one_line_errors() -> Iterator[None]:
 def _told(error: BaseException, arguments: Callable[[], Container[str]] = tuple) -> int | None:
     """The exit code of an error whose line was printed; `None` for an error of the program."""
     if isinstance(error, KeyboardInterrupt):
+        terminated = isinstance(error, Terminated)
         if _is_first():
             message = _interrupt_message() if _interrupt_message is not None else ""
-            print(f"\nInterrupted. {message}".rstrip(), file=sys.stderr)
-        return INTERRUPTED
+            print(f"\n{'Ended by SIGTERM' if terminated else 'Interrupted'}. {message}".rstrip(), file=sys.stderr)
+        return TERMINATED if terminated else INTERRUPTED
     if os.environ.get("HF_REASON_TRACEBACK") == "1" or not _is_of_the_user(error):
         return None
     if not _is_first():

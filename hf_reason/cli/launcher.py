@@ -12,12 +12,13 @@ that became something else is an error.
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hf_reason._signals import Terminated
 from hf_reason.cli.parsing.commands import module_of
-from hf_reason.cli.parsing.launch_plan import LAUNCHED, Launch, default_config
+from hf_reason.cli.parsing.launch_plan import BY_US, LAUNCHED, Launch, default_config
 
 _ON_CPU = {"num_processes", "config_file", "cpu", "num_machines", "main_process_port", "mixed_precision", "debug"}
 
@@ -116,11 +117,16 @@ def _waited(start: Any) -> int:
         return code
     except SignalException as error:
         return errors.INTERRUPTED if error.sigval == signal.SIGINT else 128 + error.sigval
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         import psutil
 
-        psutil.wait_procs(psutil.Process().children(recursive=True), timeout=60)  # they have the signal, too
-        return errors.INTERRUPTED
+        children = psutil.Process().children(recursive=True)
+        if isinstance(error, Terminated):  # Ctrl-C reaches them by itself
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.terminate()
+        psutil.wait_procs(children, timeout=60)
+        return errors.TERMINATED if isinstance(error, Terminated) else errors.INTERRUPTED
     return errors.DONE
 
 
@@ -136,7 +142,7 @@ def _marked() -> Iterator[None]:
     before = os.environ.get(LAUNCHED)
     names = ("multiprocessing.api", "agent.server.api")
     levels = {logging.getLogger(f"torch.distributed.elastic.{name}"): logging.CRITICAL for name in names}
-    os.environ[LAUNCHED] = "hf-reason"
+    os.environ[LAUNCHED] = BY_US
     try:
         for logger, level in levels.items():
             levels[logger] = logger.level

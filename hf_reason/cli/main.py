@@ -4,6 +4,7 @@ Nothing of torch or transformers is imported before the command is known to need
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,11 +81,14 @@ def _unknown(name: str) -> str:
 def _start(command: Command, words: list[str]) -> int | None:
     """Run a command in this process, or start its processes."""
     if command.launches:
-        from hf_reason.cli.parsing.launch_plan import plan
+        from hf_reason._signals import end_with_parent
+        from hf_reason.cli.parsing.launch_plan import BY_US, LAUNCHED, plan
 
         wanted = plan(command, words)
         if wanted is not None:
             from .launcher import launch
 
             return launch(wanted)
+        if os.environ.get(LAUNCHED) == BY_US:
+            end_with_parent()  # a launcher that was killed leaves no process behind
     return module_of(command).main(words)

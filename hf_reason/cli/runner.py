@@ -4,10 +4,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_reason.cli.inputs.datasets import Splits, as_trained, load_splits
-from hf_reason.data.output_folder import check_output_apart, check_output_dir
+from hf_reason.data.output_folder import check_output_apart, check_output_dir, hold
 from hf_reason.text import load_instructions
 from hf_reason.trainers.resuming import train_or_resume
 
@@ -158,7 +159,7 @@ def begin(
     Raises:
         LaunchError: if fewer processes joined than were asked for.
         ValueError: if the output folder cannot be used, holds a run with other settings, or a finished one that is
-            asked to train longer or has lost its weights, or the data cannot be used.
+            asked to train longer or has lost its weights, another run writes there, or the data cannot be used.
     """
     from hf_reason.trainers.launch import check_world_size
 
@@ -170,6 +171,8 @@ def begin(
     check_world_size(data.expected_world_size)
     check_output_dir(str(args.output_dir))
     check_output_apart(str(args.output_dir), named(groups, _DATA), named(groups, _MODELS))
+    if args.process_index == 0:
+        hold(Path(args.output_dir))
     on_interrupt(lambda: training_state(str(args.output_dir)))
     same_settings_or_refuse(args, *groups)
     output = str(args.output_dir)

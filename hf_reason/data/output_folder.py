@@ -1,6 +1,8 @@
 """An output folder: it can be made, is no folder that the run reads, and no other run writes to it."""
 
 import os
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,51 @@ def check_output_apart(output_dir: str | os.PathLike[str], data: Iterable[str], 
                 f"output_dir {output_dir} is the folder of the model {name}, which would be overwritten. Choose "
                 "another output_dir."
             )
+
+
+# Folders that this process holds, with what holds them.
+_held: dict[Path, int] = {}
+# Processes of a run that was killed need a moment to end.
+_PATIENCE = 15.0
+
+
+def hold(folder: Path) -> None:
+    """Make a folder and keep other processes out of it, until this one ends or `release_all` is called.
+
+    Nothing is written: the folder itself is locked. On file systems and platforms that cannot, nothing happens.
+
+    Raises:
+        DataError: if another run holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
+    if folder in _held or sys.platform == "win32":
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _held[folder] = handle
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                os.close(handle)
+                raise DataError(
+                    f"{folder.name}: another run is writing to this output_dir. Wait, or choose another one."
+                ) from error
+            time.sleep(0.2)
+        except OSError:  # no locks here
+            os.close(handle)
+            return
+
+
+def release_all() -> None:
+    """Let go of the folders that this process holds."""
+    while _held:
+        os.close(_held.popitem()[1])
 
 
 @contextmanager

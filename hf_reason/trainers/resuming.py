@@ -39,14 +39,21 @@ def step_of(folder: Path) -> int | None:
 def train_or_resume(trainer: Any) -> None:
     """Train, from the last complete checkpoint if there is one.
 
-    A run that had reached `max_steps` when it was stopped only loads its weights: the Trainer would train a step more.
+    SIGTERM ends it after the step that is running, with a checkpoint. A run that had reached `max_steps` when it was
+    stopped only loads its weights: the Trainer would train a step more.
+
+    Raises:
+        Terminated: after SIGTERM.
     """
     from transformers import TrainerState
+
+    from .termination import saving_when_terminated
 
     args = trainer.args
     checkpoint = args.resume_from_checkpoint or last_checkpoint(args.output_dir)
     if checkpoint is None:
-        trainer.train()
+        with saving_when_terminated(trainer):
+            trainer.train()
         return
     if trainer.is_world_process_zero():
         print(f"Resuming from {checkpoint}")
@@ -56,4 +63,5 @@ def train_or_resume(trainer: Any) -> None:
         best = state.best_model_checkpoint if args.load_best_model_at_end else None
         trainer._load_from_checkpoint(best if best and Path(best).is_dir() else checkpoint)
         return
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with saving_when_terminated(trainer):
+        trainer.train(resume_from_checkpoint=checkpoint)

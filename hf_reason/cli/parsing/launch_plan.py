@@ -11,7 +11,7 @@ from .commands import Command
 from .config_file import ConfigError, read_config
 
 # Set for the processes that are started here; a user's own `none` keeps a command in its process.
-LAUNCHED = "HF_REASON_LAUNCHER"
+LAUNCHED, BY_US = "HF_REASON_LAUNCHER", "hf-reason"
 _LAUNCHERS_LEAVE = ("LOCAL_RANK", "WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _CONFIGS = Path(__file__).parents[1] / "accelerate"
 # the command is the module that is launched
