@@ -3,13 +3,13 @@
 import argparse
 import copy
 import dataclasses
+import importlib
 import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
-from transformers.hf_argparser import string_to_bool
 from trl.scripts.utils import TrlParser
 
 from .checks import check_values
@@ -68,8 +68,8 @@ class CommandParser(TrlParser):
             if field.default is not dataclasses.MISSING:
                 plain.default, plain.default_factory = dataclasses.MISSING, lambda: field.default
         TrlParser._parse_dataclass_field(parser, plain)
-        if plain.type == list[bool]:
-            parser._actions[-1].type = string_to_bool  # any word is true to `bool`
+        if plain.type == list[bool]:  # any word is true to `bool`
+            parser._actions[-1].type = importlib.import_module("transformers.hf_argparser").string_to_bool
 
     def error(self, message: str) -> Any:
         raise UsageError(_plain(message))
