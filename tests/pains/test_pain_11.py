@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 
 from hf_reason.teachers import CacheBuilder, CacheSettings, LiveTeacher, TeacherError, TopKCache
+from hf_reason.teachers.cache_format import unpack_row
 from hf_reason.text import encode
 
 
@@ -47,3 +48,12 @@ def test_whatever_does_not_fit_is_refused(cache, tokenizer, records, change):
         rows, names = _rows(records[:9], tokenizer)
     with pytest.raises(TeacherError, match="cached with other tokens|not in it"):
         cache.link(rows, names, "train", None)
+
+
+@pytest.mark.parametrize("column", ["ids", "log_probs", "log_tail", "tokens", "steps"])
+def test_a_row_that_a_disk_or_a_copy_has_changed_is_refused(cache, column):
+    stored = dict(cache._rows[0])
+    value = stored[column]
+    stored[column] = value + 1 if isinstance(value, int) else bytes([value[0] ^ 1]) + value[1:]
+    with pytest.raises(TeacherError, match="not what was written"):
+        unpack_row(stored, cache.top_k, cache.samples)
