@@ -48,9 +48,9 @@ def measure(count: int) -> None:
     counts = Counts({"a": FileCounts(count, count)})
     trace = RawTrace("题" * 200, thought="想" * 2000, answer="答" * 100)
     begin = time.perf_counter()
-    for row in range(count // 2):
-        counts.add_read(f"a#{row}")
-        counts.drop("few_steps", f"a#{row}", trace_example(trace))
+    for number in range(count // 2):
+        counts.add_read(f"a#{number}")
+        counts.drop("few_steps", f"a#{number}", trace_example(trace))
     dropping = time.perf_counter() - begin
     report = build_report(counts, stats.summary(["train"]), {}, "")
     begin = time.perf_counter()

@@ -3,9 +3,9 @@
     python recipes/bench/pretrained.py --student Qwen/Qwen2.5-0.5B-Instruct --teacher Qwen/Qwen2.5-1.5B-Instruct \
         --train problems.jsonl --test test_zh.jsonl test_en.jsonl
 
-The problems need answers, and equations for the variant on equations; none of the test problems is trained on. First
-both models are measured; then come the teacher's and the student's own traces on the training problems, verified, and a
-LoRA on the student for each variant, all on the same number of tokens; each is measured on each test file.
+The problems need answers, and equations for the variant on equations; none of the test problems is trained on. Both
+models are measured first; then come the teacher's and the student's own traces on the training problems, verified, and
+a LoRA on the student for each variant, all on the same number of tokens; each is measured on each test file.
 
 Everything that is finished is kept: run again after a stop, or with more variants, seeds and tests. Give --max_steps
 for the budget, and --table for the tables of what there is.
