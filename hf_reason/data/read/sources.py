@@ -116,7 +116,9 @@ def _traces(
             except SourceError as error:
                 if nested := _inner_rows(row, error):
                     unknown.known(row)
-                    yield from _traces(iter(nested), detector, history, broken, translate, source, pictures)
+                    yield from _traces(
+                        (each for each in nested), detector, history, broken, translate, source, pictures
+                    )
                     continue
                 if isinstance(error, UnknownLayoutError):
                     unknown.add(row, error)

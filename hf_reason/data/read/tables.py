@@ -107,7 +107,9 @@ def read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
 
     label = name if config is None else f"{name}:{config}"
     try:
-        rows = iter(datasets.load_dataset(name, config, split=split, streaming=True).decode(False))
+        stream: Any = datasets.load_dataset(name, config, split=split, streaming=True)
+        # images stay files, where the features are known; where they are not, nothing is decoded
+        rows = iter(stream.decode(False) if getattr(stream, "features", None) else stream)
         first = list(next(rows, {}).items())
     except Exception as error:  # the libraries below raise dozens of kinds
         offline = " The Hub is switched off (HF_HUB_OFFLINE)." if constants.HF_HUB_OFFLINE else ""
