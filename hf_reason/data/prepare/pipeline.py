@@ -69,7 +69,7 @@ def run(
             if not work.all_read:
                 _run_chunks(work, traces, config, num_proc, progress, ray is not None)
             members = members_on_ray(work.path / "keys", num_proc) if ray is not None else None
-            report = _finish(work, output, settings, config, members)
+            report = _finish(work, output, settings, config, members, progress)
         except KeyboardInterrupt:
             print(
                 f"\nInterrupted after {work.chunks.counts().read} traces, which are kept. Run the same command again "
@@ -227,9 +227,16 @@ def _run_chunks(
 
 
 def _finish(
-    work: WorkFolder, output: Path, settings: dict[str, Any], config: PrepareConfig, members: Members | None
+    work: WorkFolder,
+    output: Path,
+    settings: dict[str, Any],
+    config: PrepareConfig,
+    members: Members | None,
+    progress: bool,
 ) -> dict[str, Any]:
     """Write the result in `.work/final`, then move it out, the report last. Can be repeated when killed."""
+    from tqdm import tqdm
+
     final = work.path / "final"
     shutil.rmtree(final, ignore_errors=True)
     final.mkdir()
@@ -242,7 +249,8 @@ def _finish(
         splits[kept] = assign_splits(keys, kept, config.validation_size, config.test_size)
         suspicious = keys.column("suspicious")
     stats.compare(duplicates)
-    for row, record in enumerate(work.chunks.records()):
+    records = tqdm(work.chunks.records(), total=len(suspicious), unit=" records", disable=not progress, desc="Writing")
+    for row, record in enumerate(records):
         stats.see(row, record)
         kind = duplicates.kind[row]
         if kind != NEW:
