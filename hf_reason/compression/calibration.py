@@ -16,7 +16,8 @@ from typing import Any
 from hf_reason._files import digest
 from hf_reason._journal import Journal
 from hf_reason.evaluation import evaluate_model
-from hf_reason.text.render import template_hash
+from hf_reason.evaluation.prose import is_prose, read_prose
+from hf_reason.text.render import opened_by_prompt, template_hash
 from hf_reason.text.spans import IGNORE_INDEX, PROMPT, completion_spans, encode, prompt_token_ids
 from hf_reason.text.tokens import end_token_id
 from hf_reason.traces.reading import first_wrong
@@ -169,10 +170,18 @@ def _answered(
         return_predictions=True,
         progress=False,
     )
+    rows = result.predictions or []
+    plain = [is_prose([opened_by_prompt(row["prompt"]) + row["text"]]) for row in rows]
+    # a tag in one output of a model that knows none says nothing about the others
+    prose = 2 * sum(plain) > len(rows)
     found = []
-    for row in result.predictions or []:
-        whole = row["num_tokens"] < max_completion_length and (row["closed"] or not row["thought_tokens"])
-        right = bool(row["correct"]) and whole and first_wrong(row["steps"], row["answer"], "", "equations") is None
+    for row, has_no_tag in zip(rows, plain, strict=True):
+        right = bool(row["correct"]) and row["num_tokens"] < max_completion_length
+        if right and prose and has_no_tag:
+            right = first_wrong(read_prose(row["text"])[0], row["answer"], "", "equations") is None
+        elif right:
+            closed = row["closed"] or not row["thought_tokens"]
+            right = closed and first_wrong(row["steps"], row["answer"], "", "equations") is None
         found.append({"prompt": row["prompt"], "text": row["text"], "right": right})
     return found
 

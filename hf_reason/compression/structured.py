@@ -51,7 +51,16 @@ def smaller_model(
         raise PruningError(
             "Nothing is to be removed: set num_key_value_heads, intermediate_size, num_hidden_layers or layers."
         )
-    from_whole = student_from_teacher(model, num_hidden_layers=num_hidden_layers, layers=layers)
+    try:
+        from_whole = student_from_teacher(model, num_hidden_layers=num_hidden_layers, layers=layers)
+    except ValueError as error:
+        if not str(error).startswith("A student cannot be taken out of"):
+            raise
+        raise PruningError(
+            "Smaller shapes work for models of the Llama, Mistral, Qwen2 and Qwen3 shape, not for "
+            f"{model.config.model_type!r} ({type(model).__name__}). Set single weights to zero instead (ratio), or "
+            "quantise it."
+        ) from error
     groups = channels = None
     if num_key_value_heads is not None:
         _check_count("num_key_value_heads", num_key_value_heads, model.config.num_key_value_heads)

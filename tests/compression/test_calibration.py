@@ -77,6 +77,35 @@ def test_own_chains_are_right_in_answer_and_steps(model_of_its_own, records, tok
     assert [row["right"] for row in rows] == [True, False, False, False] * 5
 
 
+@pytest.mark.parametrize("stray", [False, True])
+def test_a_model_that_writes_no_tags_has_right_chains_too(
+    tiny_model, records, tokenizer, tmp_path, monkeypatch, stray
+):
+    """Prose has no thought to close, also where one output of the batch has a tag."""
+
+    def evaluate_model(model, tokenizer, asked, **options):
+        rows = []
+        for number, record in enumerate(asked):
+            equation = "2+2=5" if number % 4 == 1 else "2+2=4"
+            text = f"先把两个数加起来,{equation}。\n\n所以答案是{record['answer']}。"
+            if stray and number == 3:
+                text = "<think>\n" + text
+            cut = {"num_tokens": 100 if number % 4 == 2 else 20, "thought_tokens": 15}
+            closed = None if not stray else False
+            steps = {"steps": [], "answer": record["answer"], "correct": True}
+            prompt = f"<|im_start|>user\n{record['context']}<|im_end|>\n<|im_start|>assistant\n"
+            rows.append({"prompt": prompt, "text": text, "closed": closed, **steps, **cut})
+        return _Result(rows)
+
+    monkeypatch.setattr(calibration, "evaluate_model", evaluate_model)
+    found = own_chains(
+        tiny_model, tokenizer, records, 5, path=tmp_path / "chains.jsonl", batch_size=8, max_completion_length=100
+    )
+    rows = [json.loads(line)["right"] for line in (tmp_path / "chains.jsonl").read_text().splitlines()[1:]]
+    assert rows[:8] == [True, False, False, not stray, True, False, False, True]
+    assert len(found.examples) == 5
+
+
 def test_a_killed_run_asks_only_what_is_missing(model_of_its_own, records, tokenizer, tmp_path):
     model, asked = model_of_its_own
     path = tmp_path / "chains.jsonl"

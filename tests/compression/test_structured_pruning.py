@@ -128,5 +128,5 @@ def test_what_is_refused(model, tokenizer):
     with pytest.raises(PruningError, match="one key/value group"):
         group_importance(tiny_qwen2(tokenizer), EXAMPLES)
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2))
-    with pytest.raises(ValueError, match="Llama, Mistral, Qwen2 and Qwen3"):
+    with pytest.raises(PruningError, match="Llama, Mistral, Qwen2 and Qwen3 shape, not for 'gpt2'.* instead"):
         smaller_model(gpt2, EXAMPLES, num_hidden_layers=1)
