@@ -115,12 +115,12 @@ def _stack_of(key: str) -> str | None:
     return next((".".join(parts[:place]) for place, part in enumerate(parts) if part.isdigit()), None)
 
 
-def weight_names(folder: str | os.PathLike[str]) -> list[str]:
+def weight_names(folder: str | os.PathLike[str], files: str = "*.safetensors") -> list[str]:
     """The names of the tensors in the safetensors files of a folder; none for a Hub name."""
     from safetensors import safe_open
 
     names: list[str] = []
-    for path in sorted(Path(folder).glob("*.safetensors")) if os.path.isdir(folder) else []:
+    for path in sorted(Path(folder).glob(files)) if os.path.isdir(folder) else []:
         with contextlib.suppress(Exception), safe_open(path, framework="pt") as file:  # from_pretrained names it
             names += file.keys()
     return names

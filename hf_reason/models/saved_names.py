@@ -24,9 +24,11 @@ def restore_renamed(folder: str | os.PathLike[str], model: Any) -> bool:
     if hasattr(model, "peft_config") or getattr(model, "is_quantized", False):
         return False
     own = model.state_dict()
-    names = weight_names(folder)
+    names = weight_names(folder, "model*.safetensors")  # not those of adapters and of a LoAR
     if not names or set(names) <= own.keys():
         return False
     loaded = type(model).from_pretrained(folder, dtype=model.dtype)
-    model.load_state_dict(loaded.state_dict())
+    missing, _ = model.load_state_dict(loaded.state_dict(), strict=False)
+    if lost := [name for name in missing if not name.startswith("loar.")]:  # which has a file of its own
+        raise ValueError(f"{os.path.basename(folder)} has no weights for {', '.join(lost[:3])}. Copy it again.")
     return True

@@ -105,8 +105,8 @@ def test_how_servers_say_it(headers, seconds):
 @pytest.mark.parametrize(
     ("failure", "message", "most"),
     [
-        ((401, {"error": {"message": "Unauthorized"}}), "401: Unauthorized .*HF_REASON_TEACHER_API_KEY", 3),
-        ((404, {"error": {"message": "no such model"}}), "404: no such model", 3),
+        ((401, {"error": {"message": "Unauthorized"}}), "401: Unauthorized .*HF_REASON_TEACHER_API_KEY", 9),
+        ((404, {"error": {"message": "no such model"}}), "404: no such model", 9),
         ((429, {"error": {"message": "You exceeded your current quota"}}), "no credit left", 9),
         ((429, {}, {"Retry-After": "7200"}), "left alone for 7200 s", 9),
         ((500, {"error": {"message": "out of memory"}}), "tried 2x: 500: out of memory", 18),
