@@ -419,9 +419,10 @@ def test_ctrl_c_of_the_terminal_and_of_the_command_alone(config, place):
             text=True,
             start_new_session=True,
         )
-        before = set(Path("small-stages/distill").glob("checkpoint-*"))
+        whole = "checkpoint-*/trainer_state.json"  # is written last
+        before = set(Path("small-stages/distill").glob(whole))
         deadline = time.monotonic() + 300
-        while set(Path("small-stages/distill").glob("checkpoint-*")) <= before and time.monotonic() < deadline:
+        while set(Path("small-stages/distill").glob(whole)) <= before and time.monotonic() < deadline:
             time.sleep(0.1)
         if alone:
             running.send_signal(signal.SIGINT)
