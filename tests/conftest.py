@@ -56,3 +56,18 @@ def tokenizer(_session_tokenizer):
 def tiny_model(tokenizer):
     """A Qwen2 of two layers and width 16 with random weights."""
     return tiny_qwen2(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra test-browser")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("HF_REASON_BROWSER") or next(filter(None, map(shutil.which, names)), None)
+    with playwright.sync_playwright() as driver:
+        if found is None and not os.path.exists(driver.chromium.executable_path):
+            pytest.skip("there is no Chromium: install it, or set HF_REASON_BROWSER to its program")
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+        running = driver.chromium.launch(executable_path=found, args=[*arguments, "--disable-component-update"])
+        yield running
+        running.close()

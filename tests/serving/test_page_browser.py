@@ -1,8 +1,6 @@
 """The page in headless Chromium: as people use it, and as they attack it."""
 
-import os
 import re
-import shutil
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,20 +25,6 @@ SCRIPTS = {
     "two": (["12+25=37", "37-8=29"], "还剩29个"),
     "hostile": ([f"看 {HOSTILE} 1+1=3", "<b>步</b>"], f"答 {HOSTILE}"),
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra test-browser")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = os.environ.get("HF_REASON_BROWSER") or next(filter(None, map(shutil.which, names)), None)
-    with playwright.sync_playwright() as driver:
-        if found is None and not os.path.exists(driver.chromium.executable_path):
-            pytest.skip("there is no Chromium: install it, or set HF_REASON_BROWSER to its program")
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-        running = driver.chromium.launch(executable_path=found, args=[*arguments, "--disable-component-update"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
+from pictures import tiny_processor
 from tiny import TINY_SIZES, logged, tiny_settings, tiny_trainer
-from transformers import AutoConfig, AutoModelForImageTextToText, CLIPImageProcessor, LlavaProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText
 from trl import SFTConfig, SFTTrainer
 
 from hf_reason.generation import generate_cot
@@ -81,17 +82,6 @@ def _model(kind, tokenizer):
     return AutoModelForImageTextToText.from_config(config)
 
 
-def _processor(tokenizer, template=None):
-    return LlavaProcessor(
-        CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
-        tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=template or tokenizer.chat_template,
-    )
-
-
 @pytest.mark.parametrize("name", _TEMPLATES)
 def test_templates_that_read_parts_get_the_text(tokenizer, records, name):
     tokenizer.chat_template = _TEMPLATES[name]
@@ -141,7 +131,7 @@ def test_text_is_trained_with_the_processor(tmp_path, tokenizer, records, templa
     if template:
         tokenizer.chat_template = None  # the processor alone has one
     losses = []
-    for processing in (_processor(tokenizer, template), with_tokenizer):
+    for processing in (tiny_processor("llava", tokenizer, template), with_tokenizer):
         trainer = CoTSFTTrainer(
             _model("llava", tokenizer),
             CoTSFTConfig(**tiny_settings(tmp_path)),
@@ -196,7 +186,7 @@ def test_images_are_trained_as_in_trl(tmp_path, tokenizer, records):
             _model("llava", tokenizer),
             config(**tiny_settings(tmp_path)),
             train_dataset=Dataset.from_list(_with_images(records)),
-            processing_class=_processor(tokenizer),
+            processing_class=tiny_processor("llava", tokenizer, tokenizer.chat_template),
         )
         trainer.train()
         found.append(logged(trainer))
@@ -220,7 +210,7 @@ def test_images_with_what_only_text_has_are_refused(tmp_path, tokenizer, records
             _model("llava", tokenizer),
             CoTSFTConfig(**tiny_settings(tmp_path, **options)),
             train_dataset=Dataset.from_list(_with_images(records)),
-            processing_class=_processor(tokenizer),
+            processing_class=tiny_processor("llava", tokenizer, tokenizer.chat_template),
         )
 
 
@@ -234,7 +224,7 @@ def test_images_without_a_processor_or_with_a_teacher_are_refused(tmp_path, toke
             model,
             DistillKLConfig(**tiny_settings(tmp_path)),
             train_dataset=images,
-            processing_class=_processor(tokenizer),
+            processing_class=tiny_processor("llava", tokenizer, tokenizer.chat_template),
             teacher_model=copy.deepcopy(model),
             teacher_tokenizer=tokenizer,
         )

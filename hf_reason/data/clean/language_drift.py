@@ -10,9 +10,9 @@ from hf_reason.data.record import Record
 _MIN_PART = 60
 # Problems in which another language is the subject, so that parts of the chain and the answer may be in it.
 _ASKS_FOR_ANOTHER = re.compile(
-    # but not in 算法文献 or 今日文章
-    r"译|(?:[英俄德韩]|(?<![算方语司立执宪刑民违办设无想律手])法|(?<![今每当昨明近次假节生平])日)[语文]"
-    r"|泰语|西班牙|葡萄牙|阿拉伯|意大利|拉丁|希腊|越南|外语|外文|双语|单词|词汇|例句|语言"
+    # but not in 算法文献, 今日文章, 品德文明 or 阿拉伯数字
+    r"译|(?:[英俄韩]|(?<![品道美公])德|(?<![算方语司立执宪刑民违办设无想律手])法|(?<![今每当昨明近次假节生平])日)[语文]"
+    r"|泰语|西班牙|葡萄牙|阿拉伯(?!数)|意大利|拉丁(?!字母|方)|希腊(?!字母)|越南|外语|外文|双语|单词|词汇|例句|语言"
     r"|\b(?:English|translat|Japanese|Russian|French|German|Korean|Spanish)",
     re.IGNORECASE,
 )

@@ -56,7 +56,17 @@ def test_an_answer_in_the_language_that_was_asked_for_is_no_drift(problem: str) 
         assert not drifts(record(answer=answer, problem=problem), 0.4)
 
 
-@pytest.mark.parametrize("problem", ["这个算法文献里一共有几支铅笔?", "今日文章共几篇?", "依宪法文本,共几条?"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "这个算法文献里一共有几支铅笔?",
+        "今日文章共几篇?",
+        "依宪法文本,共几条?",
+        "美德文章共几篇?",
+        "用阿拉伯数字写出总数。",
+        "希腊字母α表示几?",
+    ],
+)
 def test_the_name_of_a_language_inside_of_other_words_asks_for_none(problem: str) -> None:
     assert drifts(record(answer=ENGLISH, problem=problem), 0.4)
 

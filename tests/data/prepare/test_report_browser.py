@@ -1,8 +1,6 @@
 """The report's page in headless Chromium: mouse, keyboard and phone, both languages, hostile data."""
 
 import json
-import os
-import shutil
 
 import pytest
 
@@ -39,19 +37,6 @@ def report(tmp_path_factory):
     source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     prepare(source, folder / "out", filters=FilterConfig(keep_non_thinking=True), progress=False)
     return (folder / "out" / "report.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra test-browser")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = os.environ.get("HF_REASON_BROWSER") or next(filter(None, map(shutil.which, names)), None)
-    with playwright.sync_playwright() as driver:
-        if found is None and not os.path.exists(driver.chromium.executable_path):
-            pytest.skip("there is no Chromium: install it, or set HF_REASON_BROWSER to its program")
-        running = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.fixture
