@@ -189,8 +189,9 @@ def test_benches_have_the_options_of_their_commands() -> None:
         for script, arguments in re.findall(r"python (recipes/bench/\w+\.py)([^`]*)`", flat):
             source = (ROOT / script).read_text() + shared
             for option in re.findall(r"--(\w+)", arguments):
-                # an option of argparse, or a field of the bench's dataclass, or one of the training's
-                found = re.search(rf"--{option}\b|\b{option}:", source) or f"--{option}" in options("sft")
+                # an option of argparse, a field of the bench's dataclass, or one of the command that it runs
+                found = re.search(rf"--{option}\b|\b{option}:", source)
+                found = found or any(f"--{option}" in options(name) for name in ("sft", "quantize"))
                 assert found, f"{page_id(page)}: {script} --{option}"
 
 
