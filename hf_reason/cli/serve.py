@@ -50,6 +50,8 @@ class ServeArguments:
     engine_timeout: float = option(120.0, "With engine openai: seconds of a server's silence that are a failure.")
     replicas: int = option(1, "Copies of the server; more than one run on Ray Serve (extra ray).")
     max_replicas: int | None = option(None, "Start more copies under load, up to so many. Default: replicas.")
+    upscale_delay: float = option(30.0, "With max_replicas: seconds of load after which a copy is started.")
+    downscale_delay: float = option(600.0, "With max_replicas: seconds of less load after which it is taken away.")
     host: str = option("127.0.0.1", "Address to listen on. Others than loopback need api_keys.")
     port: int = option(8000, "Port; 0 for any that is free.")
     output_dir: str = option("outputs/serve", "Folder of the feedback, the experiments and the cached results.")
@@ -91,8 +93,9 @@ class ServeArguments:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.replicas < 1 or (self.max_replicas or self.replicas) < self.replicas:
             raise ValueError(f"replicas is {self.replicas}; it must be at least 1, and max_replicas at least that.")
-        if self.shutdown_timeout < 0:
-            raise ValueError(f"shutdown_timeout is {self.shutdown_timeout}; it must not be negative.")
+        for name in ("upscale_delay", "downscale_delay", "shutdown_timeout"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
 
     def _check_engine(self) -> None:
         if self.engine not in ENGINES:

@@ -1,24 +1,20 @@
 """`hf-reason serve --replicas` on Ray Serve: the load is shared, and a killed replica comes back."""
 
-import contextlib
 import http.client
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
-from serving_server import ask, serving
-from upstream_server import ANSWER, FakeUpstream
+from ray_server import QUESTION, ray_server, replicas_of
+from serving_server import ask
+from upstream_server import ANSWER
 
 from hf_reason.cli.serve import ServeArguments
-
-QUESTION = [{"role": "user", "content": "小明有12个苹果,又买来25个,卖出8个。现在有多少个?"}]
 
 
 def test_impossible_numbers_of_replicas():
@@ -39,44 +35,9 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    pytest.importorskip("ray")
     folder = tmp_path_factory.mktemp("ray")
-    app = FakeUpstream("sglang", field="reasoning_content", opens=False)
-    app.names = ["r1", "r2"]
-    with serving(app) as url:
-        command = [sys.executable, "-m", "hf_reason.cli", "serve", "--replicas", "2", "--port", "0"]
-        command += [
-            "--engine",
-            "openai",
-            "--engine_revision",
-            "1",
-            "--engine_url",
-            f"{url}/v1",
-            "--output_dir",
-            str(folder / "out"),
-        ]
-        with open(folder / "log", "w") as log:
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert server.stdout is not None
-        try:
-            line = re.compile(r"Serving 2 replicas at http://127\.0\.0\.1:(\d+)/v1 \(Ctrl-C stops them\)\n")
-            found = next((match for said in server.stdout if (match := line.fullmatch(said))), None)
-            assert found, (folder / "log").read_text()
-            yield int(found.group(1)), app, folder
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(90) == 0, (folder / "log").read_text()
-        finally:
-            server.kill()
-
-
-def _replicas():
-    """Processes of the replicas."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if b"ServeReplica" in (place / "cmdline").read_bytes():
-                found.append(int(place.name))
-    return found
+    with ray_server(folder, "--replicas", "2") as (server, port, app):
+        yield server, port, app, folder
 
 
 @pytest.mark.slow
@@ -84,7 +45,7 @@ def _replicas():
 def test_replicas_share_feedback_experiments_and_results(running):
     from hf_reason.serving.experiments import Experiments
 
-    port, app, folder = running
+    _, port, app, folder = running
     experiments, seen = Experiments(folder / "out" / "experiments.db"), {}
     experiments.start("test", model="r1", version_a="r1", version_b="r2", fraction=0.5)
     try:
@@ -109,7 +70,7 @@ def test_replicas_share_feedback_experiments_and_results(running):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_stream_comes_event_by_event_through_ray(running):
-    port, app, _ = running
+    _, port, app, _ = running
     app.pause = 0.02
     try:
         host = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -127,9 +88,8 @@ def test_a_stream_comes_event_by_event_through_ray(running):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the replicas in /proc")
 def test_a_killed_replica_comes_back_and_only_its_own_requests_fail(running):
-    port, app, _ = running
+    server, port, app, _ = running
     app.pause, results, end = 0.005, [], threading.Event()
 
     def client():
@@ -144,12 +104,12 @@ def test_a_killed_replica_comes_back_and_only_its_own_requests_fail(running):
         deadline = time.monotonic() + 120
         while len(results) < 8 and time.monotonic() < deadline:
             time.sleep(0.05)
-        before = _replicas()
+        before = replicas_of(server)
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
         many = len(results)
         while time.monotonic() < deadline:
-            now = _replicas()
+            now = replicas_of(server)
             if len(now) == 2 and before[0] not in now and len(results) > many + 20:
                 break
             time.sleep(0.2)

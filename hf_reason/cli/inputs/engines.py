@@ -4,13 +4,22 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.cli.arguments import InferenceArguments
+from hf_reason.cli.generation_arguments import InferenceArguments
 
 if TYPE_CHECKING:
     from hf_reason.serving.metrics import Metrics
 
 ENGINES = ("generate", "continuous", "openai")
 _BATCH = {"openai": 256}  # chains at once; the others are generated here
+
+
+def batch_size(args: Any) -> int:
+    """Chains that an engine generates at once.
+
+    Args:
+        args: `ServeArguments`.
+    """
+    return args.max_batch_size or _BATCH.get(args.engine, 16)
 
 
 def make_engine(args: Any, metrics: "Metrics") -> Any:
@@ -23,7 +32,7 @@ def make_engine(args: Any, metrics: "Metrics") -> Any:
     Raises:
         ValueError: for a model or a server that it cannot serve.
     """
-    size = args.max_batch_size or _BATCH.get(args.engine, 16)
+    size = batch_size(args)
     if args.engine == "openai":
         return _gateway(args, size)
     from transformers.utils.logging import disable_progress_bar
