@@ -4,8 +4,8 @@
         --step_reasoner outputs/demo/demo_step_reasoner
     python recipes/bench/bench_serve.py --model_name_or_path outputs/demo/demo --engine generate continuous
     python recipes/bench/bench_serve.py --model_name_or_path outputs/demo/demo --parts soak --soak_minutes 60
-    python recipes/bench/bench_serve.py --model_name_or_path outputs/demo/demo --parts kill
-    python recipes/bench/bench_serve.py --model_name_or_path demo --parts kill --url http://127.0.0.1:8080 --pid 4711
+    python recipes/bench/bench_serve.py --model_name_or_path outputs/demo/demo --parts kill \\
+        --arrangements embedded nginx ray
 
 All sides get the same problems, greedily, with the same `max_tokens`, streamed. One server runs at a time: each is
 started, asked a few questions, measured at all numbers of clients, and stopped; then the next, in alternating order,
@@ -17,8 +17,6 @@ transformers' extra `serving`.
 import argparse
 import itertools
 import math
-import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -29,11 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from common import add_timing_options, medians, parser, print_markdown, write_json
+from serve_kill import ARRANGEMENTS, REPLICAS, kill_row, kill_under_load
 from serve_load import Load, Running, ask, ours, questions_from, run_load, transformers_serve
 
 PARTS = ("speed", "cache", "soak", "kill")
 PLAIN, CONTINUOUS = "transformers serve", "transformers serve, continuous batching"
 _WARM_UP = 3
+_PERIODS = 6  # of a soak
 Sides = Mapping[str, Callable[[], AbstractContextManager[Running]]]
 
 
@@ -54,12 +54,21 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--transformers_args", default="", help="More arguments of transformers serve.")
     options.add_argument("--port", type=int, default=8765, help="Of transformers serve.")
     options.add_argument("--soak_minutes", type=float, default=60.0, help="Length of the load.")
-    options.add_argument("--soak_clients", type=int, default=8)
+    options.add_argument("--soak_clients", type=int, default=8, help="Of the hour of load, and of the kill.")
+    options.add_argument("--soak_pause", type=float, default=0.0, help="Seconds between a client's requests there.")
     options.add_argument("--kill_seconds", type=float, default=60.0, help="Length of the load; the kill is halfway.")
-    options.add_argument("--url", help="Kill a replica of this running arrangement instead of an own server.")
-    options.add_argument("--pid", type=int, help="The replica's process.")
+    options.add_argument(
+        "--arrangements", nargs="+", choices=list(ARRANGEMENTS), default=["embedded"], help="Of the kill."
+    )
     options.add_argument("--work_dir", type=Path, help="Folder of logs and caches. Default: a temporary one.")
     return options.parse_args(words)
+
+
+def own_options(args: argparse.Namespace, engine: str, cache: str) -> dict[str, Any]:
+    """Of `hf-reason serve`; what is the default needs no option."""
+    options = {"cache": cache, "dtype": args.dtype, "max_thought_tokens": args.max_tokens}
+    options |= {"max_answer_tokens": args.max_tokens, "max_batch_size": max(args.clients)}
+    return options | ({} if engine == "generate" else {"engine": engine})
 
 
 def sides_of(args: argparse.Namespace, folder: Path, cache: str = "none") -> Sides:
@@ -68,10 +77,7 @@ def sides_of(args: argparse.Namespace, folder: Path, cache: str = "none") -> Sid
     count = itertools.count()
 
     def own(model: str, engine: str) -> Callable[[], AbstractContextManager[Running]]:
-        # what is the default needs no option
-        options = {"cache": cache, "dtype": args.dtype, "max_thought_tokens": args.max_tokens}
-        options |= {"max_answer_tokens": args.max_tokens, "max_batch_size": max(args.clients)}
-        options |= {} if engine == "generate" else {"engine": engine}
+        options = own_options(args, engine, cache)
         return lambda: ours(model, folder / f"ours-{next(count)}", args.threads, **options)
 
     def theirs(*words: str) -> Callable[[], AbstractContextManager[Running]]:
@@ -162,14 +168,16 @@ def measure_cache(args: argparse.Namespace, folder: Path) -> list[list[str]]:
     with cached[side]() as server:
         warm_up(server, args)
         for count in args.clients:
-            seed = 500_000 + 1000 * count
+            seed, cold = 500_000 + 1000 * count, math.nan
             for what in ("cold", "warm"):
                 questions = questions_from(args.questions, seed)
                 load = run_load(server, questions, count, args.max_tokens, max(args.requests, 2 * count))
                 tell(side, f"{count} clients, {what} cache", load)
                 figures = load.figures()
                 cells = [str(count), what, f"{figures['requests']:.1f}", f"{1000 * figures['latency_p50']:.1f} ms"]
-                rows.append([*cells, f"{1000 * figures['latency_p95']:.1f} ms", f"{figures['failed']:.0f}"])
+                cells += [f"{1000 * figures['latency_p95']:.1f} ms", f"{figures['failed']:.0f}"]
+                rows.append([*cells, "-" if what == "cold" else f"{cold / figures['latency_p50']:.0f}x"])
+                cold = figures["latency_p50"]
     return rows
 
 
@@ -180,56 +188,40 @@ def measure_soak(args: argparse.Namespace, side: str, start: Callable[[], Abstra
     part = max(args.soak_minutes * 60 / 30, 1.0)
     with start() as server:
         warm_up(server, args)
+        samples.append((0.0, server.memory_mb()))
         questions, begun = questions_from(args.questions, seed=2_000_000), time.perf_counter()
-        while (passed := time.perf_counter() - begun) < args.soak_minutes * 60:
-            load = run_load(server, questions, args.soak_clients, args.max_tokens, seconds=part)
+        while time.perf_counter() - begun < args.soak_minutes * 60:
+            load = run_load(server, questions, args.soak_clients, args.max_tokens, seconds=part, pause=args.soak_pause)
             answered += sum(not answer.error for answer in load.answers)
             failed += sum(bool(answer.error) for answer in load.answers)
-            samples.append((passed / 60, server.memory_mb()))
-            tell(side, f"minute {passed / 60:.1f}, {samples[-1][1]:.0f} MB", load)
+            samples.append(((time.perf_counter() - begun) / 60, server.memory_mb()))
+            tell(side, f"minute {samples[-1][0]:.1f}, {samples[-1][1]:.0f} MB", load)
     return {"samples": samples, "answered": answered, "failed": failed, "growth": growth(samples)}
 
 
 def growth(samples: Sequence[tuple[float, float]]) -> float:
-    """MB an hour in the second half of the time, by least squares."""
-    late = samples[len(samples) // 2 :]
+    """MB an hour after the first sixth of the time, by least squares."""
+    late = samples[len(samples) // _PERIODS :]
     if len(late) < 2:
         return math.nan
     return 60 * statistics.linear_regression([time for time, _ in late], [memory for _, memory in late]).slope
 
 
-def measure_kill(args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """A replica is killed halfway: failed requests, and seconds until a request that was sent after it is answered."""
-    import threading
-
-    def under_load(server: Running, number: Callable[[], int | None]) -> dict[str, float]:
-        warm_up(server, args)
-        killed: list[float] = []
-
-        def kill() -> None:
-            found = number()
-            assert found is not None
-            killed.append(time.perf_counter())
-            os.kill(found, signal.SIGKILL)
-
-        timer = threading.Timer(args.kill_seconds / 2, kill)
-        timer.start()
-        questions = questions_from(args.questions, seed=3_000_000)
-        load = run_load(server, questions, args.soak_clients, args.max_tokens, seconds=args.kill_seconds)
-        timer.cancel()
-        tell("kill", f"{args.soak_clients} clients", load)
-        after = [each for each in load.answers if not each.error and each.begun > killed[0]]
-        whole = min((each.begun + each.seconds for each in after), default=math.nan) - killed[0]
-        failed = [each for each in load.answers if each.error]
-        return {"answers": len(load.answers), "failed": len(failed), "seconds_until_whole": whole}
-
-    if args.url:
-        if args.pid is None:
-            raise SystemExit("--url needs --pid: the process of the replica that is killed.")
-        name = Path(args.model_name_or_path.rstrip("/")).name
-        return under_load(Running(args.url, name, lambda: None), lambda: args.pid)
-    with next(iter(sides_of(args, folder / "killed").values()))() as server:
-        return under_load(server, server.pid)
+def measure_kill(args: argparse.Namespace, folder: Path) -> list[list[str]]:
+    """A replica of each arrangement is killed halfway: a row each."""
+    rows = []
+    for number, name in enumerate(args.arrangements):
+        options = own_options(args, args.engine[0], "none")
+        place = folder / f"killed-{number}-{name}"
+        with ARRANGEMENTS[name](args.model_name_or_path, place, args.threads, **options) as found:
+            questions = questions_from(args.questions, seed=3_000_000)
+            count = 1 if name == "embedded" else REPLICAS
+            load, whole = kill_under_load(
+                found, count, questions, args.soak_clients, args.max_tokens, args.kill_seconds
+            )
+        tell(f"kill, {name}", f"{args.soak_clients} clients", load)
+        rows.append(kill_row(name, load, whole))
+    return rows
 
 
 def main() -> None:
@@ -243,42 +235,27 @@ def main() -> None:
         if "cache" in args.parts:
             figures["cache"] = measure_cache(args, folder)
             print("\nThe same problems twice")
-            print_markdown(["clients", "cache", "requests/s", "answer, p50", "p95", "failed"], figures["cache"])
+            columns = ["clients", "cache", "requests/s", "answer, p50"]
+            print_markdown([*columns, "p95", "failed", "faster, p50"], figures["cache"])
         if "soak" in args.parts:
             sides = sides_of(args, folder / "soak", cache=str(folder / "soak.db"))
             chosen = {side: start for side, start in sides.items() if side not in (PLAIN, CONTINUOUS)}
             figures["soak"] = {side: measure_soak(args, side, start) for side, start in chosen.items()}
             print(f"\n{args.soak_minutes:g} minutes of {args.soak_clients} clients")
-            columns = [
-                "side",
-                "answered",
-                "failed",
-                "memory at the start",
-                "halfway",
-                "at the end",
-                "MB an hour, 2nd half",
-            ]
+            times = [f"minute {args.soak_minutes * part / _PERIODS:.3g}" for part in range(_PERIODS + 1)]
+            columns = ["side", "answered", "failed", *times, "MB an hour after the first sixth"]
             print_markdown(columns, [_soak_row(side, run) for side, run in figures["soak"].items()])
         if "kill" in args.parts:
             figures["kill"] = measure_kill(args, folder)
-            print(f"\nkill -9 under the load of {args.soak_clients} clients")
-            print_markdown(
-                ["requests", "failed", "seconds until whole"],
-                [
-                    [
-                        str(figures["kill"]["answers"]),
-                        str(figures["kill"]["failed"]),
-                        f"{figures['kill']['seconds_until_whole']:.1f}",
-                    ]
-                ],
-            )
+            print(f"\nkill -9 of a replica under the load of {args.soak_clients} clients")
+            print_markdown(["servers", "requests", "failed", "longest answer", "until whole"], figures["kill"])
         write_json(args.json, args, figures)
 
 
 def _soak_row(side: str, run: Mapping[str, Any]) -> list[str]:
     memory = [value for _, value in run["samples"]]
-    shown = [memory[0], memory[len(memory) // 2], memory[-1]]
-    cells = [side, str(run["answered"]), str(run["failed"]), *(f"{value:.0f} MB" for value in shown)]
+    places = [round(part * (len(memory) - 1) / _PERIODS) for part in range(_PERIODS + 1)]
+    cells = [side, str(run["answered"]), str(run["failed"]), *(f"{memory[place]:.0f} MB" for place in places)]
     return [*cells, f"{run['growth']:+.1f}"]
 
 

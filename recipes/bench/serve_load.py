@@ -239,6 +239,7 @@ def run_load(
     max_tokens: int,
     requests: int | None = None,
     seconds: float | None = None,
+    pause: float = 0.0,
     **extra: Any,
 ) -> Load:
     """Clients that each ask one question after the other.
@@ -250,6 +251,7 @@ def run_load(
         max_tokens: Of an answer.
         requests: How many together; `None`: until `seconds` have passed.
         seconds: After which no further request is sent.
+        pause: Seconds that a client waits between an answer and its next question.
         **extra: More fields of the request.
     """
     load, lock, numbers = Load(), threading.Lock(), itertools.count()
@@ -267,8 +269,7 @@ def run_load(
             answer = ask(server, question, max_tokens, **extra)
             with lock:
                 load.answers.append(answer)
-            if answer.error:
-                time.sleep(0.05)  # as a client would, before it asks again
+            stop.wait(max(pause, 0.05) if answer.error else pause)  # a client that failed waits before it asks again
 
     threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
     for thread in threads:

@@ -4,6 +4,8 @@ import importlib.util
 import itertools
 import json
 import math
+import signal
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -114,11 +116,68 @@ def test_figures_by_hand(bench):
 
     assert [percentile([4, 1, 3, 2], percent) for percent in (1, 50, 51, 95, 100)] == [1, 2, 3, 4, 4]
     assert math.isnan(percentile([], 50))
-    samples = [(minute, 100.0 if minute < 5 else 100 + 2 * minute) for minute in range(10)]
-    assert bench.growth(samples) == pytest.approx(120)  # 2 MB a minute; the first half does not count
+    samples = [(minute, 70.0 if minute < 10 else 100 + 2 * minute) for minute in range(60)]
+    assert bench.growth(samples) == pytest.approx(120)  # 2 MB a minute; the first sixth does not count
+    run = {"samples": samples, "answered": 9, "failed": 1, "growth": 120.0}
+    assert bench._soak_row("ours", run)[3:] == [
+        "70 MB",
+        "120 MB",
+        *[f"{m} MB" for m in (140, 160, 178, 198, 218)],
+        "+120.0",
+    ]
     assert bench.ratio({"tokens": 30}, {"tokens": 20}, "tokens") == "1.50"
     same = {"tokens": 30}
     assert bench.ratio(same, same, "tokens") == bench.ratio(same, None, "tokens") == "-"
+
+
+def test_clients_pause_between_their_requests(bench, server):
+    running, asked = server
+    load = bench.run_load(running("theirs"), itertools.repeat("1+3=?"), 2, 32, seconds=0.6, pause=0.4)
+    assert len(asked) == len(load.answers) == 4  # 0.1 s each, at 0 and 0.5 s
+
+
+def test_a_killed_replica_is_whole_again_when_another_process_tells_its_metrics(bench, server):
+    from serve_kill import Arrangement, kill_row, kill_under_load
+
+    class Replicas:
+        """One process, which is started again 0.3 s after it ends."""
+
+        def __init__(self):
+            self.start()
+            threading.Thread(target=self.keep, daemon=True).start()
+
+        def start(self):
+            self.process = subprocess.Popen(["sleep", "60"])
+
+        def keep(self):
+            assert self.process.wait() == -signal.SIGKILL
+            time.sleep(0.3)
+            self.start()
+
+        def tell(self, handler):
+            handler.send_response(200)
+            handler.end_headers()
+            if self.process.poll() is None:
+                handler.wfile.write(f"# HELP x\nprocess_start_time_seconds {self.process.pid}.0\n".encode())
+
+    replicas = Replicas()
+    handler = type(
+        "Metrics",
+        (BaseHTTPRequestHandler,),
+        {"do_GET": lambda self: replicas.tell(self), "log_message": lambda *_: None},
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{httpd.server_port}"
+            found = Arrangement(server[0]("ours"), lambda: [replicas.process.pid], [url])
+            load, whole = kill_under_load(found, 1, itertools.repeat("1+3=?"), 2, 32, seconds=0.4)
+        finally:
+            replicas.process.kill()
+            httpd.shutdown()
+    assert 0.3 <= whole < 5 and len(load.answers) >= 4
+    row = kill_row("one", load, whole)
+    assert row[:3] == ["one", str(len(load.answers)), "0"] and row[4] == f"{whole:.1f} s"
 
 
 def test_each_side_has_the_same_limits(bench, tmp_path):
