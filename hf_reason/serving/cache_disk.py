@@ -109,6 +109,9 @@ class DiskCache:
         try:
             with self._database.write() as connection:
                 connection.execute("DELETE FROM results WHERE key = ?", (key,))
+                # the clock jumped back: what was used "later" would stay, and each new result go first
+                jumped = "UPDATE results SET used = ?, stored = MIN(stored, ?) WHERE used > ?"
+                connection.execute(jumped, (now - 1, now - 1, now))
                 connection.execute(
                     "INSERT INTO results (key, value, size, stored, used) VALUES (?, ?, ?, ?, ?)",
                     (key, stored, size, now, now),
