@@ -76,74 +76,6 @@ class DataArguments(SourceArguments):
 
 
 @dataclass
-class GenerationArguments:
-    """How outputs are generated: the same options for the evaluation of a training run, `evaluate` and `ask`."""
-
-    num_samples: int = option(1, "Outputs for each problem; more than one are sampled.", card=False, resumable=True)
-    vote: bool = option(False, "The most frequent answer of num_samples outputs wins.", card=False, resumable=True)
-    max_thought_tokens: int | None = option(
-        None,
-        "Longest thought in tokens; a longer one is closed by force. Default: no limit.",
-        card=False,
-        resumable=True,
-    )
-
-    def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {self.num_samples}.")
-        if self.vote and self.num_samples < 2:
-            raise ValueError("vote compares several outputs of a problem: set num_samples to 2 or more.")
-
-
-@dataclass
-class InferenceArguments(GenerationArguments):
-    """How a finished model is loaded and sampled by `evaluate` and `ask`."""
-
-    temperature: float | None = option(
-        None, "Sampling temperature. Default: greedy, or the model's for several samples."
-    )
-    seed: int = option(0, "Seed of whatever is random.")
-    tokenizer_name_or_path: str | None = option(None, "Tokenizer. Default: the model's own.")
-    dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")
-    trust_remote_code: bool = option(False, "Run code that comes with the model.")
-    use_cpu: bool = option(False, "Do not use an accelerator.")
-
-
-@renamed(eval_samples="num_samples", eval_max_new_tokens="eval_max_completion_length")
-@renamed(eval_records="max_eval_records", test_records="max_test_records")
-@dataclass
-class EvaluationArguments(GenerationArguments):
-    """How a training run evaluates what the model generates."""
-
-    max_eval_records: int = option(
-        100, "Validation records for which outputs are generated at each evaluation.", card=False, resumable=True
-    )
-    max_test_records: int | None = option(None, "Test records at the end. Default: all.", card=False, resumable=True)
-    eval_max_completion_length: int = option(2048, "Longest output in tokens.", card=False, resumable=True)
-    eval_generation_batch_size: int = option(16, "Sequences generated at once.", card=False, resumable=True)
-    eval_temperature: float | None = option(
-        None, "Sampling temperature. Default: greedy, or the model's for several samples.", card=False, resumable=True
-    )
-    eval_distractors: bool = option(
-        False, "Also measure resistance to distractors in the problems at the end.", card=False, resumable=True
-    )
-
-    def generation(self, thinking: bool) -> dict[str, Any]:
-        """Keyword arguments of `evaluate_model`, the same for every evaluation of the run."""
-        return {
-            "max_completion_length": self.eval_max_completion_length,
-            "max_thought_tokens": self.max_thought_tokens,
-            "batch_size": self.eval_generation_batch_size,
-            "thinking": thinking,
-            "tagged": True,  # a model in training has to learn the tags: without any it closes 0% of its thoughts
-        }
-
-    def sampling(self) -> dict[str, Any]:
-        """Further keyword arguments of `evaluate_model` for the test records, which may be sampled."""
-        return {"num_samples": self.num_samples, "vote": self.vote, "temperature": self.eval_temperature}
-
-
-@dataclass
 class ScratchArguments:
     """A model trained from scratch, built when no `model_name_or_path` is given."""
 
@@ -193,10 +125,13 @@ class LongContextArguments:
 class RoutingArguments:
     """How `loar` routes the attention."""
 
-    budget: str = option("0.75", "Ratio of the key/value groups that work, or their number in each layer: 4,4,3,2.")
-    shared_groups: int = option(1, "Groups that always work.")
+    grain: str = option(
+        "groups", "What is routed: key/value groups, or the query heads inside them.", choices=("groups", "heads")
+    )
+    budget: str = option("0.75", "Ratio of the groups (heads) that work, or their number in each layer: 4,4,3,2.")
+    shared_groups: int = option(1, "Groups (heads) that always work.")
     static_groups: str | None = option(
-        None, "JSON: the groups that work in each layer, without a router: [[0, 1], ...]."
+        None, "JSON: the groups (heads) that work in each layer, without a router: [[0, 1], ...]."
     )
     loar_window: int | None = option(None, "Tokens that the window layers see.")
     loar_window_layers: str = option("shallow_half", "shallow_half, all, a ratio (0.25), a range (0-3) or numbers.")
@@ -205,7 +140,7 @@ class RoutingArguments:
     balance_weight: float = option(0.01, "Weight of the load-balance term.")
     anneal_ratio: float = option(0.1, "Fraction of the run during which the budget falls.")
     calibration_records: int = option(
-        64, "Training records on which the worth of each group is measured to initialise routers; 0: random."
+        64, "Training records on which the worth of each group (head) is measured to initialise routers; 0: random."
     )
     search_records: int = option(
         0, "Validation records for a search of the layers' budgets before the training; 0: no search."

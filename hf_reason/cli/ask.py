@@ -10,7 +10,7 @@ from hf_reason._renamed import renamed
 from hf_reason._visible import visible
 from hf_reason.cli.parsing.parser import parse
 
-from .arguments import InferenceArguments
+from .generation_arguments import InferenceArguments
 from .terminal import readable
 
 if TYPE_CHECKING:

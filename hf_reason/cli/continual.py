@@ -14,7 +14,8 @@ from hf_reason.cli.inputs.round_model import load_round_model
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-from .arguments import ContinualArguments, DataArguments, EvaluationArguments
+from .arguments import ContinualArguments, DataArguments
+from .generation_arguments import EvaluationArguments
 from .round import ContinualRound
 from .runner import begin
 

@@ -10,7 +10,8 @@ from hf_reason.cli.inputs.students import load_student
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import DistillKLConfig, DistillKLTrainer
 
-from .arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments, StudentArguments
+from .arguments import DataArguments, LongContextArguments, ScratchArguments, StudentArguments
+from .generation_arguments import EvaluationArguments
 from .runner import begin
 
 CLASSES = (

@@ -72,7 +72,7 @@ def _load(args: ExportGgufArguments) -> tuple[Any, Any]:
     """The model as dense weights in float32 on the CPU, adapters merged, and its tokenizer."""
     from peft import PeftModel
 
-    from hf_reason.cli.arguments import InferenceArguments
+    from hf_reason.cli.generation_arguments import InferenceArguments
     from hf_reason.cli.inputs.inference import load_for_inference
     from hf_reason.compression.gptq import dequantize
     from hf_reason.models.loar import has_loar

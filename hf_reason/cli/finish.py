@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hf_reason.evaluation import evaluate_model, format_table, save_report
 from hf_reason.evaluation.model_card.build import build_model_card
 
-from .arguments import DataArguments, EvaluationArguments
+from .arguments import DataArguments
+from .generation_arguments import EvaluationArguments
 from .resume import mark, mark_finished
 
 if TYPE_CHECKING:

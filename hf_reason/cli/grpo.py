@@ -11,7 +11,8 @@ from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import StepGRPOConfig, StepGRPOTrainer
 
-from .arguments import DataArguments, EvaluationArguments, ScratchArguments
+from .arguments import DataArguments, ScratchArguments
+from .generation_arguments import EvaluationArguments
 from .grpo_arguments import RewardArguments
 from .runner import TrainingRun, begin
 from .sampled import ShowSample

@@ -9,8 +9,9 @@ from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-from .arguments import DataArguments, EvaluationArguments, RoutingArguments, ScratchArguments
+from .arguments import DataArguments, RoutingArguments, ScratchArguments
 from .ask import show
+from .generation_arguments import EvaluationArguments
 from .routing import apply_routing, prepare_routing
 from .runner import TrainingRun, begin
 

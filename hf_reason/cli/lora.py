@@ -8,7 +8,8 @@ from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
 
-from .arguments import DataArguments, EvaluationArguments, ScratchArguments
+from .arguments import DataArguments, ScratchArguments
+from .generation_arguments import EvaluationArguments
 from .runner import begin
 
 CLASSES = (DataArguments, EvaluationArguments, ReasonerLoRAConfig, ModelConfig)

@@ -15,8 +15,9 @@ from hf_reason.evaluation import EvaluationResult, evaluate_model
 from hf_reason.evaluation.forgetting import Round, check_drops, format_history, load_history, round_from, save_history
 from hf_reason.text import saved_instructions
 
-from .arguments import ContinualArguments, DataArguments, EvaluationArguments
+from .arguments import ContinualArguments, DataArguments
 from .finish import push_folder
+from .generation_arguments import EvaluationArguments
 from .resume import mark, was_pushed
 from .round_modes import OtherMode, mode_name, other_before
 from .runner import TrainingRun

@@ -12,10 +12,11 @@ from hf_reason.data.output_folder import check_output_apart, check_output_dir, h
 from hf_reason.text import load_instructions
 from hf_reason.trainers.resuming import train_or_resume
 
-from .arguments import DataArguments, EvaluationArguments, as_list
+from .arguments import DataArguments, as_list
 from .card_settings import card_settings
 from .errors import on_interrupt, training_state
 from .finish import finish, generation_eval, push_folder
+from .generation_arguments import EvaluationArguments
 from .resume import (
     is_finished,
     refuse_more,
@@ -169,6 +170,7 @@ def begin(
         training_args(groups),
     )
     check_world_size(data.expected_world_size)
+    evaluation.check(data.thinking)
     check_output_dir(str(args.output_dir))
     check_output_apart(str(args.output_dir), named(groups, _DATA), named(groups, _MODELS))
     if args.process_index == 0:

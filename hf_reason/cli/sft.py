@@ -9,7 +9,8 @@ from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 
-from .arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments
+from .arguments import DataArguments, LongContextArguments, ScratchArguments
+from .generation_arguments import EvaluationArguments
 from .runner import begin
 
 CLASSES = (DataArguments, ScratchArguments, LongContextArguments, EvaluationArguments, CoTSFTConfig, ModelConfig)

@@ -15,12 +15,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from hf_reason._files import write_json_atomically
-from hf_reason.models.quantized_loading import quiet_gptqmodel
+from hf_reason.models.quantized_loading import named_kernel, quiet_gptqmodel
 
 from .errors import QuantizationError
+from .gptq_checks import check_words, check_zero_points
 from .layer_walk import LayerWalk, VisitedLayer
 from .packed import dequantize as dequantize  # the inverse
-from .packed import packed_modules, zero_points
 from .projections import projections
 
 BITS = (2, 3, 4, 8)
@@ -72,7 +72,7 @@ def quantize_gptq(
     if not examples:
         raise QuantizationError("GPTQ needs texts to calibrate on.")
     found = projections(model, "all")
-    chosen = {name: module for name, module in found.items() if not _is_skipped(name, skip)}
+    chosen: dict[str, Any] = {name: module for name, module in found.items() if not _is_skipped(name, skip)}
     unused = [item for item in skip if not any(_is_skipped(name, [item]) for name in found)]
     if unused or not chosen:
         raise QuantizationError(
@@ -84,6 +84,7 @@ def quantize_gptq(
             f"{type(model).__name__} has its weights in Conv1D modules, which transformers cannot load packed. Use "
             "bitsandbytes (--method nf4 or int8)."
         )
+    check_words(chosen, bits)
     layers = list(dict.fromkeys(_layer_of(name) for name in chosen))
     with quiet_gptqmodel():
         config = _config(bits, group_size, desc_act, sym, true_sequential)
@@ -97,7 +98,9 @@ def quantize_gptq(
     for parameter in model.parameters():  # not the buffers: rotary frequencies stay as they are
         if parameter.dtype == torch.float32:
             parameter.data = parameter.data.to(torch.bfloat16)
-    model.config.quantization_config = _public_config(config, list(chosen), len(chosen) < len(found))
+    shown = _public_config(config, list(chosen), len(chosen) < len(found))
+    shown |= named_kernel(bits, group_size, [int(module.weight.shape[1]) for module in chosen.values()])
+    model.config.quantization_config = shown
     return model
 
 
@@ -109,20 +112,11 @@ def save_gptq(model: Any, folder: str | os.PathLike[str]) -> None:
             layout stores zero points less one, and its readers add the one again without a limit.
     """
     quantised = model.config.quantization_config
-    _check_zero_points(model, int(quantised["bits"]))
+    check_zero_points(model, int(quantised["bits"]))
     with quiet_gptqmodel():
         model.save_pretrained(folder, state_dict=_version_1(model))
-    write_json_atomically(Path(folder, "quantize_config.json"), quantised)
-
-
-def _check_zero_points(model: Any, bits: int) -> None:
-    for name, module in packed_modules(model).items():
-        zeros = zero_points(module.qzeros, bits, module.scales.shape[1])
-        if not bool(zeros.all()):
-            raise QuantizationError(
-                f"{name} has {int((zeros == 0).sum())} zero points of 0, which auto-gptq's layout cannot hold. "
-                "Quantise with sym=True."
-            )
+    settings = {key: value for key, value in quantised.items() if key != "backend"}  # gptqmodel's, not the layout's
+    write_json_atomically(Path(folder, "quantize_config.json"), settings)
 
 
 def _version_1(model: Any) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +101,40 @@ def quantization_settings(name: str | os.PathLike[str], revision: str | None = N
 def _completed(settings: dict[str, Any], name: str | os.PathLike[str]) -> dict[str, Any]:
     if settings.get("desc_act"):
         settings["act_group_aware"] = False  # transformers says so itself, in a warning
+    if settings.get("backend") in (None, "auto"):
+        settings |= named_kernel(int(settings["bits"]), int(settings["group_size"]), _widths(name, settings["bits"]))
     if settings.get("block_name_to_quantize") is None:
         stacks = {_stack_of(key) for key in weight_names(name) if key.endswith(".qweight")} - {None}
         if stacks:
             common = os.path.commonprefix(sorted(map(str, stacks)))
             settings["block_name_to_quantize"] = common if len(stacks) == 1 else common.rpartition(".")[0]
     return settings
+
+
+def named_kernel(bits: int, group_size: int, widths: Iterable[int]) -> dict[str, str]:
+    """The setting that names a kernel, where the one that gptqmodel chooses for bfloat16 on a CPU fails.
+
+    Torch's product of packed weights has 4 bits, groups of 32 and more, and no group that is not full.
+
+    Args:
+        bits: Of a weight.
+        group_size: Weights with a scale together; -1: a row.
+        widths: Numbers of inputs of the modules.
+    """
+    fits = group_size != 16 and not any(width % group_size for width in widths)
+    return {} if bits != 4 or fits else {"backend": "gptq_torch"}
+
+
+def _widths(folder: str | os.PathLike[str], bits: int) -> set[int]:
+    """Numbers of inputs of the packed modules in the safetensors files of a folder; none for a Hub name."""
+    from safetensors import safe_open
+
+    found: set[int] = set()
+    for path in Path(folder).glob("*.safetensors") if os.path.isdir(folder) else []:
+        with contextlib.suppress(Exception), safe_open(path, framework="pt") as file:  # from_pretrained names it
+            packed = [key for key in file.keys() if key.endswith(".qweight")]  # noqa: SIM118 (no mapping)
+            found |= {file.get_slice(key).get_shape()[0] * 32 // bits for key in packed}
+    return found
 
 
 def _stack_of(key: str) -> str | None:

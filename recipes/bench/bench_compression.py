@@ -24,6 +24,7 @@ from hf_reason.cli.side_by_side import run_in_batches
 
 GPTQ = {"method": "gptq"}
 RECOVERED = {"recover_steps": 100}
+ALL_WEIGHTS = {**RECOVERED, "recover_learning_rate": 1e-4}  # of the demo's models; a pretrained one breaks at it
 # name -> (command, options); `TRACES` and `TEXT` stand for the data of the command line
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "int8": ("quantize", {"method": "int8"}),
@@ -36,16 +37,16 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         f"{percent}% zeros by {score}{', recovered' if steps else ''}": (
             "prune",
-            {"ratio": percent / 100, "score": score, "scope": scope, **(RECOVERED if steps else {})},
+            {"ratio": percent / 100, "score": score, "scope": scope, **(ALL_WEIGHTS if steps else {})},
         )
         for percent in (10, 20, 40)
         for score, scope in (("magnitude", "matrix"), ("activations", "row"))
         for steps in (False, True)
     },
     "2:4 zeros": ("prune", {"pattern": "2:4", "score": "activations"}),
-    "2:4 zeros, recovered": ("prune", {"pattern": "2:4", "score": "activations", **RECOVERED}),
+    "2:4 zeros, recovered": ("prune", {"pattern": "2:4", "score": "activations", **ALL_WEIGHTS}),
     "one group less": ("prune", {"num_key_value_heads": "GROUPS"}),
-    "one group less, recovered": ("prune", {"num_key_value_heads": "GROUPS", **RECOVERED}),
+    "one group less, recovered": ("prune", {"num_key_value_heads": "GROUPS", **ALL_WEIGHTS}),
 }
 COLUMNS = {
     "answer_accuracy": "answer accuracy",

@@ -135,7 +135,7 @@ def adapter(tmp_path, tokenizer, records):
 @sizes(8, EXAMPLES // 40)
 def test_adapters(adapter, tmp_path, examples):
     """250 of them: a fortieth of HF_REASON_FUZZ."""
-    from hf_reason.cli.arguments import InferenceArguments
+    from hf_reason.cli.generation_arguments import InferenceArguments
     from hf_reason.cli.inputs.inference import load_for_inference
 
     broken = tmp_path / "broken"

@@ -5,20 +5,19 @@ from dataclasses import fields
 import pytest
 
 from hf_reason._renamed import RenamedArgumentError
-from hf_reason.cli import arguments
+from hf_reason.cli import arguments, generation_arguments
 from hf_reason.cli.arguments import (
     CacheArguments,
     ContinualArguments,
     DataArguments,
-    EvaluationArguments,
-    GenerationArguments,
-    InferenceArguments,
     LongContextArguments,
     RoutingArguments,
     ScratchArguments,
     SourceArguments,
     StudentArguments,
 )
+from hf_reason.cli.evaluate import EvaluateArguments
+from hf_reason.cli.generation_arguments import EvaluationArguments, GenerationArguments, InferenceArguments
 
 CLASSES = [
     CacheArguments,
@@ -43,9 +42,12 @@ def test_every_field_has_help_and_says_card_and_resumable(cls):
         assert item.metadata["help"].strip().endswith("."), item.name
 
 
-def test_all_classes_of_the_module_are_tested():
+def test_all_classes_of_the_modules_are_tested():
     found = {
-        value for value in vars(arguments).values() if isinstance(value, type) and hasattr(value, "__post_init__")
+        value
+        for module in (arguments, generation_arguments)
+        for value in vars(module).values()
+        if isinstance(value, type) and hasattr(value, "__post_init__")
     }
     assert found == set(CLASSES)
 
@@ -100,6 +102,12 @@ def test_distractors_are_off_unless_asked_for():
         (DataArguments, {"max_dropped_ratio": 2}, "max_dropped_ratio"),
         (EvaluationArguments, {"vote": True}, "set num_samples to 2 or more"),
         (EvaluationArguments, {"num_samples": 0}, "num_samples"),
+        (EvaluationArguments, {"eval_max_completion_length": 0}, "eval_max_completion_length must be at least 1"),
+        (EvaluationArguments, {"eval_generation_batch_size": 0}, "eval_generation_batch_size must be at least 1"),
+        (EvaluateArguments, {"max_thought_tokens": 2048}, "part of max_completion_length=2048"),
+        (EvaluateArguments, {"max_thought_tokens": 9, "thinking": False}, "needs thinking=true"),
+        (EvaluateArguments, {"max_completion_length": 0}, "max_completion_length must be at least 1"),
+        (EvaluateArguments, {"batch_size": -1}, "batch_size must be at least 1"),
         (ContinualArguments, {"old_dataset": "x", "replay_ratio": 1.0}, "replay_ratio"),
         (ContinualArguments, {"old_dataset": "x", "adapter": "new"}, "fresh, continue, none"),
         (ContinualArguments, {"old_dataset": "x", "min_learned_records": -1}, "min_learned_records"),
@@ -109,5 +117,26 @@ def test_distractors_are_off_unless_asked_for():
     ],
 )
 def test_wrong_values_are_refused_before_anything_loads(cls, values, message):
+    given = {"model_name_or_path": ["x"]} if cls is EvaluateArguments else {}
     with pytest.raises(ValueError, match=message):
-        cls(**values)
+        cls(**given, **values)
+
+
+@pytest.mark.parametrize(
+    ("budget", "thinking", "message"),
+    [
+        (None, False, None),
+        (63, True, None),
+        (64, True, "part of eval_max_completion_length=64"),
+        (100, True, "raise eval_max_completion_length"),
+        (-1, True, "must not be negative"),
+        (8, False, "needs thinking=true"),
+    ],
+)
+def test_a_budget_that_does_not_fit_is_refused_before_the_training(budget, thinking, message):
+    evaluation = EvaluationArguments(max_thought_tokens=budget, eval_max_completion_length=64)
+    if message is None:
+        evaluation.check(thinking)
+    else:
+        with pytest.raises(ValueError, match=message):
+            evaluation.check(thinking)

@@ -8,7 +8,8 @@ import torch
 from datasets import Dataset
 
 from hf_reason.cli import resume
-from hf_reason.cli.arguments import DataArguments, EvaluationArguments
+from hf_reason.cli.arguments import DataArguments
+from hf_reason.cli.generation_arguments import EvaluationArguments
 from hf_reason.cli.resume import is_finished, refuse_without_weights, same_settings_or_refuse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
 from hf_reason.trainers.resuming import last_checkpoint, train_or_resume

@@ -66,6 +66,21 @@ def _inside(name, module):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("group_size, width", [(16, 64), (32, 48), (64, 64)])
+def test_plain_loading_multiplies_in_bfloat16(tokenizer, tmp_path, examples, group_size, width):
+    """gptqmodel's choice for 4 bits fails with groups of 16, or that are not full: the config names another kernel."""
+    pytest.importorskip("gptqmodel")
+    model = tiny_model(tokenizer, "qwen2", **{**SIZES, "hidden_size": width}).eval()
+    whole = model(IDS).logits
+    save_gptq(quantize_gptq(model, examples, bits=4, group_size=group_size), tmp_path)
+    found = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()(IDS).logits
+    assert (found - whole).abs().max() < whole.abs().max()
+    settings = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
+    assert ("backend" in settings) == (group_size == 16 or width == 48)
+    assert "backend" not in (tmp_path / "quantize_config.json").read_text()
+
+
+@pytest.mark.slow
 def test_three_stacks_are_quantised_and_generate(tokenizer, tmp_path, examples):
     pytest.importorskip("gptqmodel")
     model = tiny_step_reasoner(tokenizer, **SIZES).eval()
@@ -229,3 +244,11 @@ def test_every_token_of_the_calibration_reaches_every_solver(tokenizer, examples
     model = tiny_model(tokenizer, "qwen2", **SIZES).eval()
     quantize_gptq(model, examples, bits=4, group_size=32)
     assert seen == [sum(len(row["input_ids"]) for row in examples)] * 14
+
+
+@pytest.mark.parametrize("sizes", [{"hidden_size": 48}, {"intermediate_size": 80}, {"num_attention_heads": 16}])
+def test_three_bits_that_do_not_fill_their_words_are_refused(tokenizer, examples, sizes):
+    sizes = {**SIZES, **sizes, "num_key_value_heads": 1} if "num_attention_heads" in sizes else {**SIZES, **sizes}
+    model = tiny_model(tokenizer, "qwen2", **sizes)
+    with pytest.raises(QuantizationError, match="3 bits need multiples of 32. Use 4 bits"):
+        quantize_gptq(model, examples, bits=3, group_size=16)

@@ -92,3 +92,21 @@ def test_what_is_refused(tokenizer, tmp_path):
     save_file(tensors, tmp_path / "old/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(QuantizationError, match="up_proj has a qweight, but no scales: the file is not whole"):
         load_dequantized(tmp_path / "old")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("group_size", [-1, 16, 32, 64, 128])
+@pytest.mark.parametrize("sym, desc_act", [(True, False), (False, True)])
+@pytest.mark.parametrize("width", [128, 144])
+def test_every_group_size_works_in_bfloat16(tokenizer, tmp_path, bits, group_size, sym, desc_act, width):
+    """Which kernel multiplies depends on the type, and not every kernel has every size that gptqmodel lists for it."""
+    pytest.importorskip("gptqmodel")
+    sizes = {"hidden_size": width, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = tiny_model(tokenizer, "qwen2", num_hidden_layers=1, **sizes)
+    options = {"bits": bits, "group_size": group_size, "sym": sym, "desc_act": desc_act}
+    if bits == 3 and width % 32:
+        pytest.skip("3 bits need inputs that fill whole words")
+    expected = old_checkpoint(tmp_path / "old", model, tokenizer, **options)(IDS).logits
+    found = load_causal_lm(tmp_path / "old", dtype=torch.bfloat16).eval()(IDS).logits
+    assert (found.float() - expected).abs().max() < 0.05 * expected.abs().max()

@@ -48,7 +48,8 @@ def test_only_scales_norms_and_biases_change(tokenizer, tmp_path, train, kind):
     model = load_scaled(tmp_path / "old")
     torch.testing.assert_close(model.eval()(IDS).logits, load_dequantized(tmp_path / "old", torch.float32)(IDS).logits)
     options = {**SETTINGS, "output_dir": tmp_path / "run", "max_steps": 2, "per_device_train_batch_size": 4}
-    trained = recover(model, whole, tokenizer, train, learning_rate=1e-2, **options)
+    few = train.select(range(8))  # none is held out, so that the end is kept whatever it is
+    trained = recover(model, whole, tokenizer, few, learning_rate=1e-2, **options)
     save_scaled(trained, tmp_path / "old", tmp_path / "new")
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("old", "new"))
     assert before.keys() == after.keys()

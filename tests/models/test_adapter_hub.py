@@ -16,7 +16,7 @@ _CLIENT = """
 import json, sys
 from huggingface_hub import HfApi
 from transformers import AutoModelForCausalLM
-from hf_reason.cli.arguments import InferenceArguments
+from hf_reason.cli.generation_arguments import InferenceArguments
 from hf_reason.cli.inputs.inference import load_for_inference
 from hf_reason.models.adapter_loading import adapter_place
 from hf_reason.models.peft_adapters import AdapterError

@@ -15,7 +15,7 @@ ROW = {"input": "1+1等于几？", "reasoning_content": "1+1=2", "content": "2"}
 CLIENT = """
 import json, sys
 from itertools import islice
-from hf_reason.cli.arguments import InferenceArguments
+from hf_reason.cli.generation_arguments import InferenceArguments
 from hf_reason.cli.inputs.inference import load_for_inference
 from hf_reason.compression.gptq_files import GPTQCheckpoint
 from hf_reason.data.read.sources import read_traces

@@ -9,7 +9,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import evaluation_loss, first_batch, save_model, tiny_qwen2, tiny_step_reasoner, tiny_trainer
 from transformers import AutoModelForCausalLM
 
-from hf_reason.cli.arguments import InferenceArguments, ScratchArguments
+from hf_reason.cli.arguments import ScratchArguments
+from hf_reason.cli.generation_arguments import InferenceArguments
 from hf_reason.cli.inputs.inference import load_for_inference
 from hf_reason.cli.inputs.models import load_model_and_tokenizer
 from hf_reason.generation import generate_cot

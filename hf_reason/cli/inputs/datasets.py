@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.cli.arguments import DataArguments, EvaluationArguments, SourceArguments
+from hf_reason.cli.arguments import DataArguments, SourceArguments
+from hf_reason.cli.generation_arguments import EvaluationArguments
 from hf_reason.data import DataError, load_cot_sft_dataset
 from hf_reason.data.record import record_features, with_equal_columns
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hf_reason.cli.arguments import InferenceArguments
+from hf_reason.cli.generation_arguments import InferenceArguments
 from hf_reason.models.adapter_loading import adapter_place, load_adapted
 from hf_reason.models.peft_adapters import AdapterError
 from hf_reason.models.quantized_loading import MissingExtraError, load_causal_lm

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_reason.cli.arguments import InferenceArguments
+from hf_reason.cli.generation_arguments import InferenceArguments
 from hf_reason.models.adapter_loading import adapter_place
 from hf_reason.models.peft_adapters import AdapterError
 

@@ -8,6 +8,8 @@ from .fields import FieldView, fields_of
 from .library_arguments import GRPO, LORA, MODEL, TRAINING
 
 _OURS = "hf_reason.cli.arguments:"
+_GENERATION = "hf_reason.cli.generation_arguments:"
+_EVALUATION = f"{_GENERATION}EvaluationArguments"
 _SFT = "hf_reason.trainers.cot_sft_config:CoTSFTConfig"
 _DISTILL = "hf_reason.trainers.distill_kl_config:DistillKLConfig"
 _LORA = "hf_reason.trainers.reasoner_lora_config:ReasonerLoRAConfig"
@@ -30,9 +32,9 @@ _TITLES = {
     _LORA: "LoRA",
     _GRPO: "steps and problems",
     "hf_reason.cli.grpo_arguments:RewardArguments": "rewards",
-    f"{_OURS}GenerationArguments": "evaluation",
-    f"{_OURS}InferenceArguments": "evaluation",
-    f"{_OURS}EvaluationArguments": "evaluation",
+    f"{_GENERATION}GenerationArguments": "evaluation",
+    f"{_GENERATION}InferenceArguments": "evaluation",
+    _EVALUATION: "evaluation",
     "hf_reason.cli.prepare:PrepareArguments": "data",
     "hf_reason.data.prepare.settings:PrepareConfig": "records",
     "hf_reason.data.clean.filters:FilterConfig": "filters",
@@ -117,7 +119,7 @@ class Command:
         """Where `--help` shows an argument; `None`: only `--help_all` does."""
         if view.owner in (_TRL_GRPO, _GRPO) and view.name in GRPO:
             return "groups"
-        if self.trains and not view.owner.startswith(_OURS):
+        if self.trains and not view.owner.startswith((_OURS, _GENERATION)):
             for title, names in _SHOWN.items():
                 if view.name in names:  # also where a trainer's config states it anew, for its default
                     return title
@@ -141,46 +143,39 @@ _COMMANDS = (
     _training(
         "sft",
         "fine-tune a model on chains of thought, or train one from scratch",
-        ("DataArguments", "ScratchArguments", "LongContextArguments", "EvaluationArguments", _SFT),
+        ("DataArguments", "ScratchArguments", "LongContextArguments", _EVALUATION, _SFT),
         "hf-reason sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name data/mine --output_dir out/mine",
     ),
     _training(
         "distill",
         "train a student on the distributions of a teacher",
-        (
-            "DataArguments",
-            "StudentArguments",
-            "ScratchArguments",
-            "LongContextArguments",
-            "EvaluationArguments",
-            _DISTILL,
-        ),
+        ("DataArguments", "StudentArguments", "ScratchArguments", "LongContextArguments", _EVALUATION, _DISTILL),
         "hf-reason distill --teacher_model_name_or_path Qwen/Qwen2.5-7B-Instruct --model_name_or_path "
         "Qwen/Qwen2.5-0.5B-Instruct --dataset_name data/mine --output_dir out/mine",
     ),
     _training(
         "lora",
         "train a LoRA on the layers that reason, with proof that nothing else moved",
-        ("DataArguments", "EvaluationArguments", _LORA),
+        ("DataArguments", _EVALUATION, _LORA),
         "hf-reason lora --model_name_or_path out/mine --reasoner_layers 8-15 --dataset_name data/new "
         "--output_dir out/new",
     ),
     _training(
         "loar",
         "route the attention of a model, so that it computes and caches less",
-        ("RoutingArguments", "DataArguments", "EvaluationArguments", _SFT),
+        ("RoutingArguments", "DataArguments", _EVALUATION, _SFT),
         "hf-reason loar --model_name_or_path out/mine --budget 0.5 --dataset_name data/mine --output_dir out/routed",
     ),
     _training(
         "grpo",
         "train a finished model further by rewards, with credit for single steps",
-        ("hf_reason.cli.grpo_arguments:RewardArguments", "DataArguments", "EvaluationArguments", _GRPO),
+        ("hf_reason.cli.grpo_arguments:RewardArguments", "DataArguments", _EVALUATION, _GRPO),
         "hf-reason grpo --model_name_or_path out/mine --dataset_name data/mine --output_dir out/rewarded",
     ),
     _training(
         "continual",
         "train a finished model further, and measure what it forgets",
-        ("ContinualArguments", "DataArguments", "EvaluationArguments", _SFT),
+        ("ContinualArguments", "DataArguments", _EVALUATION, _SFT),
         "hf-reason continual --model_name_or_path out/round1 --dataset_name feedback.jsonl --old_dataset data/mine "
         "--output_dir out/round2",
     ),

@@ -5,7 +5,8 @@ import json
 import pytest
 from tiny import save_model
 
-from hf_reason.cli.arguments import InferenceArguments, ScratchArguments
+from hf_reason.cli.arguments import ScratchArguments
+from hf_reason.cli.generation_arguments import InferenceArguments
 from hf_reason.cli.inputs.inference import load_for_inference
 from hf_reason.cli.inputs.models import load_model_and_tokenizer
 from hf_reason.cli.main import main

@@ -8,7 +8,8 @@ from importlib import import_module
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_reason.cli.arguments import DataArguments, EvaluationArguments
+from hf_reason.cli.arguments import DataArguments
+from hf_reason.cli.generation_arguments import EvaluationArguments
 from hf_reason.cli.inputs import raw_data
 from hf_reason.cli.inputs.datasets import load_evaluation_records, load_records, load_splits, places_of
 from hf_reason.cli.inputs.raw_data import cache_folder, is_raw, prepared_places

@@ -9,7 +9,8 @@ from trl import ModelConfig
 
 from hf_reason._options import option
 from hf_reason._renamed import renamed
-from hf_reason.cli.arguments import DataArguments, EvaluationArguments, LongContextArguments, ScratchArguments
+from hf_reason.cli.arguments import DataArguments, LongContextArguments, ScratchArguments
+from hf_reason.cli.generation_arguments import EvaluationArguments
 from hf_reason.cli.parsing.parser import parse, parse_known
 from hf_reason.trainers import CoTSFTConfig
 
