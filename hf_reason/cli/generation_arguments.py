@@ -112,6 +112,6 @@ def check_thought_budget(budget: int | None, limit: str, of: Any, thinking: bool
         raise ValueError(f"max_thought_tokens={budget} needs thinking=true: leave it out.")
     if budget >= getattr(of, limit):
         raise ValueError(
-            f"max_thought_tokens={budget} is a part of {limit}={getattr(of, limit)} and leaves nothing for the answer: "
-            f"raise {limit}, or lower max_thought_tokens."
+            f"max_thought_tokens={budget} is a part of {limit}={getattr(of, limit)} and leaves nothing for the "
+            f"answer: raise {limit}, or lower max_thought_tokens."
         )

@@ -25,7 +25,7 @@ from .resume import (
     same_settings_or_refuse,
     was_pushed,
 )
-from .start import check_dropped, start_line, warnings_about
+from .start import check_dropped, start_line, warnings_about, warnings_about_weights
 
 if TYPE_CHECKING:
     from hf_reason.evaluation import EvaluationResult
@@ -95,7 +95,8 @@ class TrainingRun:
             start = start_line(trainer, self.splits, self.instructions)  # type: ignore[arg-type]
         if trainer.is_world_process_zero():
             print(start, flush=True)
-            for warning in warnings_about(trainer.processing_class, self.splits.train):
+            fits = warnings_about(trainer.processing_class, self.splits.train)
+            for warning in [*fits, *warnings_about_weights(trainer)]:
                 print(f"Warning: {warning}", file=sys.stderr)
         train_or_resume(trainer)
 

@@ -79,3 +79,31 @@ def test_a_tokenizer_of_other_text_is_warned_about(tokenizer, records):
     words.unk_token = words.convert_ids_to_tokens(words("a", add_special_tokens=False)["input_ids"])[0]
     warnings = start.warnings_about(words, [make_record("a a a a a a", ["a"], "a")])
     assert any("unknown to the tokenizer" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rate", "lost"),
+    [
+        (torch.float32, 1e-6, 0.0),
+        (torch.bfloat16, 1e-5, 1.0),
+        (torch.bfloat16, 1e-2, 0.0),
+        (torch.float16, 1e-6, 1.0),
+        (torch.float16, 1e-4, 0.0),
+    ],
+)
+def test_steps_that_are_lost_in_the_rounding(dtype, rate, lost):
+    """Of weights between 0.02 and 0.03, whose neighbours in bfloat16 are 1.2e-4 apart and in float16 1.5e-5."""
+    model = torch.nn.Linear(40, 300)
+    torch.nn.init.uniform_(model.weight, 0.02, 0.03)
+    torch.nn.init.constant_(model.bias, 0.02)
+    assert start.lost_steps(model.to(dtype), rate) == pytest.approx(lost, abs=0.01)
+
+
+def test_training_in_half_precision_is_warned_about(tokenizer):
+    trainer = _trainer(tokenizer, [], learning_rate=1e-5)
+    assert start.warnings_about_weights(trainer) == []
+    trainer.model.bfloat16()
+    (warning,) = start.warnings_about_weights(trainer)
+    assert "learning_rate=1e-05 is lost in the rounding" in warning and "--bf16 true" in warning
+    trainer.is_deepspeed_enabled = True
+    assert start.warnings_about_weights(trainer) == []
