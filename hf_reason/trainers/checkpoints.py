@@ -19,7 +19,10 @@ from hf_reason.models.lm_head import without_router_logits
 from hf_reason.models.saved_names import restore_renamed
 from hf_reason.text.instructions import save_instructions
 
+from .checkpoint_parts import put_in_order
+from .finite import FiniteLoss
 from .resumed_data import check_data_facts, save_data_facts
+from .resuming import checkpoints_of
 from .routed import Routing
 from .saved_files import public_bases, save_public_arguments, shown_arguments, write_card
 
@@ -44,6 +47,30 @@ class CheckpointFiles(Trainer):
     base: dict[str, Any] | None = None
     model_card: str | None = None
     _while_uploading: ExitStack | None = None
+    _finite: FiniteLoss | None = None
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)
+        if self._finite is None:
+            self._finite = FiniteLoss()
+        if self.accelerator.scaler is None:  # which leaves such steps of float16 out
+            self._finite.note(loss, self.state.global_step + 1)
+        return loss
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        if self._finite is not None:
+            self._finite.check()
+        super().log(*args, **kwargs)
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        if self._finite is not None and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            self._finite.check_weights(self._unwrapped())
+        super().save_model(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        if self.args.should_save:
+            put_in_order([path for _, path in checkpoints_of(str(self.args.output_dir))])
+        super()._save_checkpoint(*args, **kwargs)
 
     def _unwrapped(self) -> "PreTrainedModel":
         return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]

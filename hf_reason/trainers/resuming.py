@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from .checkpoint_parts import broken_part
+
 logger = logging.getLogger(__name__)
 
 
@@ -13,19 +15,23 @@ def last_checkpoint(output_dir: str) -> str | None:
     """The newest complete checkpoint of a run, or `None`.
 
     A run that was killed while it saved leaves a folder without a readable `trainer_state.json`, which the Trainer
-    writes last; such a folder is passed over.
+    writes last; such a folder is passed over, and so is one with a file that is missing or cut off.
     """
+    for step, path in reversed(checkpoints_of(output_dir)):
+        why = "the run was killed while it saved" if step_of(path) != step else broken_part(path)
+        if why is None:
+            return str(path)
+        logger.warning("%s is incomplete (%s); an earlier one is used.", path, why)
+    return None
+
+
+def checkpoints_of(output_dir: str) -> list[tuple[int, Path]]:
+    """Step and folder of every checkpoint of a run, complete or not, by step."""
     folder = Path(output_dir)
     if not folder.is_dir():
-        return None
-    found = [
-        (int(m.group(1)), path) for path in folder.iterdir() if (m := re.fullmatch(r"checkpoint-(\d+)", path.name))
-    ]
-    for step, path in sorted(found, reverse=True):
-        if step_of(path) == step:
-            return str(path)
-        logger.warning("%s is incomplete (the run was killed while it saved); an earlier one is used.", path)
-    return None
+        return []
+    found = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in folder.iterdir())
+    return sorted((int(match.group(1)), path) for match, path in found if match is not None)
 
 
 def step_of(folder: Path) -> int | None:
