@@ -12,7 +12,7 @@ for the budget, and --table for the tables of what there is.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,26 @@ def measure(args: Any, model: Path, output: Path, options: Mapping[str, Any]) ->
     return jobs
 
 
-def run(name: str, output: Path, done: str, command: list[str]) -> None:
-    """Run a command unless the file `done` is there; the log is beside the output."""
+def run(name: str, output: Path, done: Callable[[Path], bool], command: list[str]) -> None:
+    """Run a command unless `done` says that it has been; the log is beside the output."""
     from hf_reason.cli.side_by_side import run_in_batches
 
-    if not (output / done).exists():
+    if not done(output):
         run_in_batches({name: (command, output.with_suffix(".log"))}, 1)
-    if not (output / done).exists():
+    if not done(output):
         raise SystemExit(f"{name} has not ended well: see {output.with_suffix('.log')}.")
+
+
+def has(file: str) -> Callable[[Path], bool]:
+    """Whether the file is in the output folder, into which its command writes it last."""
+    return lambda output: (output / file).exists()
+
+
+def is_trained(output: Path) -> bool:
+    """Whether a training has ended; without test records it has no evaluation."""
+    from hf_reason.cli.resume import is_finished
+
+    return is_finished(str(output))
 
 
 def make_data(args: Any, kinds: set[str]) -> dict[str, Path]:
@@ -81,12 +93,12 @@ def make_data(args: Any, kinds: set[str]) -> dict[str, Path]:
             values |= {"output_dir": traces, "max_records": args.train_records, "num_samples": args.num_samples}
             values |= {"max_completion_length": args.max_completion_length, "batch_size": args.batch_size}
             values |= {"keep": "shortest_correct", "dtype": args.dtype}
-            run(f"traces of the {kind}", traces, "traces.json", common.command("generate-traces", None, values))
+            run(f"traces of the {kind}", traces, has("traces.json"), common.command("generate-traces", None, values))
             sources = [traces]
         values = {"dataset_name": sources, "output_dir": folders[kind], "validation_size": 0.05, "test_size": 0}
         values |= {"decontaminate": args.test, "domain": "math", "min_steps": 1, "min_chars": 1}
         values |= {"tokenizer_name_or_path": args.student}
-        run(f"data of {kind}", folders[kind], "report.json", common.command("prepare", None, values))
+        run(f"data of {kind}", folders[kind], has("report.json"), common.command("prepare", None, values))
     return folders
 
 
@@ -112,11 +124,9 @@ def train(args: Any, name: str, seed: int, data: Mapping[str, Path]) -> Path:
         wanted |= {"teacher_model_init_kwargs": json.dumps({"dtype": args.dtype})}
         cache = cache.with_name(cache.name + ("-path" if extra else ""))
         wanted["output_dir"] = cache
-        run("the teacher's distributions", cache, "cache.json", common.command("cache-teacher", None, wanted))
+        run("the teacher's distributions", cache, has("cache.json"), common.command("cache-teacher", None, wanted))
         values["teacher_model_name_or_path"] = cache
-    run(
-        f"{name}, seed {seed}", output, "evaluation/evaluation.json", common.command(command, None, values, args.extra)
-    )
+    run(f"{name}, seed {seed}", output, is_trained, common.command(command, None, values, args.extra))
     return output
 
 
