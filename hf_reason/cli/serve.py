@@ -1,5 +1,6 @@
 """`serve`: answer over OpenAI's API, with the thought apart from the answer and a budget for each."""
 
+import os
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ from .inputs.names import named
 
 if TYPE_CHECKING:
     from hf_reason.serving.settings import ServeSettings
+
+_BACKLOG = 2048  # connections that wait to be accepted
 
 
 @dataclass
@@ -139,7 +142,7 @@ def main(argv: Sequence[str] | None = None, sock: socket.socket | None = None) -
 
     Args:
         argv: See above.
-        sock: Listens already; default: one on `host` and `port`.
+        sock: Has its address already; default: one on `host` and `port`.
     """
     args: ServeArguments
     (args,) = parse("serve", CLASSES, argv)
@@ -160,7 +163,7 @@ def main(argv: Sequence[str] | None = None, sock: socket.socket | None = None) -
 
     keys = ApiKeys.read(args.api_keys) if args.api_keys else ApiKeys()
     check_bind(args.host, keys)
-    with sock or listen(args.host, args.port) as sock:  # before the models are read for minutes
+    with sock or bind(args.host, args.port) as sock:  # before the models are read for minutes
         if max(args.replicas, args.max_replicas or 1) > 1:
             from .replicas import serve_replicas
 
@@ -169,18 +172,43 @@ def main(argv: Sequence[str] | None = None, sock: socket.socket | None = None) -
             _run(args, make_app(args, keys), sock)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+def bind(host: str, port: int) -> socket.socket:
+    """A socket with an address that does not listen yet: who connects is refused, and a balancer asks another server.
 
     Raises:
-        ValueError: if it cannot.
+        ValueError: if the address is taken or cannot be had.
+    """
+    sock = None
+    try:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if os.name == "posix":  # as socket.create_server does; elsewhere it would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in host:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        return sock
+    except (OSError, OverflowError) as error:
+        if sock is not None:
+            sock.close()
+        raise _cannot_listen(host, port, error) from error
+
+
+def listen(sock: socket.socket) -> socket.socket:
+    """Let clients connect; who does so before the server runs waits.
+
+    Raises:
+        ValueError: if another server has begun to listen at the address.
     """
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"cannot listen on {host}:{port}: {reason}. Give another --port or --host.") from error
+        sock.listen(_BACKLOG)
+        return sock
+    except OSError as error:
+        raise _cannot_listen(*sock.getsockname()[:2], error) from error
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> ValueError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ValueError(f"cannot listen on {host}:{port}: {reason}. Give another --port or --host.")
 
 
 def make_app(args: ServeArguments, keys: Any) -> Any:
@@ -224,7 +252,7 @@ def _run(args: ServeArguments, app: Any, sock: socket.socket) -> None:
     # uvicorn stops gracefully on either and then raises the signal again for these handlers: both are a normal end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    host, port = sock.getsockname()[:2]
+    host, port = listen(sock).getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     names = ", ".join([named(given)[0] for given in args.model_name_or_path] or args.engine_url)
     print(f"Serving {names} at http://{shown}:{port}/v1 (Ctrl-C stops it)")

@@ -17,6 +17,7 @@ transformers' extra `serving`.
 import argparse
 import itertools
 import math
+import signal
 import statistics
 import sys
 import tempfile
@@ -226,6 +227,7 @@ def measure_kill(args: argparse.Namespace, folder: Path) -> list[list[str]]:
 
 def main() -> None:
     args = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server outlives it
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.work_dir or Path(temporary)
         figures: dict[str, Any] = {}

@@ -41,7 +41,7 @@ class Arrangement:
     metrics: Sequence[str]
 
     def started(self) -> set[str]:
-        """When the replicas that tell their metrics now were started, which names them."""
+        """Replicas that tell their metrics now, named by when these began."""
         return {found for url in self.metrics if (found := _started(url)) is not None}
 
     def wait(self, done: Callable[[], bool]) -> float:
@@ -68,7 +68,8 @@ def _started(url: str) -> str | None:
         return None
     finally:
         connection.close()
-    found = re.search(r"^process_start_time_seconds (\S+)", text, re.MULTILINE)
+    # not the start of the process: two that start together have the same hundredth of a second
+    found = re.search(r"^hf_reason_batch_size_created (\S+)", text, re.MULTILINE)
     return None if found is None else found[1]
 
 

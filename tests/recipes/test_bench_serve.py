@@ -158,7 +158,7 @@ def test_a_killed_replica_is_whole_again_when_another_process_tells_its_metrics(
             handler.send_response(200)
             handler.end_headers()
             if self.process.poll() is None:
-                handler.wfile.write(f"# HELP x\nprocess_start_time_seconds {self.process.pid}.0\n".encode())
+                handler.wfile.write(f"# HELP x\nhf_reason_batch_size_created {self.process.pid}.0\n".encode())
 
     replicas = Replicas()
     handler = type(

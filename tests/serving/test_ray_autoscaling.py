@@ -42,7 +42,7 @@ def test_load_starts_a_replica_and_quiet_takes_it_away_and_no_request_fails(tmp_
         def answering():
             """The replica that answers now."""
             text = ask(port, "/metrics")[1].decode()
-            return re.search(r"^process_start_time_seconds (\S+)", text, re.MULTILINE).group(1)
+            return re.search(r"^hf_reason_batch_size_created (\S+)", text, re.MULTILINE).group(1)
 
         before = replicas_of(server)
         assert len(before) == 1

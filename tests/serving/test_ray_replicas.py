@@ -63,7 +63,7 @@ def test_replicas_share_feedback_experiments_and_results(running):
     found = [ask(port, messages=QUESTION, temperature=0, seed=7)[1]["choices"] for _ in range(12)]
     assert found.count(found[0]) == 12 and len(app.requests) == asked + 2  # a thought and an answer, once
     texts = [ask(port, "/metrics")[1].decode() for _ in range(20)]
-    counts = {re.search(r"^process_start_time_seconds (\S+)", text, re.MULTILINE).group(1) for text in texts}
+    counts = {re.search(r"^hf_reason_batch_size_created (\S+)", text, re.MULTILINE).group(1) for text in texts}
     assert len(counts) == 2  # both have answered, each with counts of its own
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 from tiny import save_model, tiny_qwen2
 
-from hf_reason.cli.serve import ServeArguments, main
+from hf_reason.cli.serve import ServeArguments, bind, listen, main
 from hf_reason.serving.keys import ApiKeys, add_key, check_bind, hashed
 
 QUESTION = [{"role": "user", "content": "小明有12个苹果,又买来25个。现在有多少个?"}]
@@ -72,6 +72,22 @@ def test_a_port_in_use_and_a_host_without_keys_are_told_before_a_model_is_read(t
             main(["--model_name_or_path", "nowhere", "--port", str(port)])
     with pytest.raises(ValueError, match="there are no API keys"):
         main(["--model_name_or_path", "nowhere", "--host", "0.0.0.0"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the second socket gets no address")
+def test_who_connects_is_refused_until_the_models_are_loaded_and_then_waits():
+    import socket
+
+    with bind("127.0.0.1", 0) as sock, bind("127.0.0.1", sock.getsockname()[1]) as late:
+        place = sock.getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place)
+        listen(sock)
+        socket.create_connection(place).close()
+        with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1:{place[1]}"):
+            listen(late)  # two that loaded at the same time
+        with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1:{place[1]}"):
+            bind(*place)
 
 
 def test_rate_is_a_bucket_for_each_client():

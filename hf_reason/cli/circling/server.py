@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from hf_reason._files import write_json_atomically
-from hf_reason.cli.serve import ServeArguments, listen
+from hf_reason.cli.serve import ServeArguments, bind, listen
 
 from .client import Client
 
@@ -76,7 +76,7 @@ class OwnServer:
         self.args, self.folder, self.lock = args, folder, lock
         self.log, self.restarts = folder / "serve.log", 0
         write_json_atomically(folder / "serve.json", settings)
-        self._socket = listen(args.host, args.port)
+        self._socket = listen(bind(args.host, args.port))
         self.port = self._socket.getsockname()[1]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(args.host, args.host)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
