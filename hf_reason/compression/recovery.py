@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ def recover(
     keep_zeros: str | None = None,
     peft_config: Any = None,
     instructions: Mapping[str, str] | None = None,
+    report: Callable[[float, float], None] | None = None,
     **settings: Any,
 ) -> Any:
     """Train a compressed model on the distributions of the model that it was made of; resumes from its checkpoints.
@@ -46,6 +47,7 @@ def recover(
         keep_zeros: `attention`, `feed_forward` or `all`: the pruned weights that stay zero (`KeepZeros`).
         peft_config: Train a LoRA on top in place of the weights (quantised models).
         instructions: Template of each domain.
+        report: Called at the end with the divergence on the held-out records before and after, in nats a token.
         **settings: Further arguments of `DistillKLConfig`: `learning_rate`, `per_device_train_batch_size`, ...
 
     Returns:
@@ -85,7 +87,9 @@ def recover(
     train_or_resume(trainer)
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if start is not None:
-        start.restore_if_better(trainer)
+        loss = start.restore_if_better(trainer)
+        if report is not None:
+            report(start.loss, loss)
     if peft_config is None:
         for name, value in trained.named_parameters():
             value.data = value.data.to(types[name])
@@ -113,11 +117,11 @@ class _Start:
             if value.requires_grad
         }
 
-    def restore_if_better(self, trainer: Any) -> None:
-        loss = trainer.evaluate()["eval_loss"]
+    def restore_if_better(self, trainer: Any) -> float:
+        """Put the weights back if they were better; the divergence that the training led to."""
+        loss: float = trainer.evaluate()["eval_loss"]
         if loss <= self.loss:
-            logger.info("Recovery: a KL of %.4f on held-out records, %.4f before.", loss, self.loss)
-            return
+            return loss
         logger.warning(
             "The recovery made the model worse and is not kept: a KL of %.4f on held-out records, %.4f before. Use a "
             "lower learning rate or more steps.",
@@ -129,3 +133,4 @@ class _Start:
             for name, value in model.named_parameters():
                 if name in self.weights:
                     value.copy_(self.weights[name])
+        return loss

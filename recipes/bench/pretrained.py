@@ -168,8 +168,9 @@ def cells(results: list[Any]) -> list[str]:
         return common.mean_and_range(values, form) if len(values) > 1 else f"{values[0]:{form}}"
 
     answers = of("answers", ".1%")
-    if len(results) == 1 and results[0].answer_accuracy_low is not None:
-        answers += f" ({results[0].answer_accuracy_low:.1%}-{results[0].answer_accuracy_high:.1%})"
+    if len(results) == 1 and results[0].answer_accuracy_ci is not None:
+        low, high = results[0].answer_accuracy_ci
+        answers += f" ({low:.1%}-{high:.1%})"
     return [answers, of("steps", ".1%"), of("closed", ".1%"), of("tokens", ".0f")]
 
 

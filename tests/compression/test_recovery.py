@@ -79,8 +79,12 @@ def test_what_makes_it_worse_is_not_kept(tiny_model, tokenizer, records, tmp_pat
     settings = tiny_settings(tmp_path, learning_rate=1.0, save_strategy="no", lr_scheduler_type="constant")
     settings = {name: value for name, value in settings.items() if name not in ("output_dir", "max_steps")}
     before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
+    seen = []
     where = {"output_dir": tmp_path / "recovery", "max_steps": 2, "keep_zeros": "attention"}
+    where["report"] = lambda *figures: seen.append(figures)
     with caplog.at_level(logging.WARNING, logger="hf_reason"):
         found = recover(tiny_model, teacher, tokenizer, Dataset.from_list(records[:40]), **where, **settings)
     assert all(value.equal(before[name]) for name, value in found.state_dict().items())
+    ((first, last),) = seen
+    assert 0 < first < last
     assert "is not kept: a KL of" in caplog.text and "lower learning rate" in caplog.text
