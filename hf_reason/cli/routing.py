@@ -59,7 +59,7 @@ def _budget(text: str) -> float | list[int]:
 
 
 def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments, fresh: bool) -> None:
-    """Before the training: routers that start from the groups' worth, and the search of the layers' budgets.
+    """Before the training: routers that start from what is worth most, and the search of the layers' budgets.
 
     Every process does it alike: examples and seeds are the same. A resumed run has both in its checkpoint.
 
@@ -79,6 +79,8 @@ def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments,
     if last_checkpoint(trainer.args.output_dir) is not None:
         return
 
+    unit = loar.config.grain.removesuffix("s")
+
     def examples(records: "Dataset", count: int) -> list[dict[str, Any]]:
         few = as_trained(first_of_each(records, -(-count // len(set(records["domain"])))), run.data.thinking)
         assert few is not None
@@ -86,9 +88,10 @@ def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments,
 
     if routing.calibration_records > 0 and fresh:
         few = examples(run.splits.train, routing.calibration_records)
-        worth = calibrate_routers(model, few, progress=partial(tqdm, desc="groups' worth, layers", disable=not main))
+        worth = calibrate_routers(model, few, progress=partial(tqdm, desc=f"worth of the {unit}s", disable=not main))
         if main:
-            print(f"Importance of each group on {len(few)} records (increase of the loss without it), by layer:")
+            how = "increase of the loss without it" if unit == "group" else "size of the gradient at its gate"
+            print(f"Importance of each {unit} on {len(few)} records ({how}), by layer:")
             print(
                 "\n".join(f"  {layer}: " + " ".join(f"{rise:.4f}" for rise in row) for layer, row in enumerate(worth))
             )
@@ -98,10 +101,10 @@ def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments,
         )
         progress = partial(tqdm, desc="search of budgets", disable=not main)
         result = search_budgets(model, few, seed=trainer.args.seed, progress=progress)
-        # the processes' sums may differ in the last digit, and with it the choice
-        found = broadcast_object_list([loar.budgets, loar.window_layers])
-        loar.set_budgets(found[0])
-        if loar.config.sliding_window is not None:
-            loar.set_window_layers(found[1])
         if main:
             print(f"Search of budgets on {len(few)} records: {result}")
+    # the processes' sums may differ in the last digit, and with it the choice
+    found = broadcast_object_list([loar.budgets, loar.window_layers])
+    loar.set_budgets(found[0])
+    if loar.config.sliding_window is not None:
+        loar.set_window_layers(found[1])

@@ -123,7 +123,7 @@ class Routing(TrainerCallback):
         assert self.loar is not None
         loar, accelerator = self.loar, self._accelerator
         loar.update_usage(reduce=accelerator.reduce if accelerator.num_processes > 1 else None)
-        working = [loar.budget_now(layer) / loar.groups for layer in range(len(loar.budgets))]
+        working = [loar.budget_now(layer) / loar.units for layer in range(len(loar.budgets))]
         self._metrics["train"]["heads_working"].append(sum(working) / len(working))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

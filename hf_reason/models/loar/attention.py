@@ -9,6 +9,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from .cache import gather_groups, scatter_groups
+from .heads import HeadChoice, packed_attention, visible
 
 NAME = "loar"
 
@@ -23,9 +24,9 @@ def routed_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """SDPA over the groups that the module's router chose.
+    """SDPA over the groups or the heads that the module's router chose.
 
-    Where a group does not work, its heads' output is 0: exactly what multiplying it by a gate of 0 gives.
+    Where a head does not work, its output is 0: exactly what multiplying it by a gate of 0 gives.
 
     Args:
         module: The attention module; `module.loar` holds the choice of this pass.
@@ -41,23 +42,69 @@ def routed_attention(
     """
     route, size = module.loar, module.num_key_value_groups
     if route.groups is not None:
-        working = route.groups.shape[1]
-        if query.shape[1] != working * size:
-            query = gather_groups(query, route.groups, size)
-        if key.shape[1] != working:
+        if not route.sliced:
+            chosen = (route.groups, size) if route.heads is None else (route.heads.heads, 1)
+            query = gather_groups(query, *chosen)
+        if key.shape[1] != route.groups.shape[1]:
             key, value = gather_groups(key, route.groups), gather_groups(value, route.groups)
-    if route.window is not None:
-        present = None if route.present is None else route.present[:, -key.shape[2] :]
+    present = None if route.present is None else route.present[:, -key.shape[2] :]
+    if route.heads is not None:
+        output = heads_attention(
+            query, key, value, attention_mask, route.heads, route.window, present, dropout, scaling
+        )
+    elif route.window is not None:
         output = window_attention(query, key, value, present, route.window, size, dropout, scaling)
     else:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if route.gates is not None:
-        output = output * route.gates.repeat_interleave(size, dim=1)[:, None, :, None].to(output)
+        each = output.shape[2] // route.count
+        output = output * route.gates.repeat_interleave(each, dim=1)[:, None, :, None].to(output)
+    elif route.heads is not None and not route.sliced:
+        output = scatter_groups(output, route.heads.heads, route.count, 1)
     elif route.groups is not None and not route.sliced:
         output = scatter_groups(output, route.groups, route.count, size)
     return output, None
+
+
+def heads_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    choice: HeadChoice,
+    window: int | None,
+    present: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Causal attention of the working heads, each with the keys of its group.
+
+    Args:
+        query: `(batch, k, queries, head_dim)`.
+        key: `(batch, g, keys, head_dim)`, of the groups that the heads read.
+        value: As `key`.
+        mask: As `sdpa_mask` makes it; not used with a window.
+        choice: The heads.
+        window: Tokens that a query sees; `None`: all before it.
+        present: `(batch, keys)` bool: where there is a token; for a window.
+        dropout: Of the attention weights.
+        scaling: Of the scores.
+
+    Returns:
+        `(batch, queries, k, head_dim)`.
+    """
+    if query.shape[2] == 1:
+        if window is not None:
+            key, value = key[:, :, -window:], value[:, :, -window:]
+            mask = visible(None if present is None else present[:, -window:])
+        return packed_attention(query, key, value, mask, choice, dropout, scaling)
+    key, value = gather_groups(key, choice.slots), gather_groups(value, choice.slots)
+    if window is not None:
+        return window_attention(query, key, value, present, window, 1, dropout, scaling)
+    output = scaled_dot_product_attention(query, key, value, mask, dropout, mask is None, scale=scaling)
+    return output.transpose(1, 2).contiguous()
 
 
 def window_attention(

@@ -18,6 +18,7 @@ class RoutedLayer(DynamicLayer):
 
     Attributes:
         groups: `(batch, k)`: the groups that work on each row, ascending; `None` before the first pass.
+        heads: The heads that work, where they are routed (`HeadChoice`); `groups` are then those that they read.
         projections: Rows of the layer's projections for these groups, kept while the batch is one row.
     """
 
@@ -27,6 +28,7 @@ class RoutedLayer(DynamicLayer):
         self.is_sliding = window is not None
         self.is_croppable = window is None  # what has left the window is gone: no assisted decoding
         self.groups: torch.Tensor | None = None
+        self.heads: Any = None
         self.projections: dict[str, Any] | None = None
         self.seen = 0
         self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -116,6 +118,8 @@ class RoutedLayer(DynamicLayer):
             self.keys, self.values = self._view(self._start)
         if self.groups is not None:
             self.groups = change(self.groups)
+        if self.heads is not None:
+            self.heads = self.heads.rows(change)
         self.projections = None
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
@@ -139,11 +143,11 @@ class RoutedLayer(DynamicLayer):
         self.seen += tokens_to_remove
         self.keys, self.values = self._view(self._start)
         if self.seen == 0:  # another prompt may come, and choose otherwise
-            self.groups = self.projections = None
+            self.groups = self.heads = self.projections = None
 
     def reset(self) -> None:
         super().reset()
-        self.groups = self.projections = self._buffers = None
+        self.groups = self.heads = self.projections = self._buffers = None
         self.seen = self._start = self._end = 0
 
 

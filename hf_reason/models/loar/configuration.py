@@ -12,6 +12,8 @@ from hf_reason._renamed import renamed
 
 from .files import CONFIG_FILE, find_file
 
+GRAINS = ("groups", "heads")
+
 
 @renamed(anneal_share="anneal_ratio")
 @dataclass
@@ -19,11 +21,15 @@ class LoARConfig:
     """How much of the attention works, and where it looks.
 
     A *group* is a key/value head with its query heads. With `G` groups in a layer, `k` of them work on a sequence:
-    `shared_groups` always, the others by the router's choice.
+    `shared_groups` always, the others by the router's choice. At the grain `"heads"` query heads take the groups'
+    place in all that follows: a group leaves the cache when none of its heads works. It is for models with few
+    groups.
 
     Attributes:
+        grain: What is routed: `"groups"` or `"heads"`.
         budget: Fraction of the groups that work in each layer, above 0 and at most 1 (rounded up); or a list, their
-            number in each layer.
+            number in each layer. A fraction of heads is one of the whole model's: they are spread evenly over the
+            layers, until `calibrate_routers` puts them where they matter.
         shared_groups: Groups of each layer that always work (mixture-of-head attention, Jin et al. 2024, arXiv
             2410.11842): the first ones, or after `calibrate_routers` those that matter most.
         static_groups: The groups of each layer that work on every sequence: pruning instead of routing. No router
@@ -38,6 +44,7 @@ class LoARConfig:
         prompt_end_ids: Tokens that end a prompt, for texts that come without labels (`set_prompt_end`).
     """
 
+    grain: str = "groups"
     budget: float | list[int] = 0.75
     shared_groups: int = 1
     static_groups: list[list[int]] | None = None
@@ -50,6 +57,8 @@ class LoARConfig:
     prompt_end_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if self.grain not in GRAINS:
+            raise ValueError(f"grain must be one of {', '.join(GRAINS)}, got {self.grain!r}.")
         if isinstance(self.budget, bool | str) or isinstance(self.budget, int | float) and not 0 < self.budget <= 1:
             raise ValueError(
                 f"budget must be a fraction above 0 and at most 1, or a list of numbers, got {self.budget!r}."
@@ -75,34 +84,41 @@ class LoARConfig:
                 "as [9, 10]. LoARConfig.set_prompt_end(tokenizer) finds them."
             )
 
-    def budgets(self, layers: int, groups: int) -> list[int]:
-        """Groups that work in each layer.
+    def budgets(self, layers: int, units: int) -> list[int]:
+        """Groups (or heads) that work in each layer.
 
         Raises:
             ValueError: if a number does not fit the model.
         """
         if self.static_groups is not None:
-            _check_groups(self.static_groups, layers, groups)
+            _check_static(self.static_groups, layers, units, self.grain)
             return [len(chosen) for chosen in self.static_groups]
         budget = self.budget
-        found = list(budget) if isinstance(budget, Sequence) else [-int(-budget * groups // 1)] * layers
-        if len(found) != layers or any(not isinstance(k, int) or not 1 <= k <= groups for k in found):
+        if isinstance(budget, Sequence):
+            found = list(budget)
+        elif self.grain == "groups":
+            found = [_part(budget, units)] * layers
+        else:
+            found = spread(max(_part(budget, layers * units), layers), layers)
+        if len(found) != layers or any(not isinstance(k, int) or not 1 <= k <= units for k in found):
             raise ValueError(
-                f"budget={self.budget} does not fit: the model has {layers} layers of {groups} groups, so it is a "
-                f"fraction or {layers} numbers from 1 to {groups}."
+                f"budget={self.budget} does not fit: the model has {layers} layers of {units} {self.grain}, so it is "
+                f"a fraction or {layers} numbers from 1 to {units}."
             )
         if any(k < self.shared_groups for k in found):
             raise ValueError(f"shared_groups={self.shared_groups} is more than a layer's budget ({min(found)}).")
         return found
 
-    def check_effect(self, groups: int, vocab_size: int) -> None:
+    def check_effect(self, layers: int, groups: int, heads: int, vocab_size: int) -> None:
         """Refuse what would have no effect on a model, silently.
 
         That is a fraction that was meant to switch groups off and is rounded up to all of them, and an end of the
         prompt that is no token of the model.
 
         Args:
+            layers: Of the model.
             groups: Key/value groups of a layer.
+            heads: Query heads of a layer.
             vocab_size: Of the model.
 
         Raises:
@@ -117,17 +133,22 @@ class LoARConfig:
         budget = self.budget
         if self.static_groups is not None or isinstance(budget, Sequence) or budget == 1:
             return
-        if -int(-budget * groups // 1) < groups:
+        units = groups if self.grain == "groups" else heads
+        if sum(self.budgets(layers, units)) < layers * units:
             return
-        if groups == 1:
-            works = "A model with one key/value group a layer cannot be routed"
+        if self.grain == "heads":
+            works = f"A model of {layers * heads} query heads needs budget={_most(layers * heads)} or less"
+        elif groups == 1:
+            works = "A model with one key/value group a layer cannot be routed by groups"
         else:
-            works = f"A model with {groups} key/value groups needs budget={(groups - 1) / groups:.4g} or less"
+            works = f"A model with {groups} key/value groups needs budget={_most(groups)} or less"
             if groups - 1 <= self.shared_groups:
                 works += f" (and shared_groups below {groups - 1}, so that the router has a choice)"
+        if self.grain == "groups" and heads > 1:
+            works += f"; grain='heads' routes the {heads} query heads of a layer, at budget={budget} too"
         raise ValueError(
-            f"budget={budget} changes nothing: {budget} of {groups} groups is rounded up to all of them. {works}. "
-            "budget=1.0 keeps all groups at work, for windows alone."
+            f"budget={budget} changes nothing: it is rounded up to all {self.grain}. {works}. "
+            f"budget=1.0 keeps all {self.grain} at work, for windows alone."
         )
 
     def set_prompt_end(self, tokenizer: Any) -> "LoARConfig":
@@ -179,12 +200,27 @@ class LoARConfig:
         raise AttributeError("LoARConfig.load(path of the file) is called from_pretrained(folder) since version 0.2.")
 
 
-def _check_groups(static: list[list[int]], layers: int, groups: int) -> None:
+def spread(total: int, layers: int) -> list[int]:
+    """Equal budgets; the remainder is given to the deep layers."""
+    each, rest = divmod(total, layers)
+    return [each + (layer >= layers - rest) for layer in range(layers)]
+
+
+def _most(units: int) -> float:
+    """The largest fraction that leaves one of them out, with four digits."""
+    return (units - 1) * 10_000 // units / 10_000
+
+
+def _part(budget: float, units: int) -> int:
+    return -int(-budget * units // 1)
+
+
+def _check_static(static: list[list[int]], layers: int, units: int, grain: str) -> None:
     if len(static) != layers or any(
-        not chosen or len(set(chosen)) < len(chosen) or not all(0 <= group < groups for group in chosen)
+        not chosen or len(set(chosen)) < len(chosen) or not all(0 <= unit < units for unit in chosen)
         for chosen in static
     ):
         raise ValueError(
-            f"static_groups does not fit: it has to name, for each of {layers} layers, different groups from 0 to "
-            f"{groups - 1}, at least one."
+            f"static_groups does not fit: it has to name, for each of {layers} layers, different {grain} from 0 "
+            f"to {units - 1}, at least one."
         )

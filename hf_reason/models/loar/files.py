@@ -49,15 +49,18 @@ def write_weights(
     write_atomically(where / WEIGHTS_FILE, save({**tensors, **settings}))
 
 
-def read_weights(path: str | os.PathLike[str], groups: int) -> tuple[dict[str, torch.Tensor], list[int], list[int]]:
+def read_weights(
+    path: str | os.PathLike[str], units: int, grain: str
+) -> tuple[dict[str, torch.Tensor], list[int], list[int]]:
     """Tensors, budgets and window layers of a `loar.safetensors`.
 
     Args:
         path: The file.
-        groups: Key/value groups of a layer of the model.
+        units: Groups or heads of a layer of the model that are routed.
+        grain: Which of both, for the error.
 
     Raises:
-        ValueError: if a number is not finite, or a group does not exist.
+        ValueError: if a number is not finite, or one of them does not exist.
     """
     from safetensors.torch import load_file
 
@@ -65,7 +68,7 @@ def read_weights(path: str | os.PathLike[str], groups: int) -> tuple[dict[str, t
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{key} in {path} holds numbers that are not finite.")
-    if "routers.shared" in tensors and not bool((tensors["routers.shared"] < groups).all()):
-        raise ValueError(f"routers.shared in {path} names groups that the model does not have.")
+    if "routers.shared" in tensors and not bool((tensors["routers.shared"] < units).all()):
+        raise ValueError(f"routers.shared in {path} names {grain} that the model does not have.")
     budgets, windows = tensors.pop("budgets").tolist(), tensors.pop("window_layers").tolist()
     return tensors, budgets, windows

@@ -112,16 +112,27 @@ def sliced_forward(name: str) -> Any:
     return forward
 
 
-def rows_of(modules: dict[str, nn.Linear], groups: torch.Tensor, size: int, width: int) -> dict[str, Any]:
-    """Weights and biases of the working groups."""
+def rows_of(
+    modules: dict[str, nn.Linear], groups: torch.Tensor, size: int, width: int, heads: torch.Tensor | None = None
+) -> dict[str, Any]:
+    """Weights and biases of the working groups, or of the working heads and the groups that they read.
 
-    def places(heads: int) -> torch.Tensor:
-        unit = heads * width
-        return (groups[:, None] * unit + torch.arange(unit, device=groups.device)).flatten()
+    Args:
+        modules: The projections by name.
+        groups: `(g,)`.
+        size: Query heads of a group.
+        width: Of a head.
+        heads: `(k,)`; `None`: all heads of the groups.
+    """
+
+    def places(units: torch.Tensor, unit: int) -> torch.Tensor:
+        return (units[:, None] * unit + torch.arange(unit, device=units.device)).flatten()
 
     found: dict[str, Any] = {}
+    narrow = places(groups, width)
+    wide = places(groups, size * width) if heads is None else places(heads, width)
     for name, module in modules.items():
-        index = places(1 if name in ("k_proj", "v_proj") else size)
+        index = narrow if name in ("k_proj", "v_proj") else wide
         if name == "o_proj":
             found[name] = (module.weight[:, index], module.bias)
         else:

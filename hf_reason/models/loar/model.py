@@ -45,7 +45,7 @@ class LoAR(Routing):
         self._before = {"attention": config._attn_implementation, "ignored": model._keys_to_ignore_on_save}
         self._native = [native_window(attention, config, i) for i, attention in enumerate(self._layers)]
         for attention in self._layers:
-            attention.loar = Route(self.groups)
+            attention.loar = Route(self.units)
         self._set_windows(self.config.window_layers)  # may refuse, so before anything else
         model.set_attn_implementation(NAME)
         self._undo = [wrap(model, "forward", forward_with_prompts), wrap(model, "generate", generate_from_prompt)]
@@ -89,7 +89,7 @@ class LoAR(Routing):
     # -- what the user sets
 
     def set_budgets(self, budgets: Sequence[int]) -> None:
-        """Let other numbers of groups work; the routers stay.
+        """Let other numbers of groups (or heads) work; the routers stay.
 
         Raises:
             ValueError: if they do not fit the model.
@@ -99,7 +99,7 @@ class LoAR(Routing):
                 raise ValueError("static_groups say which groups work: no other budgets can be set.")
             return
         config = dataclasses.replace(self.config, budget=[int(k) for k in budgets])
-        self.config, self.budgets = config, config.budgets(len(self._layers), self.groups)
+        self.config, self.budgets = config, config.budgets(len(self._layers), self.units)
 
     @contextmanager
     def task(self, names: str | Sequence[str] | None) -> Iterator[None]:
@@ -188,7 +188,7 @@ class LoAR(Routing):
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Read a `loar.safetensors` of an adapter of this shape."""
-        tensors, budgets, windows = read_weights(path, self.groups)
+        tensors, budgets, windows = read_weights(path, self.units, self.config.grain)
         self.load_state_dict(tensors)
         self.set_budgets(budgets)
         if self.config.sliding_window is not None and windows != self.window_layers:  # a search has moved them
@@ -216,7 +216,7 @@ def apply_loar(model: Any, config: LoARConfig) -> LoAR:
     """Put LoAR on a model, in place.
 
     The routers are new and have to be trained (`CoTSFTTrainer` does, together with the model or with a LoRA). With a
-    budget of all groups and no window the model computes what it did before.
+    budget of 1 and no window the model computes what it did before.
 
     Args:
         model: A causal language model of the Qwen2, Qwen3, Llama or Mistral shape, with or without a LoRA.
@@ -227,7 +227,7 @@ def apply_loar(model: Any, config: LoARConfig) -> LoAR:
 
     Raises:
         ValueError: if the model cannot be routed (by name), has a LoAR already, if budgets or windows do not fit, or
-            if the budget's fraction leaves all groups at work.
+            if the budget's fraction leaves everything at work.
     """
     return _put_on(model, config, new=True)
 
@@ -238,7 +238,8 @@ def _put_on(model: Any, config: LoARConfig, new: bool = False) -> LoAR:
         raise ValueError("The model has a LoAR already. Take it off first: model.loar.unload().")
     loar = LoAR(model, config)
     if new:
-        config.check_effect(loar.groups, model.config.get_text_config().vocab_size)
+        text = model.config.get_text_config()
+        config.check_effect(len(loar.budgets), loar.groups, int(text.num_attention_heads), text.vocab_size)
     loar.to(device=next(model.parameters()).device).train(model.training)
     loar._install(model)
     return loar

@@ -1,4 +1,4 @@
-"""The routers: which key/value groups of a layer work on a sequence, read from its prompt."""
+"""The routers: which groups or heads of a layer work on a sequence, read from its prompt."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .configuration import LoARConfig
+from .heads import HeadChoice
 
 
 @dataclass
@@ -13,17 +14,19 @@ class Route:
     """The choice of one layer for one pass.
 
     Attributes:
-        count: Groups of the layer.
+        count: Groups of the layer, or heads where those are routed.
         window: Tokens that the layer sees, or `None`.
         groups: `(batch, k)`, ascending; `None`: all work, or `gates` says which.
+        heads: The working heads, where those are routed; `groups` are then the ones that they read.
         gates: `(batch, count)`: 1 where a group works, 0 elsewhere, with the router's gradient; in training.
         present: `(batch, tokens)` bool: where there is a token, past ones included; `None`: everywhere.
-        sliced: Whether the projections of this pass hold the working groups only.
+        sliced: Whether the projections of this pass hold what works only.
     """
 
     count: int
     window: int | None = None
     groups: torch.Tensor | None = None
+    heads: HeadChoice | None = None
     gates: torch.Tensor | None = None
     present: torch.Tensor | None = None
     sliced: bool = False
@@ -122,7 +125,7 @@ class Routers(nn.Module):
         config: LoAR's.
         width: Of the hidden states.
         layers: Number of layers.
-        groups: Key/value groups of a layer.
+        groups: Groups of a layer, or heads where those are routed.
     """
 
     usage: torch.Tensor

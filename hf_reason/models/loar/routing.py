@@ -15,6 +15,7 @@ from hf_reason.models.layer_selection import reasoning_stack
 from .attention import NAME
 from .cache import RoutedLayer, routed_cache
 from .configuration import LoARConfig
+from .heads import HeadChoice
 from .hooks import PROJECTIONS, PROMPT_MASK, TASKS, attentions, before_end, rows_of
 from .router import Route, Routers, balance_term, choose_groups, straight_through, with_loss
 
@@ -26,8 +27,10 @@ class Routing(nn.Module):
 
     Attributes:
         config: Its configuration.
-        budgets: Groups that work in each layer; change it (`search_budgets` does) and the next pass follows.
-        progress: Fraction of the training that is over; the budget falls from all groups to its value until
+        groups: Key/value groups of a layer.
+        units: Groups or query heads of a layer, whichever `config.grain` says are routed.
+        budgets: Units that work in each layer; change it (`search_budgets` does) and the next pass follows.
+        progress: Fraction of the training that is over; the budget falls from all units to its value until
             `anneal_ratio`. 1 outside training.
         rows: Sequences of an optimizer step over all processes, set by the trainer; the balance term is their mean.
         processes: Processes whose gradients are averaged.
@@ -44,12 +47,13 @@ class Routing(nn.Module):
         self._layers = attentions(model, stack.layers)
         text = model.config.get_text_config()
         self.groups = int(text.num_key_value_heads)
-        self.budgets = config.budgets(len(self._layers), self.groups)
+        self.units = int(text.num_attention_heads) if config.grain == "heads" else self.groups
+        self.budgets = config.budgets(len(self._layers), self.units)
         self.progress, self.rows, self.processes, self.loss_scale = 1.0, 0, 1, 1.0
         self.prompt_length: int | None = None
         self.prompt_ends: torch.Tensor | None = None
         static = config.static_groups
-        self.routers = None if static else Routers(config, text.hidden_size, len(self._layers), self.groups)
+        self.routers = None if static else Routers(config, text.hidden_size, len(self._layers), self.units)
         self._task: list[int] | None = None
         self._prompt: torch.Tensor | None = None
         self._present: torch.Tensor | None = None
@@ -136,18 +140,18 @@ class Routing(nn.Module):
         return pooled
 
     def budget_now(self, layer: int) -> int:
-        """Groups that work in a layer at this point of the training."""
+        """Units that work in a layer at this point of the training."""
         target, anneal = self.budgets[layer], self.config.anneal_ratio
         if not self.training or self.routers is None or anneal == 0 or self.progress >= anneal:
             return target
-        return max(target, math.ceil(self.groups - (self.groups - target) * self.progress / anneal))
+        return max(target, math.ceil(self.units - (self.units - target) * self.progress / anneal))
 
     def _before_attention(
         self, layer: int, attention: Any, arguments: tuple, kwargs: dict[str, Any]
     ) -> tuple[tuple, dict[str, Any]]:
-        """Choose the groups of this pass, or take those of the cache."""
+        """Choose what works in this pass, or take the choice of the cache."""
         route: Route = attention.loar
-        route.groups = route.gates = None
+        route.groups = route.heads = route.gates = None
         route.present, route.sliced = self._present, False
         self._after_attention(attention)  # of a pass that was broken off
         states = kwargs.get("hidden_states", arguments[0] if arguments else None)
@@ -155,14 +159,18 @@ class Routing(nn.Module):
         cache = kwargs.get("past_key_values")
         held: RoutedLayer | None = None if cache is None else cache.layers[layer]
         if held is not None and held.groups is not None:
-            route.groups = held.groups
+            route.groups, route.heads = held.groups, held.heads
         else:
             budget = self.budget_now(layer)
             states = self._choose(layer, route, states, budget, train=self.training and held is None)
+            if self.config.grain == "heads" and route.groups is not None:
+                route.heads = HeadChoice.of(route.groups, attention.num_key_value_groups, self.groups)
+                route.groups = route.heads.groups
             if held is not None and route.groups is not None:
-                held.groups = route.groups
-        if route.groups is not None and route.groups.shape[1] == self.groups:
-            route.groups = None  # all work; the cache keeps the choice, so that it is not made again
+                held.groups, held.heads = route.groups, route.heads
+        working = route.groups if route.heads is None else route.heads.heads
+        if working is not None and working.shape[1] == self.units:
+            route.groups = route.heads = None  # all work; the cache keeps the choice, so that it is not made again
         self._slice(attention, route, held)
         if "hidden_states" in kwargs:
             return arguments, {**kwargs, "hidden_states": states}
@@ -187,7 +195,7 @@ class Routing(nn.Module):
             return states
         route.gates = straight_through(probabilities, groups, shared)
         self._note(layer, groups)
-        if self.config.balance_weight > 0 and len(shared) < self.groups:
+        if self.config.balance_weight > 0 and len(shared) < self.units:
             term = balance_term(probabilities, self.routers.usage[layer], budget, shared).sum()
             scale = (
                 self.config.balance_weight * self.loss_scale * self.processes / max(self.rows or states.shape[0], 1)
@@ -196,21 +204,23 @@ class Routing(nn.Module):
         return states
 
     def _note(self, layer: int, groups: torch.Tensor) -> None:
-        """Add to how often each group worked, and in how many sequences that was."""
-        used = torch.zeros(groups.shape[0], self.groups + 1, device=groups.device).scatter(1, groups, 1.0)
+        """Add to how often each unit worked, and in how many sequences that was."""
+        used = torch.zeros(groups.shape[0], self.units + 1, device=groups.device).scatter(1, groups, 1.0)
         used[:, -1] = 1
         before = self._noted.get(layer)
         self._noted[layer] = used.sum(dim=0) + (0 if before is None else before)
 
     def _slice(self, attention: Any, route: Route, held: RoutedLayer | None) -> None:
-        """At one row, multiply the working groups' rows of the projections only; they are kept with the cache."""
+        """At one row, multiply the working heads' rows of the projections only; they are kept with the cache."""
         if held is None or route.groups is None or route.groups.shape[0] != 1 or torch.is_grad_enabled():
             return
         modules = {name: getattr(attention, name) for name in PROJECTIONS}
         if any("rows" not in vars(module) for module in modules.values()):
             return
         if held.projections is None:
-            held.projections = rows_of(modules, route.groups[0], attention.num_key_value_groups, attention.head_dim)
+            sizes = attention.num_key_value_groups, attention.head_dim
+            heads = None if route.heads is None else route.heads.heads[0]
+            held.projections = rows_of(modules, route.groups[0], *sizes, heads)
         for name, module in modules.items():
             module.rows = held.projections[name]
         route.sliced = True
@@ -222,7 +232,7 @@ class Routing(nn.Module):
                 getattr(attention, name).rows = None
 
     def update_usage(self, decay: float = 0.9, reduce: Any = None) -> None:
-        """After an optimizer step: the running usage of each group follows what was chosen in it.
+        """After an optimizer step: the running usage of each unit follows what was chosen in it.
 
         Args:
             decay: Of the running mean.
@@ -230,7 +240,7 @@ class Routing(nn.Module):
         """
         if self.routers is None or not self._noted:
             return
-        sums = torch.stack([self._noted[layer] for layer in sorted(self._noted)])  # (layers, groups + 1)
+        sums = torch.stack([self._noted[layer] for layer in sorted(self._noted)])  # (layers, units + 1)
         sums = sums if reduce is None else reduce(sums, "sum")
         used = sums[:, :-1] / sums[:, -1:].clamp(min=1)
         self.routers.usage.mul_(decay).add_(used.to(self.routers.usage), alpha=1 - decay)

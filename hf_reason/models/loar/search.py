@@ -1,4 +1,4 @@
-"""Which layers need how many groups: an evolutionary search of budgets and window layers at equal cost."""
+"""Which layers need how many groups (or heads): an evolutionary search of budgets and window layers at equal cost."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .calibration import example_loss, loar_that_routes
+from .configuration import spread
 from .model import LoAR
 
 Candidate = tuple[tuple[int, ...], tuple[int, ...]]  # groups of each layer, layers with a window
@@ -58,6 +59,8 @@ def search_budgets(
 ) -> SearchResult:
     """Move groups between layers (and windows, if there are any) to lower the loss at the same cost.
 
+    Where heads are routed, what is said here of groups holds for them.
+
     The first candidates are what the model has, the uniform budgets and those of a sensitivity pass, in which each
     layer alone is cut; the others are mutations (regularised evolution, Real et al. 2019, with the oldest dying). The
     number of groups and the number of windows stay what they are, and no candidate costs more than the uniform one: a
@@ -86,7 +89,7 @@ def search_budgets(
     rng, measured = random.Random(seed), dict[Candidate, float]()
     training, length = model.training, sum(len(example["input_ids"]) for example in examples) / len(examples)
     before: Candidate = (tuple(loar.budgets), windows)
-    uniform: Candidate = (_spread(total, layers), windows)
+    uniform: Candidate = (tuple(spread(total, layers)), windows)
 
     def put(candidate: Candidate) -> None:
         loar.set_budgets(candidate[0])
@@ -111,19 +114,19 @@ def search_budgets(
     model.eval()
     try:
         limit = cost(uniform)
-        full = _loss_at(loar, model, seen, (loar.groups,) * layers)
+        full = _loss_at(loar, model, seen, (loar.units,) * layers)
         alone = [
-            _loss_at(loar, model, seen, tuple(k if i == layer else loar.groups for i, k in enumerate(uniform[0])))
+            _loss_at(loar, model, seen, tuple(k if i == layer else loar.units for i, k in enumerate(uniform[0])))
             - full
             for layer in range(layers)
         ]
-        first = (before, uniform, (_by_sensitivity(alone, total, loar.groups, least), windows))
+        first = (before, uniform, (_by_sensitivity(alone, total, loar.units, least), windows))
         alive = [candidate for candidate in dict.fromkeys(first) if cost(candidate) <= limit * (1 + 1e-9)]
         history = [min(map(loss, alive))]
         for _ in progress(range(generations)):
             for _ in range(population):
                 parent = min(rng.sample(alive, min(3, len(alive))), key=loss)
-                child = _mutated(parent, loar.groups, least, layers, rng)
+                child = _mutated(parent, loar.units, least, layers, rng)
                 if cost(child) > limit * (1 + 1e-9):
                     continue
                 loss(child)
@@ -161,12 +164,6 @@ def _loss(model: Any, examples: Sequence[dict[str, Any]]) -> float:
     return total / max(sum(counts), 1)
 
 
-def _spread(total: int, layers: int) -> tuple[int, ...]:
-    """Equal budgets; the remainder is given to the deep layers."""
-    each, rest = divmod(total, layers)
-    return tuple(each + (layer >= layers - rest) for layer in range(layers))
-
-
 def _by_sensitivity(alone: Sequence[float], total: int, groups: int, least: int) -> tuple[int, ...]:
     """Groups in proportion to what a layer's cut costs, within the bounds."""
     found = [least] * len(alone)
@@ -177,7 +174,7 @@ def _by_sensitivity(alone: Sequence[float], total: int, groups: int, least: int)
 
 
 def _mutated(parent: Candidate, groups: int, least: int, layers: int, rng: random.Random) -> Candidate:
-    """One group moves to another layer, or one window."""
+    """Groups move to another layer (one, or up to a quarter of a layer's), or one window does."""
     budgets, windows = list(parent[0]), list(parent[1])
     if windows and len(windows) < layers and rng.random() < 0.3:
         windows.remove(rng.choice(windows))
@@ -190,6 +187,8 @@ def _mutated(parent: Candidate, groups: int, least: int, layers: int, rng: rando
     if givers and takers:
         giver = rng.choice(givers)
         taker = rng.choice([layer for layer in takers if layer != giver] or [giver])
-        budgets[giver] -= 1
-        budgets[taker] += 1
+        most = min(max(1, groups // 4), budgets[giver] - least, groups - budgets[taker])
+        moved = rng.randint(1, most) if most > 1 else 1
+        budgets[giver] -= moved
+        budgets[taker] += moved
     return tuple(budgets), tuple(windows)
