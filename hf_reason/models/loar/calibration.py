@@ -35,8 +35,8 @@ def calibrate_routers(
     from there where to differ. The shared groups become those that matter most.
 
     Two things were tried for groups and did worse: the gradient at the gates (Michel et al. 2019), one pass for all of
-    them, orders those of a layer of a trained model no better than chance; a ridge regression of the rise on the prompt's states did
-    not lower the loss of held-out records.
+    them, orders those of a layer of a trained model no better than chance; a ridge regression of the rise on the
+    prompt's states did not lower the loss of held-out records.
 
     Heads are scored together by the size of the gradient at their gates (`worth_together`), one pass for all of them:
     there are hundreds in a large model, and of several that leave at once each costs more than it does alone. On a
