@@ -203,7 +203,8 @@ def listen(sock: socket.socket) -> socket.socket:
         sock.listen(_BACKLOG)
         return sock
     except OSError as error:
-        raise _cannot_listen(*sock.getsockname()[:2], error) from error
+        host, port = sock.getsockname()[:2]
+        raise _cannot_listen(host, port, error) from error
 
 
 def _cannot_listen(host: str, port: int, error: Exception) -> ValueError:
