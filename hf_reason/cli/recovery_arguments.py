@@ -19,7 +19,7 @@ class RecoveryArguments(CompressionArguments):
         "traces: the training records; self: the model's own verified chains. Default: traces, if there are chains.",
         choices=("traces", "self"),
     )
-    recover_learning_rate: float = option(1e-5, "Learning rate of the recovery; small models take more.")
+    recover_learning_rate: float = option(1e-6, "Learning rate of the recovery; small models need more.")
     recover_batch_size: int = option(8, "Records in a step of the recovery.")
     recover_max_length: int = option(1024, "Longest record of the recovery in tokens; longer ones are left out.")
 

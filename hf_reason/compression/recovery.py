@@ -56,7 +56,7 @@ def recover(
     defaults: dict[str, Any] = {
         "ce_weight": 0.0,
         "kl_weight": 1.0,
-        "learning_rate": 1e-5,
+        "learning_rate": 1e-6,
         "per_device_train_batch_size": 8,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
