@@ -15,7 +15,7 @@ from typing import Any
 from hf_reason._files import write_json_atomically
 from hf_reason.compression.gate import Measured
 from hf_reason.compression.older_readers import write_for_older_readers
-from hf_reason.data.output_folder import check_output_apart, check_output_dir, hold
+from hf_reason.data.output_folder import check_output_apart, check_output_dir, hold, in_turn
 
 from .compression_arguments import CompressionArguments
 from .compression_cache import measured_file, model_digest, read_measured, write_measured
@@ -113,15 +113,17 @@ class Compression:
 
     def measured(self, name: str) -> Measured:
         """The figures of the model `name` on the gate's records; those that were measured before, if there are any."""
-        from hf_reason.cli.inputs.inference import load_for_inference
-        from hf_reason.compression.measure_model import measure
         from hf_reason.text.render import template_hash
 
         template = template_hash(self.tokenizer, self.instructions)
         path = measured_file(self.cache, name, self.test, template, self.args)
-        known = read_measured(path)
-        if known is not None:
-            return known
+        with in_turn(path):
+            return read_measured(path) or self._measured(name, path)
+
+    def _measured(self, name: str, path: Path) -> Measured:
+        from hf_reason.cli.inputs.inference import load_for_inference
+        from hf_reason.compression.measure_model import measure
+
         print(f"Measuring {name} on {len(self.test)} records.", flush=True)
         model, _ = load_for_inference(name, self.args)  # type: ignore[arg-type]
         found = measure(

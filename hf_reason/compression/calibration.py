@@ -15,6 +15,7 @@ from typing import Any
 
 from hf_reason._files import digest
 from hf_reason._journal import Journal
+from hf_reason.data.output_folder import in_turn
 from hf_reason.evaluation import evaluate_model
 from hf_reason.evaluation.prose import is_prose, read_prose
 from hf_reason.text.render import opened_by_prompt, template_hash
@@ -116,7 +117,8 @@ def own_chains(
     """Chains that the model itself writes on the problems of the records, where answer and equations are right.
 
     An output counts if its answer is right, every equation of its steps holds, and it closed its thought (or wrote
-    none). Each batch is written to `path` at once: a killed run resumes there.
+    none). Each batch is written to `path` at once: a killed run resumes there. Runs that share the file wait for each
+    other, and the second finds what the first has written.
 
     Args:
         model: The model before the compression, on its device.
@@ -138,16 +140,17 @@ def own_chains(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = [template_hash(tokenizer, instructions), max_completion_length, parameters, seed]
     key = digest(json.dumps([*settings, str(getattr(model, "name_or_path", ""))]), *names)
-    journal = Journal(path, {"chains": key}, replace=True)
-    rows = list(journal)
-    batches = range(len(rows), len(order), batch_size)
-    for start in progress(batches):
-        if sum(row["right"] for row in rows) >= count:
-            break
-        asked = order[start : start + batch_size]
-        new = _answered(model, tokenizer, asked, batch_size, max_completion_length, instructions)
-        journal.add(new)
-        rows += new
+    with in_turn(Path(path)):
+        journal = Journal(path, {"chains": key}, replace=True)
+        rows = list(journal)
+        batches = range(len(rows), len(order), batch_size)
+        for start in progress(batches):
+            if sum(row["right"] for row in rows) >= count:
+                break
+            asked = order[start : start + batch_size]
+            new = _answered(model, tokenizer, asked, batch_size, max_completion_length, instructions)
+            journal.add(new)
+            rows += new
     right = [_encoded(row, tokenizer) for row in rows if row["right"]][:count]
     return _enough(Calibration("self", right, len(rows)), count, "verified chains of the model's own")
 

@@ -116,3 +116,32 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def in_turn(path: Path, wait: float = -1) -> Iterator[None]:
+    """For a file that several runs read and add to: inside, this run alone does; the others wait.
+
+    Args:
+        path: The file; `.<name>.lock` beside it is locked.
+        wait: Most seconds to wait; below 0: as long as it takes.
+
+    Raises:
+        DataError: if another run has it for longer.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"Waiting for another run that works on {path.name}.", file=sys.stderr, flush=True)
+            lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise DataError(f"{path}: another run is working on it. Wait, or choose another cache_dir.") from error
+    try:
+        yield
+    finally:
+        lock.release()
