@@ -37,6 +37,15 @@ def readable_weights(name: str) -> Iterator[None]:
         ) from error
 
 
+def pickled_alone(name: str) -> str | None:
+    """The file of a folder (or of its base, if it holds an adapter) that has only pickled weights; else `None`."""
+    for folder in map(Path, filter(None, (name, base_of_adapter(name)))):
+        pickles = sorted(folder.glob("*model*.bin"))
+        if pickles and not any(folder.glob("*.safetensors")):
+            return str(pickles[0])
+    return None
+
+
 def base_of_adapter(name: str) -> str | None:
     """Where the base of an adapter's folder is; `None` if the folder holds no adapter, or names no base."""
     try:

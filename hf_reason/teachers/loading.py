@@ -6,6 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import TeacherError
 
+_PICKLED = (
+    "pickled weights alone, which could run any code as they are loaded. If you trust them, convert them once: "
+    "transformers.AutoModelForCausalLM.from_pretrained(...).save_pretrained(...) writes safetensors."
+)
+
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
@@ -34,7 +39,7 @@ def load_teacher_model(
     from hf_reason.models.adapter_merging import merge_adapter
     from hf_reason.models.peft_adapters import AdapterError
     from hf_reason.models.quantized_loading import MissingExtraError, load_causal_lm
-    from hf_reason.models.weight_files import DamagedWeightsError, readable_weights
+    from hf_reason.models.weight_files import DamagedWeightsError, pickled_alone, readable_weights
 
     options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True, "trust_remote_code": trust_remote_code}
     options |= dict(init_kwargs or {})
@@ -54,6 +59,8 @@ def load_teacher_model(
         return with_saved_loar(model, name, revision)
 
     revision = options.get("revision")
+    if options["use_safetensors"] and (pickle := pickled_alone(name)):
+        raise TeacherError(f"The teacher {name!r} has in {pickle} {_PICKLED}")
     try:
         with readable_weights(name):
             adapter = adapter_place(name, revision)
@@ -63,7 +70,10 @@ def load_teacher_model(
             # quantised weights would be rounded again
             return model if four or eight else merge_adapter(model)  # type: ignore[no-any-return]
     except (OSError, AdapterError, DamagedWeightsError, MissingExtraError) as error:
-        raise TeacherError(f"The teacher {name!r} cannot be loaded: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        if "file named model.safetensors" in reason:  # on the Hub
+            reason += f" It has no weights, or {_PICKLED}"
+        raise TeacherError(f"The teacher {name!r} cannot be loaded: {reason}") from error
 
 
 def prepare_teacher_model(model: "PreTrainedModel", accelerator: "Accelerator") -> Any:
