@@ -45,6 +45,7 @@ class World:
     data: str
     other: str
     base: str
+    wide: str
     teacher: str
     translator: str
     cache: str = ""
@@ -64,6 +65,7 @@ def make_world(folder: Path, records: Sequence[dict], tokenizer: Any, translator
         DatasetDict({split: Dataset.from_list(found) for split, found in splits.items()}).save_to_disk(folder / name)
     models = {
         "base": tiny.tiny_qwen2(tokenizer, num_attention_heads=4, num_key_value_heads=4),
+        "wide": tiny.tiny_qwen2(tokenizer, hidden_size=64, intermediate_size=64),
         "teacher": tiny.tiny_qwen2(tokenizer, seed=1, hidden_size=32, num_hidden_layers=4, num_attention_heads=4),
     }
     for name, model in models.items():
@@ -88,6 +90,8 @@ def cases(world: World) -> list[Case]:
     traces = ["--dataset_name", world.raw, "--teacher_model_name_or_path", base, "--max_completion_length", "16"]
     cached = ["--dataset_name", data, "--teacher_model_name_or_path", teacher, "--path_consistency", "true"]
     speeds = frozenset({"tokens_per_second", "seconds"})
+    compressed = ["--model_name_or_path", world.wide, *evaluated, "--max_records", "2"]
+    recovery = ["--ratio", "0.25", "--recover_steps", "8", "--recover_batch_size", "2", "--recover_max_length", "512"]
     return [
         Case("prepare", ["prepare", "--dataset_name", world.raw]),
         Case(
@@ -119,5 +123,7 @@ def cases(world: World) -> list[Case]:
             _yaml(**{**tuned, **_LORA, "dataset_name": world.other}, old_dataset=data, max_steps=4),
             **_TRAINED,
         ),
+        Case("quantize", ["quantize", *compressed, "--method", "nf4"], keys=speeds),
+        Case("prune", ["prune", *compressed, *recovery], keys=speeds),
         Case("evaluate", ["evaluate", "--model_name_or_path", base, *evaluated, "--batch_size", "2"], keys=speeds),
     ]
