@@ -49,7 +49,7 @@ def recovered(run: Compression, args: RecoveryArguments, model: Any, keep_zeros:
         keep_zeros=keep_zeros,
         instructions=run.instructions,
         report=lambda before, after: print(
-            f"KL to the whole model on held-out records: {before:.4f} nats a token, {after:.4f} after the recovery."
+            f"KL to the whole model on held-out records: {before:.3g} nats a token, {after:.3g} after the recovery."
         ),
         learning_rate=args.recover_learning_rate,
         per_device_train_batch_size=args.recover_batch_size,

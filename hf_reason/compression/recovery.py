@@ -123,7 +123,7 @@ class _Start:
         if loss <= self.loss:
             return loss
         logger.warning(
-            "The recovery made the model worse and is not kept: a KL of %.4f on held-out records, %.4f before. Use a "
+            "The recovery made the model worse and is not kept: a KL of %.3g on held-out records, %.3g before. Use a "
             "lower learning rate or more steps.",
             loss,
             self.loss,

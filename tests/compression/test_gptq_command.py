@@ -64,7 +64,7 @@ GPTQ = ("--calibration", "traces", "--calibration_records", "8", "--group_size",
 @pytest.mark.slow
 def test_recovered_and_resumed(quantize, place, monkeypatch):
     pytest.importorskip("gptqmodel")
-    options = (*GPTQ, "--bits", "3", "--recover_steps", "4", "--recover_learning_rate", "0.01")
+    options = (*GPTQ, "--bits", "3", "--recover_steps", "4", "--recover_learning_rate", "0.0001")
     with monkeypatch.context() as patch:
         interrupt_at(patch, DistillKLTrainer, 2)
         code, _, err = quantize(*options)

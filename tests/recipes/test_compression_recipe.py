@@ -44,7 +44,7 @@ def test_pruned_compared_and_documented(command, place):
 
 
 def test_zeros_stay_through_recovery(command, place):
-    code, out, err = command("prune", "--ratio", "0.3", "--recover_steps", "4", "--recover_learning_rate", "0.001")
+    code, out, err = command("prune", "--ratio", "0.3", "--recover_steps", "4", "--recover_learning_rate", "0.0001")
     assert code == 0, err
     before = AutoModelForCausalLM.from_pretrained(place / "model")
     after = AutoModelForCausalLM.from_pretrained(place / "small")
