@@ -46,7 +46,8 @@ def _show_answer(run: TrainingRun, trainer: CoTSFTTrainer) -> None:
         question,
         instructions=run.instructions,
         max_answer_tokens=64,
-        max_thought_tokens=run.evaluation.max_thought_tokens or run.evaluation.eval_max_completion_length,
+        # a sample, which must not fail where the evaluation is of a few tokens
+        max_thought_tokens=max(run.evaluation.max_thought_tokens or run.evaluation.eval_max_completion_length, 16),
     )
     if trainer.is_world_process_zero():
         show(question["context"], answer)
