@@ -157,6 +157,9 @@ def _finish(
 
 def _write_together(targets: Sequence[Path], write: Callable[[list[Path]], None]) -> None:
     """Several files written at once, each under another name until all are whole."""
+    for target in targets:  # what a killed run left: one run at a time works in the folder
+        for half in target.parent.glob(f".{target.stem}.*.tmp{target.suffix}"):
+            half.unlink(missing_ok=True)
 
     def nested(done: list[Path]) -> None:
         if len(done) == len(targets):

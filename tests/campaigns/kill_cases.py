@@ -14,7 +14,8 @@ from hf_reason.data.synthetic.word_problems import generate_word_problems
 
 # What no training writes twice the same: pickles (zip files with times) and what says when.
 _STATE = ("*training_args.bin", "*optimizer.pt", "*scheduler.pt", "*rng_state*.pth")
-_TIMES = frozenset({"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"})
+# and the mean loss of a whole run, which transformers takes over the steps since it was resumed
+_TIMES = frozenset({"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss"})
 # Logged by transformers and TRL at each step.
 _SPEEDS = frozenset(f"{part}_{what}" for part in ("eval", "train") for what in ("runtime", "steps_per_second"))
 _LOGS = frozenset({"eval_samples_per_second", "step_time", "num_tokens", "tokens_per_second", "samples_per_second"})
@@ -116,7 +117,8 @@ def cases(world: World) -> list[Case]:
         Case("distill, live", ["distill"], _yaml(**taught, teacher_model_name_or_path=teacher), **_TRAINED),
         Case("distill, cached", ["distill"], _yaml(**taught, teacher_model_name_or_path=world.cache), **_TRAINED),
         Case("lora", ["lora"], _yaml(**tuned, **_LORA, reasoner_ratio=0.5, ranking_records=4), **_TRAINED),
-        Case("loar", ["loar"], _yaml(**tuned, **routed), **_TRAINED),
+        # a run that is resumed names the same layers by a word, one that has searched by their numbers
+        Case("loar", ["loar"], _yaml(**tuned, **routed), **{**_TRAINED, "keys": _TRAINED["keys"] | {"window_layers"}}),
         Case(
             "continual",
             ["continual"],
