@@ -13,7 +13,7 @@ from hf_reason._renamed import renamed
 from hf_reason.cli.parsing.parser import parse
 
 from .arguments import SourceArguments, as_list
-from .generation_arguments import InferenceArguments, check_thought_budget
+from .generation_arguments import InferenceArguments, check_at_least_1, check_thought_budget
 
 
 @renamed(
@@ -53,9 +53,7 @@ class EvaluateArguments(InferenceArguments, SourceArguments):
         self.thinking = list(dict.fromkeys(modes))
         if not self.thinking:
             raise ValueError("thinking says no mode. Give true, false or both.")
-        for name in ("max_completion_length", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        check_at_least_1(self, "max_completion_length", "batch_size")
         check_thought_budget(self.max_thought_tokens, "max_completion_length", self, any(self.thinking))
 
 

@@ -24,8 +24,7 @@ class GenerationArguments:
     )
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {self.num_samples}.")
+        check_at_least_1(self, "num_samples")
         if self.vote and self.num_samples < 2:
             raise ValueError("vote compares several outputs of a problem: set num_samples to 2 or more.")
 
@@ -65,9 +64,7 @@ class EvaluationArguments(GenerationArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("eval_max_completion_length", "eval_generation_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        check_at_least_1(self, "eval_max_completion_length", "eval_generation_batch_size")
 
     def check(self, thinking: bool) -> None:
         """Refuse before the training what `evaluate_model` would refuse after it.
@@ -90,6 +87,17 @@ class EvaluationArguments(GenerationArguments):
     def sampling(self) -> dict[str, Any]:
         """Further keyword arguments of `evaluate_model` for the test records, which may be sampled."""
         return {"num_samples": self.num_samples, "vote": self.vote, "temperature": self.eval_temperature}
+
+
+def check_at_least_1(of: Any, *names: str) -> None:
+    """Refuse counts below 1, by the names of their options.
+
+    Raises:
+        ValueError: for the first of them.
+    """
+    for name in names:
+        if getattr(of, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(of, name)}.")
 
 
 def check_thought_budget(budget: int | None, limit: str, of: Any, thinking: bool) -> None:

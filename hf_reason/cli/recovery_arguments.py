@@ -7,6 +7,7 @@ from hf_reason._options import option
 
 from .compressing import Compression
 from .compression_arguments import CompressionArguments
+from .generation_arguments import check_at_least_1
 
 
 @dataclass
@@ -27,9 +28,7 @@ class RecoveryArguments(CompressionArguments):
         super().__post_init__()
         if self.recover_steps < 0:
             raise ValueError(f"recover_steps must not be negative, got {self.recover_steps}.")
-        for name in ("recover_batch_size", "recover_max_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        check_at_least_1(self, "recover_batch_size", "recover_max_length")
         if not self.recover_learning_rate > 0:
             raise ValueError(f"recover_learning_rate must be positive, got {self.recover_learning_rate}.")
 

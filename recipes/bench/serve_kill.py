@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from serve_load import Load, Running, environment, ours, run_load
+from serve_load import Load, Running, environment, ours, run_load, stop
 
 REPLICAS = 2
 _RECIPES = Path(__file__).parents[1] / "serve"
@@ -113,7 +113,7 @@ def nginx(model: str, folder: Path, threads: int, **options: Any) -> Iterator[Ar
         )
     finally:
         for process in (proxy, servers):
-            _end(process)
+            stop(process, 60)
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def ray(model: str, folder: Path, threads: int, **options: Any) -> Iterator[Arra
         front = Running(found[1], name, lambda: server.pid)
         yield Arrangement(front, lambda: _children(server.pid, "ServeReplica"), [found[1]])
     finally:
-        _end(server)
+        stop(server, 60)
 
 
 ARRANGEMENTS = {"embedded": embedded, "nginx": nginx, "ray": ray}
@@ -165,15 +165,6 @@ def _children(number: int, *words: str) -> list[int]:
             if " ".join(words) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
     return found
-
-
-def _end(process: "subprocess.Popen[Any]") -> None:
-    process.terminate()
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def kill_under_load(

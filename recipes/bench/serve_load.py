@@ -82,12 +82,17 @@ def transformers_serve(model: str, folder: Path, threads: int, port: int, words:
             time.sleep(0.2)
         yield Running(url, model, lambda: process.pid)
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process, 20)
+
+
+def stop(process: "subprocess.Popen[Any]", seconds: float) -> None:
+    """End a process, by force if it is still there after so many seconds."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

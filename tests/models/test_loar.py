@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 from hub_server import HubServer
+from loar_models import batch as _batch
+from loar_models import routed as _routed
 from safetensors.torch import load_file, save_file
 from tiny import TINY_STEP_SIZES
 from transformers import (
@@ -55,24 +57,6 @@ def _model(kind="qwen2", **fields):
     config, cls, more = KINDS[kind]
     torch.manual_seed(0)
     return cls(config(**{**SHAPE, **more, **fields})).eval()
-
-
-def _routed(model, **fields):
-    """With routers whose choices differ between rows."""
-    loar = apply_loar(model, LoARConfig(**{"budget": 0.5, "anneal_ratio": 0.0, **fields}))
-    torch.manual_seed(1)
-    for name, parameter in loar.named_parameters():
-        torch.nn.init.normal_(parameter, std=6.0 if name.endswith("weight") and "routers" in name else 1.0)
-    return loar
-
-
-def _batch():
-    """Three rows, two of them padded on the left."""
-    torch.manual_seed(2)
-    ids, mask = torch.randint(2, 90, (3, 30)), torch.ones(3, 30, dtype=torch.long)
-    mask[1, :7] = 0
-    mask[2, :3] = 0
-    return ids, mask
 
 
 def _examples(count):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from loar_models import batch, routed
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hf_reason import LoAR, LoARConfig, apply_loar, calibrate_routers, search_budgets
@@ -46,22 +47,8 @@ def _model(kind="qwen2", **fields):
     return model
 
 
-def _routed(model, **fields):
-    """With routers whose choices differ between rows."""
-    loar = apply_loar(model, LoARConfig(**{"grain": "heads", "budget": 0.5, "anneal_ratio": 0.0, **fields}))
-    torch.manual_seed(1)
-    for name, parameter in loar.named_parameters():
-        torch.nn.init.normal_(parameter, std=6.0 if name.endswith("weight") and "routers" in name else 1.0)
-    return loar
-
-
-def _batch():
-    """Three rows, two of them padded on the left."""
-    torch.manual_seed(2)
-    ids, mask = torch.randint(2, 90, (3, 24)), torch.ones(3, 24, dtype=torch.long)
-    mask[1, :7] = 0
-    mask[2, :3] = 0
-    return ids, mask
+def _heads(model, **fields):
+    return routed(model, **{"grain": "heads", **fields})
 
 
 def _prompt(ids, length=16):
@@ -98,7 +85,7 @@ def _off(choice):
 @pytest.mark.parametrize("kind", hooks.KINDS)
 @torch.no_grad()
 def test_every_type_all_heads_on_is_the_base_and_a_head_off_is_its_columns_zeroed(kind):
-    model, (ids, mask) = _model(kind), _batch()
+    model, (ids, mask) = _model(kind), batch(24)
     real, whole = mask.bool(), model(ids, attention_mask=mask).logits
     loar = apply_loar(model, LoARConfig(grain="heads", budget=1.0))
     torch.testing.assert_close(model(ids, attention_mask=mask).logits[real], whole[real], atol=1e-5, rtol=0)
@@ -125,9 +112,9 @@ def test_every_type_all_heads_on_is_the_base_and_a_head_off_is_its_columns_zeroe
 def test_rows_choose_differently_and_decode_as_they_read(kind, window):
     """Each row as the base with its own heads' columns zeroed; the window is the model's own (mistral) or LoAR's."""
     own = {"sliding_window": window} if kind == "mistral" else {}
-    model, (ids, mask) = _model(kind, **own), _batch()
+    model, (ids, mask) = _model(kind, **own), batch(24)
     base = copy.deepcopy(model)
-    loar = _routed(model, **({} if kind == "mistral" else {"sliding_window": window, "window_layers": "all"}))
+    loar = _heads(model, **({} if kind == "mistral" else {"sliding_window": window, "window_layers": "all"}))
     whole = model(ids, attention_mask=mask, use_cache=False, **_prompt(ids)).logits
     chosen = [attention.loar.heads.heads.tolist() for attention in loar._layers]
     assert all(len({tuple(row) for row in layer}) > 1 for layer in chosen)
@@ -151,7 +138,7 @@ def test_rows_choose_differently_and_decode_as_they_read(kind, window):
 
 @torch.no_grad()
 def test_a_group_without_heads_leaves_the_cache_of_a_row():
-    model, (ids, _) = _model(), _batch()
+    model, (ids, _) = _model(), batch(24)
     loar = apply_loar(model, LoARConfig(grain="heads", budget=[2, 4], shared_groups=0))
     for router, best in zip(loar.routers.routers, ([3, 5], [1, 2, 3, 4]), strict=True):
         router.weight.zero_()
@@ -182,8 +169,8 @@ def test_the_places_of_a_choice():
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
 def test_generate_in_a_left_padded_batch_equals_its_rows(options):
-    model, (ids, mask) = _model(), _batch()
-    _routed(model)
+    model, (ids, mask) = _model(), batch(24)
+    _heads(model)
     settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None, **options}
     together = model.generate(ids, attention_mask=mask, **settings)[:, 24:]
     for row in range(3):
@@ -193,8 +180,8 @@ def test_generate_in_a_left_padded_batch_equals_its_rows(options):
 
 
 def test_heads_that_are_off_learn_and_the_budget_falls():
-    model, (ids, mask) = _model(), _batch()
-    loar = _routed(model, balance_weight=0.0)
+    model, (ids, mask) = _model(), batch(24)
+    loar = _heads(model, balance_weight=0.0)
     model.train()
     loss = model(ids, attention_mask=mask, labels=ids, use_cache=False).loss
     gates = [attention.loar.gates.detach() for attention in loar._layers]
@@ -215,8 +202,8 @@ def test_heads_that_are_off_learn_and_the_budget_falls():
 
 
 def test_save_and_load(tmp_path):
-    model, (ids, mask) = _model(), _batch()
-    loar = _routed(model, budget=0.6)
+    model, (ids, mask) = _model(), batch(24)
+    loar = _heads(model, budget=0.6)
     assert loar.budgets == [4, 4]  # 7.2 of 12
     loar.set_budgets([5, 2])
     expected = model(ids, attention_mask=mask).logits
@@ -317,7 +304,7 @@ def test_the_search_moves_heads_between_layers_at_the_same_cost():
     _loud(model, 1, range(HEADS), 0.0)
     _loud(model, 0, range(HEADS), 3.0)
     examples = _examples(model, 8)
-    loar = _routed(model, budget=0.5)
+    loar = _heads(model, budget=0.5)
     result = search_budgets(model, examples, population=6, generations=4)
     assert sum(result.budgets) == 6 and result.cost == 1 and result.better
     assert result.budgets == [5, 1] and loar.budgets == [5, 1]
