@@ -35,6 +35,7 @@ WORDS = (
 )
 # Options of other programs that the documents name.
 FOREIGN = {
+    "--chat-template-kwargs",  # llama.cpp
     "--max-logprobs",  # vLLM
     "--no-enable-prefix-caching",
     "--nproc_per_node",  # torchrun

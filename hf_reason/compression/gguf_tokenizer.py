@@ -60,7 +60,7 @@ def read_tokenizer(tokenizer: Any, vocab_size: int, stops: list[int] | int | Non
     model = parts["model"]
     if model["type"] != "BPE" or model.get("byte_fallback") or model.get("continuing_subword_prefix"):
         raise QuantizationError(f"the tokenizer is no byte-level BPE ({model['type']}), as GGUF export needs.")
-    notes = _normalizer_notes(parts.get("normalizer"))
+    notes = [*_normalizer_notes(parts.get("normalizer")), *_template_notes(tokenizer)]
     if len(tokenizer) > vocab_size:
         raise QuantizationError(f"the tokenizer has {len(tokenizer)} tokens, the model embeds {vocab_size}.")
     tokens, types = _tokens(tokenizer, vocab_size)
@@ -86,6 +86,29 @@ def _normalizer_notes(normalizer: Any) -> list[str]:
             f"the tokenizer normalises text ({normalizer.get('type')}), which llama.cpp does not do for BPE."
         )
     return ["The tokenizer composes characters (NFC), llama.cpp does not: give it composed text."]
+
+
+def _template_notes(tokenizer: Any) -> list[str]:
+    """llama.cpp takes a template for one that can think if it writes `reasoning_content`; else it switches it off."""
+    if not tokenizer.chat_template:
+        return []
+    question = [{"role": "user", "content": "1+1=?"}]
+    answer = {"role": "assistant", "content": "2"}
+
+    def written(messages: list[dict[str, str]], **options: Any) -> str | None:
+        try:
+            return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except Exception:  # whatever a template may raise on messages that it does not take
+            return None
+
+    prompts = [written(question, add_generation_prompt=True, **more) for more in ({}, {"enable_thinking": False})]
+    thought = written([*question, {**answer, "reasoning_content": "THOUGHT"}])
+    if prompts[0] == prompts[1] or (thought is not None and "THOUGHT" in thought):
+        return []
+    return [
+        "llama.cpp switches thinking off, since the chat template has enable_thinking but does not write "
+        "reasoning_content: start llama-server with --chat-template-kwargs '{\"enable_thinking\": true}'."
+    ]
 
 
 def _rule(pre_tokenizer: Any) -> str:

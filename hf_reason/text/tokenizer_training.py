@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
-# The shape of ChatML, with one token for each mark, and Qwen3's switch between thinking and not.
+# The shape of ChatML, with one token for each mark, and Qwen3's switch between thinking and not. A thought may come as
+# a field of its own: llama.cpp closes the thought of every prompt if the template has the switch and not the field.
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' and message['reasoning_content'] %}"
+    "{{ '<think>\\n' + message['reasoning_content'] + '\\n</think>\\n\\n' }}{% endif %}"
+    "{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}"

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 
+import pytest
 from broken import EXAMPLES, anything, campaign, is_of_the_user, listing, sizes, texts
 from hypothesis import strategies as st
 
@@ -203,3 +204,15 @@ def test_the_python_function_refuses_too(tmp_path):
         prepare(path, tmp_path / "out", progress=False)
     except Exception as error:
         assert is_of_the_user(error)
+
+
+@pytest.mark.parametrize("history", ["drop", "keep", "split"])
+@pytest.mark.parametrize("column", ["history", "system", "tools", "input", "answer", "domain", "finish_reason"])
+def test_half_a_surrogate_pair_in_any_column_is_read(tmp_path, column, history):
+    """JSON can escape it, UTF-8 cannot store it: the first campaign found it in a dialogue's history."""
+    dialogue = [{"role": "user", "content": "3+4\ud800"}, {"role": "assistant", "content": MESSAGE + "\udfff"}]
+    value = {"history": [["一\ud800", "二\udc00"]], "tools": [{"name": "\ud800"}]}.get(column, "x\ud800")
+    for number, row in enumerate([*GOOD, {"messages": dialogue}]):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps([{**row, column: value}]))
+        _check(path, [1], tmp_path, history)

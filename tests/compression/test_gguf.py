@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from chat_templates import GLM_4_5_TEMPLATE, HYBRID_TEMPLATE, QWEN2_5_TEMPLATE, QWEN3_TEMPLATE, R1_PREFILL_TEMPLATE
 from tiny import save_model, tiny_model, tiny_step_reasoner
 from tokenizers import pre_tokenizers
 
@@ -180,3 +181,22 @@ def test_command_merges_a_lora_and_refuses_what_is_no_part_of_gguf(command, toke
     save_model(tmp_path / "step", tiny_step_reasoner(tokenizer), tokenizer)
     code, _, err = command("--model_name_or_path", "step")
     assert code == 2 and "step_reasoner; GGUF export supports" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "template, is_noted",
+    [
+        (None, False),  # the tokenizer's own, which writes reasoning_content
+        (HYBRID_TEMPLATE, True),
+        (QWEN3_TEMPLATE, True),
+        (GLM_4_5_TEMPLATE, True),
+        (HYBRID_TEMPLATE.replace("{{ m['content'].split", "{{ m['reasoning_content'] }}{{ m['content'].split"), False),
+        (QWEN2_5_TEMPLATE, False),  # no switch
+        (R1_PREFILL_TEMPLATE, False),
+        ("{{ 1 / 0 }}", False),
+    ],
+)
+def test_a_template_whose_thinking_llama_cpp_switches_off_is_noted(tokenizer, template, is_noted):
+    tokenizer.chat_template = template or tokenizer.chat_template
+    notes = read_tokenizer(tokenizer, len(tokenizer)).notes
+    assert any("--chat-template-kwargs" in note for note in notes) == is_noted

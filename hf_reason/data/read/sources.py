@@ -15,6 +15,7 @@ from typing import Any
 from hf_reason.data.record import DOMAINS, RawTrace, Record, make_record
 from hf_reason.data.segment.steps import split_steps, strip_sequence
 
+from .columns import storable
 from .detection import LayoutDetector, UnknownLayoutError, detect
 from .dialogues import check_history
 from .files import close_rows, open_source
@@ -127,8 +128,18 @@ def _traces(
                 broken(BrokenRow(row.label, row.number, f"{row.where} (layout {name}): {error} {FIX}"))
                 continue
             for trace in traces:
-                yield replace(trace, source=row.where)
+                yield _storable(replace(trace, source=row.where))
     unknown.next_file(None)
+
+
+def _storable(trace: RawTrace) -> RawTrace:
+    """The trace with texts that UTF-8 can store, whichever columns they were put together from."""
+    names = ("context", "task", "thought", "answer", "reference", "domain")
+    changed: dict[str, Any] = {name: storable(text) for name in names if (text := getattr(trace, name))}
+    for name in ("steps", "captions"):
+        if texts := getattr(trace, name):
+            changed[name] = [storable(text) for text in texts]
+    return replace(trace, **changed)
 
 
 def _inner_rows(row: Row, error: SourceError) -> list[Row]:
