@@ -1,9 +1,9 @@
 """A batch whose rows come and go: chains that are generated together for a while, and continued in another batch.
 
-`generate` works on a batch that does not change. So a batch is stopped at an admission point, and its unfinished rows
-are read again, with what they have written, beside those that join. Reading again is one forward over all tokens, and
-costs about as much as a few new tokens. It needs nothing of a model but `generate`, whatever its cache is like: a
-decoder-only model, LoAR (which keeps the choice that it made for the prompt, because it still reads no more than the
+`generate` works on a batch that does not change. So a batch is stopped at an admission point. The unfinished rows of a
+decoder-only model go on from their keys and values, and those that join are read beside them (`kept`). The rows of any
+other model are read again, with what they have written. That needs nothing of a model but `generate`, whatever its
+cache is like: LoAR (which keeps the choice that it made for the prompt, because it still reads no more than the
 prompt), StepReasoner (which finds the steps again from the ids).
 """
 
@@ -21,7 +21,9 @@ from hf_reason.models.lm_head import causal_model, without_router_logits
 
 from .batching import evaluation_mode, model_device, pad_left
 from .budgets import BudgetRow, ThoughtBudget
+from .kept import Kept, kept_of
 from .settings import changed, only_asked_for
+from .shrinking import can_shrink
 
 
 @dataclass(frozen=True)
@@ -186,8 +188,13 @@ def _logprobs(scores: torch.Tensor, token: int, count: int) -> tuple[float, list
 
 
 def run_batch(
-    model: Any, tokenizer: Any, config: GenerationConfig, chains: Sequence[LiveChain], pause: Callable[[int], bool]
-) -> int:
+    model: Any,
+    tokenizer: Any,
+    config: GenerationConfig,
+    chains: Sequence[LiveChain],
+    pause: Callable[[int], bool],
+    kept: Kept | None = None,
+) -> Kept | None:
     """Generate these chains together until all are over, or until a pause.
 
     Args:
@@ -197,30 +204,49 @@ def run_batch(
         chains: None of them over; changed in place.
         pause: Called after each token with the number of tokens since the start; `True` stops the batch, and the
             chains that are not over can be given to the next one.
+        kept: What an earlier call returned; it cannot be used again. The chains that are in it are not read again.
 
     Returns:
-        Tokens a row that were generated.
+        What the next call needs; `None` if nothing of the model's cache can be kept.
     """
-    batch = LiveBatch(tokenizer, chains, pause)
-    rows = [chain.prompt_ids + chain.ids for chain in chains]
-    ids, mask = pad_left(rows, int(config.pad_token_id))
-    device, width = model_device(model), ids.shape[1]
-    settings = changed(config, max_new_tokens=max(tokens_left(chain) for chain in chains))
-    loar = getattr(causal_model(model), "loar", None)
+    old = kept.only(chains) if kept is not None else None
+    known = {id(chain) for chain in old.chains} if old is not None else set()
+    new = [chain for chain in chains if id(chain) not in known]
     with ExitStack() as inside:
         for context in (evaluation_mode(model), only_asked_for(model), without_router_logits(model)):
             inside.enter_context(context)
+        if old is None:
+            return _generate(model, LiveBatch(tokenizer, new, pause), config)
+        if new:  # their prompts are read, and they have a first token
+            read = _generate(model, LiveBatch(tokenizer, new, lambda tokens: True), config)
+            read = read and read.only([chain for chain in new if not chain.over])
+            old = old.with_rows(read) if read is not None else old
+        return _generate(model, LiveBatch(tokenizer, old.chains, pause), config, old)
+
+
+def _generate(model: Any, batch: LiveBatch, config: GenerationConfig, kept: Kept | None = None) -> Kept | None:
+    """One call of `generate`, for new chains or for those that are kept."""
+    chains = batch.chains
+    ids, mask = pad_left([chain.prompt_ids + chain.ids for chain in chains], int(config.pad_token_id))
+    ids, mask = (ids.to(model_device(model)), mask.to(model_device(model))) if kept is None else (kept.ids, kept.mask)
+    settings = changed(config, max_new_tokens=max(tokens_left(chain) for chain in chains))
+    more: dict[str, Any] = {} if kept is None else {"past_key_values": kept.past}
+    shrinks, loar = can_shrink(model, config), getattr(causal_model(model), "loar", None)
+    if shrinks:
+        settings = changed(settings, return_dict_in_generate=True)
+    with ExitStack() as inside:
         if loar is not None:
             inside.enter_context(loar.task([chain.domain for chain in chains]))
-            inside.enter_context(loar.prompts_end_at([width - len(chain.ids) for chain in chains]))
-        model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            inside.enter_context(loar.prompts_end_at([ids.shape[1] - len(chain.ids) for chain in chains]))
+        found = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
             generation_config=settings,
             logits_processor=LogitsProcessorList([_Choose(batch)]),
             stopping_criteria=StoppingCriteriaList([_Advance(batch)]),
+            **more,
         )
-    return batch.tokens
+    return kept_of(chains, found.sequences, mask, found.past_key_values) if shrinks else None
 
 
 def tokens_left(chain: LiveChain) -> int:

@@ -17,7 +17,7 @@ from hf_reason.models.lm_head import causal_model
 from .settings import changed
 
 # A call of `generate` costs about as much as a few tokens of a small batch.
-_LEAST_ROWS, _PART = 4, 4
+LEAST_ROWS, PART = 4, 4
 # Settings that count from the beginning of a call, or keep a state of their own for each row.
 _OF_A_CALL = (
     "min_new_tokens",
@@ -41,7 +41,7 @@ class _Pause(StoppingCriteria):
     ) -> None:
         self.stops, self.inner = torch.tensor(stops, device=device, dtype=torch.long), inner
         self.over = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.enough = max(_LEAST_ROWS, rows // _PART) if pauses else rows
+        self.enough = max(LEAST_ROWS, rows // PART) if pauses else rows
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
         self.over |= torch.isin(input_ids[:, -1], self.stops)

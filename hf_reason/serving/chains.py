@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .cache import ResultCache, cache_key
-from .engines.base import Accepted, End, Engine, EngineError, Piece, TokenLogprob
+from .engines.base import Accepted, End, Engine, EngineError, Piece, TokenLogprob, joined
 from .errors import ApiError
 
 _log = logging.getLogger(__name__)
@@ -58,10 +58,14 @@ class Chains:
         engine: Generates them.
         cache: Of results that are deterministic.
         looked_up: Called with `hit`, `miss` or `bypass` for each chain.
+        interval: Seconds in which the pieces of a request are gathered before the next ones are handed on. The first
+            comes at once.
     """
 
-    def __init__(self, engine: Engine, cache: ResultCache, looked_up: Callable[[str], None]) -> None:
-        self.engine, self.cache, self.looked_up = engine, cache, looked_up
+    def __init__(
+        self, engine: Engine, cache: ResultCache, looked_up: Callable[[str], None], interval: float = 0.0
+    ) -> None:
+        self.engine, self.cache, self.looked_up, self.interval = engine, cache, looked_up, interval
 
     async def _one(self, accepted: Accepted, owner: str | None) -> AsyncGenerator[Piece]:
         key = None
@@ -93,41 +97,65 @@ class Chains:
     ) -> AsyncGenerator[tuple[int, Piece] | None]:
         """The pieces of all chains as they come, with the number of the chain; `None` is a heartbeat.
 
-        Closing the iterator gives the places of the chains to others.
+        Pieces of one chain that are there at the same time come as one: each costs a chunk of the response, which is
+        about as much work as a token of a small model. Closing the iterator gives the places of the chains to others.
 
         Raises:
             ApiError: 504 after `timeout` seconds, 500 if the engine failed.
         """
         queue: asyncio.Queue[tuple[int, Piece | BaseException]] = asyncio.Queue()
+        ended = asyncio.Event()  # of a chain: nothing more is gathered then
 
         async def pump(number: int, job: Accepted) -> None:
             try:
                 async with aclosing(self._one(job, owner)) as pieces:
                     async for piece in pieces:
                         queue.put_nowait((number, piece))
+                        if piece.end is not None:
+                            ended.set()
             except Exception as error:
                 queue.put_nowait((number, error))
+                ended.set()
 
         tasks = [asyncio.create_task(pump(number, job)) for number, job in enumerate(jobs)]
-        left, deadline = len(tasks), time.monotonic() + timeout
+        left, deadline, pause = len(tasks), time.monotonic() + timeout, 0.0
         try:
             while left:
+                if pause:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await ended.wait()
+                    ended.clear()
                 wait = min(HEARTBEAT, deadline - time.monotonic())
                 try:
-                    number, item = await asyncio.wait_for(queue.get(), max(wait, 0.0))
+                    found = [await asyncio.wait_for(queue.get(), max(wait, 0.0))]
                 except TimeoutError:
                     if time.monotonic() < deadline:
                         yield None
                         continue
                     message = f"The answer was not finished within {timeout:g} seconds. Ask for fewer tokens."
                     raise ApiError(504, "timeout", message) from None
-                if isinstance(item, BaseException):
-                    raise _failure(item)
-                left -= item.end is not None
-                yield number, item
+                if self.interval:
+                    found += [queue.get_nowait() for _ in range(queue.qsize())]
+                for number, piece in _joined(found):
+                    left -= piece.end is not None
+                    yield number, piece
+                for _, item in found:
+                    if isinstance(item, BaseException):
+                        raise _failure(item)
+                pause = self.interval
         finally:
             for task in tasks:  # not awaited: this may run while the request is being cancelled
                 task.cancel()
+
+
+def _joined(found: Sequence[tuple[int, Piece | BaseException]]) -> list[tuple[int, Piece]]:
+    """The pieces among these items, those of one chain as one."""
+    pieces: dict[int, list[Piece]] = {}
+    for number, item in found:
+        if isinstance(item, Piece):
+            pieces.setdefault(number, []).append(item)
+    return [(number, joined(its)) for number, its in pieces.items()]
 
 
 def _failure(error: BaseException) -> ApiError:

@@ -79,7 +79,7 @@ class Chat:
     ) -> None:
         self.engine, self.settings, self.metrics = engine, settings, metrics
         self.feedback, self.experiments = feedback, experiments
-        self.chains = Chains(engine, cache, metrics.looked_up)
+        self.chains = Chains(engine, cache, metrics.looked_up, settings.chunk_interval)
         self.judge = Judge(experiments, metrics)
 
     async def accept(self, request: ChatRequest, client: str) -> Ticket:

@@ -9,6 +9,7 @@ from hf_reason.generation.budgets import BudgetRow, Frame
 from hf_reason.generation.limits import check_prompts
 from hf_reason.generation.live import LiveChain, Sampling, run_batch
 from hf_reason.generation.settings import generation_config, stop_ids
+from hf_reason.generation.shrinking import LEAST_ROWS, PART, can_shrink
 from hf_reason.text.render import build_prompt, opened_by_prompt
 from hf_reason.text.spans import prompt_token_ids
 
@@ -26,7 +27,8 @@ class LocalWriter:
         tokenizer: The model's.
         settings: How it samples.
         instructions: Template of each domain.
-        batch_size: Chains written at once. When half of them have ended, others join.
+        batch_size: Chains written at once. When a quarter of them have ended, others join; half of them for a model
+            whose rows have to be read again then (`hf_reason.generation.live`).
 
     Raises:
         ValueError: without a temperature, or for a batch size below 1.
@@ -63,7 +65,8 @@ class LocalWriter:
         check_prompts(self.model, [ids for _, ids in prompts.values()], length)
         config = generation_config(self.model, self.tokenizer, max_new_tokens=length)
         frame = Frame.of(self.tokenizer, "\n", stop_ids(self.model, self.tokenizer))
-        waiting, running = deque(jobs), list[tuple[Job, LiveChain]]()
+        keeps = can_shrink(self.model, config)
+        waiting, running, kept = deque(jobs), list[tuple[Job, LiveChain]](), None
         while waiting or running:
             while waiting and len(running) < self.batch_size:
                 job = waiting.popleft()
@@ -71,9 +74,10 @@ class LocalWriter:
             chains = [chain for _, chain in running]
 
             def pause(_: int, chains: list[LiveChain] = chains) -> bool:
-                return bool(waiting) and 2 * sum(chain.over for chain in chains) >= len(chains)
+                enough = max(LEAST_ROWS, len(chains) // PART) if keeps else len(chains) / 2
+                return (keeps or bool(waiting)) and sum(chain.over for chain in chains) >= enough
 
-            run_batch(self.model, self.tokenizer, config, chains, pause)
+            kept = run_batch(self.model, self.tokenizer, config, chains, pause, kept)
             yield [self._row(job, chain, prompts[job.record["id"]][0]) for job, chain in running if chain.over]
             running = [(job, chain) for job, chain in running if not chain.over]
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import tiny_qwen2, tiny_step_reasoner
+from tiny import tiny_model, tiny_qwen2, tiny_step_reasoner
 
 from hf_reason import LoARConfig, apply_loar
 from hf_reason.generation.budgets import BudgetRow, Frame
@@ -37,21 +37,61 @@ MODELS = {"decoder": tiny_qwen2, "loar": _routed, "steps": tiny_step_reasoner}
 SAMPLED = {"temperature": 1.2, "top_p": 0.9, "seed": 5}
 
 
+@pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize(("kind", "sampling"), [*((kind, {}) for kind in MODELS), ("decoder", SAMPLED)])
-def test_a_chain_is_the_same_alone_and_among_others(tokenizer, records, kind, sampling):
+def test_a_chain_is_the_same_alone_and_among_others(tokenizer, records, kind, sampling, keeps):
     model = MODELS[kind](tokenizer).eval()
     config = generation_config(model, tokenizer, max_new_tokens=1)
     alone = _chains(tokenizer, config, records[:3], **sampling)
     for chain in alone:
         run_batch(model, tokenizer, config, [chain], lambda tokens: False)
     joined = _chains(tokenizer, config, records[:3], **sampling)
-    running, waiting = joined[:1], joined[1:]
+    running, waiting, kept = joined[:1], joined[1:], None
     while running:
-        run_batch(model, tokenizer, config, running, lambda tokens: tokens == 3)
+        kept = run_batch(model, tokenizer, config, running, lambda tokens: tokens == 3, kept if keeps else None)
+        assert kind != "decoder" or kept is not None
         running = [chain for chain in running if not chain.over] + waiting[:1]
         waiting = waiting[1:]
     assert [chain.ids for chain in joined] == [chain.ids for chain in alone]
     assert all(0 < chain.budget.thought <= 20 and chain.budget.answer <= 10 for chain in joined)
+
+
+def test_nothing_is_read_twice_and_no_padding_is_kept(tokenizer, records):
+    """Rows that go on, leave and join: every token of every chain goes through the model once."""
+    model, read = tiny_qwen2(tokenizer).eval(), []
+    config = generation_config(model, tokenizer, max_new_tokens=1)
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    chains = _chains(tokenizer, config, sorted(records[:4], key=lambda record: -len(record["context"])))
+    kept = run_batch(model, tokenizer, config, chains[:2], lambda tokens: tokens == 3)
+    chains[0].cancelled = True  # the longest leaves
+    kept = run_batch(model, tokenizer, config, [chains[1], chains[3]], lambda tokens: tokens == 2, kept)
+    assert [chain is other for chain, other in zip(kept.chains, (chains[1], chains[3]), strict=True)] == [True, True]
+    longest = max(len(chain.prompt_ids + chain.ids) for chain in (chains[1], chains[3]))
+    assert kept.ids.shape == kept.mask.shape == (2, longest) and kept.past.get_seq_length() == longest - 1
+    widths = [max(len(chain.prompt_ids) for chain in chains[:2]), 1, 1, len(chains[3].prompt_ids), 1, 1]
+    assert read == [(rows, width) for rows, width in zip((2, 2, 2, 1, 2, 2), widths, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "kind", ["mistral", "gemma3_text", "falcon_mamba", pytest.param("qwen3_5_text", marks=pytest.mark.slow)]
+)
+def test_a_cache_that_is_more_than_keys_and_values_is_not_kept(tokenizer, records, kind):
+    """Sliding windows have other lengths, linear attention and Mamba a state: the rows are read again."""
+    options = (
+        {"num_hidden_layers": 4} if kind == "qwen3_5_text" else {"sliding_window": 8} if "mamba" not in kind else {}
+    )
+    model = tiny_model(tokenizer, kind, **options).eval()
+    config = generation_config(model, tokenizer, max_new_tokens=1)
+    (alone,) = _chains(tokenizer, config, records[:1])
+    run_batch(model, tokenizer, config, [alone], lambda tokens: False)
+    joined = _chains(tokenizer, config, records[:2])
+    kept = run_batch(model, tokenizer, config, joined[:1], lambda tokens: tokens == 3)
+    assert kept is None
+    while running := [chain for chain in joined if not chain.over]:
+        kept = run_batch(model, tokenizer, config, running, lambda tokens: tokens == 5, kept)
+    assert joined[0].ids == alone.ids
 
 
 def test_a_cancelled_chain_ends_and_the_others_do_not_notice(tokenizer, records):

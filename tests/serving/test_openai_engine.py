@@ -44,7 +44,7 @@ def gateway(*apps, settings=None, timeout=20.0, key="", cache=None, **options):
     with contextlib.ExitStack() as stack:
         urls = [stack.enter_context(serving(app)) if not isinstance(app, str) else app for app in apps]
         engine = OpenAIEngine.connect([Upstream(f"{url}/v1", api_key=key, timeout=timeout) for url in urls], **options)
-        settings = settings or ServeSettings(max_thought_tokens=100, max_answer_tokens=20)
+        settings = settings or ServeSettings(max_thought_tokens=100, max_answer_tokens=20, chunk_interval=0)
         app = create_app(engine, settings, metrics=Metrics(process=False), cache=open_cache(cache))
         yield stack.enter_context(serving(app))
 

@@ -10,6 +10,7 @@ from hf_reason.serving.app import create_app
 from hf_reason.serving.checks import StepChecks, check_steps
 from hf_reason.serving.feedback import FeedbackStore
 from hf_reason.serving.metrics import Metrics
+from hf_reason.serving.settings import ServeSettings
 from hf_reason.text.render import parse
 
 QUESTION = "小明有12个苹果,又买来25个,卖出8个。现在有多少个?"
@@ -21,7 +22,9 @@ ANSWER = "还剩30个,因为37-8=30"
 def http(tmp_path_factory):
     store = FeedbackStore(tmp_path_factory.mktemp("checks") / "feedback.db")
     engine = ScriptedEngine({"m": (STEPS, ANSWER)})
-    with TestClient(create_app(engine, metrics=Metrics(process=False), feedback=store)) as client:
+    with TestClient(
+        create_app(engine, ServeSettings(chunk_interval=0), metrics=Metrics(process=False), feedback=store)
+    ) as client:
         yield client
 
 

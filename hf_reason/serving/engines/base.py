@@ -1,6 +1,6 @@
 """What the API asks of an engine: one chain at a time, as pieces of text in the order thought, answer."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,6 +125,19 @@ class Piece:
     steps: tuple[str, ...] | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     end: "End | None" = None
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Pieces of one chain that follow each other, as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Piece(
+        "".join(piece.thought for piece in pieces),
+        "".join(piece.answer for piece in pieces),
+        next((piece.steps for piece in reversed(pieces) if piece.steps is not None), None),
+        tuple(logprob for piece in pieces for logprob in piece.logprobs),
+        pieces[-1].end,
+    )
 
 
 @dataclass(frozen=True)

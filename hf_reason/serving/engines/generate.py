@@ -8,6 +8,7 @@ from typing import Any
 from hf_reason.generation.live import LiveChain
 
 from .base import Accepted, EngineError, Job, Load, ModelCard, Piece
+from .postbox import Postbox
 from .served_model import ServedModel
 from .worker import Worker
 from .writer import Writer
@@ -43,6 +44,7 @@ class GenerateEngine:
             raise ValueError(f"Several models are called {', '.join(twice)}. Give them names: name=folder.")
         self._places: dict[str, tuple[Any, str | None, ModelCard]] = {}
         self._workers: list[Any] = []
+        self._postbox: Postbox | None = None
         make_worker = make_worker or (lambda model: Worker(model, max_batch_size, admission_interval, on_batch))
         self.max_prompt_tokens = max_prompt_tokens
         for model in served:
@@ -70,11 +72,11 @@ class GenerateEngine:
 
     async def stream(self, accepted: Accepted) -> AsyncGenerator[Piece]:
         worker, adapter, prepared = accepted.inside
-        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece | BaseException]()
+        postbox, pieces = self._postbox_here(), asyncio.Queue[Piece | BaseException]()
 
         def put(item: Piece | BaseException) -> None:
             try:
-                loop.call_soon_threadsafe(pieces.put_nowait, item)
+                postbox.post(pieces, item)
             except RuntimeError:  # the loop has been closed under a thread that is still at work
                 chain.cancelled = True
 
@@ -100,6 +102,12 @@ class GenerateEngine:
                     return
         finally:
             worker.leave(chain)
+
+    def _postbox_here(self) -> Postbox:
+        loop = asyncio.get_running_loop()
+        if self._postbox is None or self._postbox.loop is not loop:
+            self._postbox = Postbox(loop)
+        return self._postbox
 
     def problem(self) -> str | None:
         ended = [worker.served.card.name for worker in self._workers if not worker.alive()]

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hf_reason.generation.budgets import BudgetRow, Frame
+from hf_reason.generation.kept import Kept
 from hf_reason.generation.limits import check_prompts
 from hf_reason.generation.live import LiveChain, Sampling, run_batch
 from hf_reason.generation.settings import generation_config
+from hf_reason.generation.shrinking import can_shrink
 from hf_reason.models.context import position_limit
 from hf_reason.text.conversation import build_conversation
 from hf_reason.text.render import CLOSE_TAG, opened_by_prompt
@@ -42,6 +44,7 @@ class ServedModel:
         self.sampled = generation_config(
             self.model, self.tokenizer, max_new_tokens=1, generation_kwargs={"do_sample": True}
         )
+        self.keeps = can_shrink(self.model, self.config)  # a batch's rows are not read again after a pause
 
     def cards(self) -> list[ModelCard]:
         """The model's, and those of its adapters."""
@@ -110,12 +113,14 @@ class ServedModel:
         seed = 0 if temperature == 0 else job.seed if job.seed is not None else secrets.randbits(63)
         return Sampling(temperature, top_p, top_k, seed, job.frequency_penalty, job.presence_penalty)
 
-    def run(self, adapter: str | None, chains: Sequence[LiveChain], pause: Callable[[int], bool]) -> None:
-        """Generate chains of one adapter (`None`: of the model itself) until a pause."""
+    def run(
+        self, adapter: str | None, chains: Sequence[LiveChain], pause: Callable[[int], bool], kept: Kept | None = None
+    ) -> Kept | None:
+        """Generate chains of one adapter (`None`: of the model itself) until a pause; see `run_batch`."""
         off = nullcontext()
         if adapter is not None:
             self.model.set_adapter(adapter)
         elif self.adapters:
             off = self.model.disable_adapter()
         with off:
-            run_batch(self.model, self.tokenizer, self.config, chains, pause)
+            return run_batch(self.model, self.tokenizer, self.config, chains, pause, kept)

@@ -5,7 +5,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from hf_reason.generation.kept import Kept
 from hf_reason.generation.live import LiveChain
+from hf_reason.generation.shrinking import LEAST_ROWS, PART
 
 from .served_model import ServedModel
 
@@ -34,6 +36,7 @@ class Worker:
         self._ready = threading.Condition()
         self._waiting: deque[tuple[str | None, LiveChain, Callable[[BaseException], None]]] = deque()
         self._running: list[tuple[str | None, LiveChain, Callable[[BaseException], None]]] = []
+        self._kept: dict[str | None, Kept | None] = {}  # of each adapter that has had a turn
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"generate {served.card.name}", daemon=True)
         self._thread.start()
@@ -113,10 +116,17 @@ class Worker:
                 return False
             left = sum(not chain.over for _, chain, _ in batch)
             room = len(self._running) - len(batch) + left < self.max_batch_size
-            return others or (bool(self._waiting) and room) or left <= len(batch) // 2
+            ended = len(batch) - left
+            # rows that have ended are carried along; a pause to leave them costs more where the rest is read again
+            enough = max(LEAST_ROWS, len(batch) // PART) if self.served.keeps else -(-len(batch) // 2)
+            return others or (bool(self._waiting) and room) or ended >= enough
 
+        self._kept = {
+            name: kept for name, kept in self._kept.items() if any(item[0] == name for item in self._running)
+        }
         try:
-            self.served.run(adapter, [chain for _, chain, _ in batch], pause)
+            kept = self._kept.pop(adapter, None)
+            self._kept[adapter] = self.served.run(adapter, [chain for _, chain, _ in batch], pause, kept)
         except Exception as error:
             _log.exception("a batch of %d chains failed", len(batch))
             for _, chain, fail in batch:
