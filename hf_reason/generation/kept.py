@@ -6,13 +6,10 @@ CPU, a large batch).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
-
-if TYPE_CHECKING:
-    from .live import LiveChain
 
 
 @dataclass
@@ -20,18 +17,18 @@ class Kept:
     """Rows as `generate` left them.
 
     Attributes:
-        chains: A chain for each row.
+        chains: A `LiveChain` for each row.
         ids: All tokens, padded in front, [rows, tokens].
         mask: 1 where there is no padding, [rows, tokens].
         past: Keys and values of all tokens but the last.
     """
 
-    chains: "list[LiveChain]"
+    chains: list[Any]
     ids: torch.Tensor
     mask: torch.Tensor
     past: DynamicCache
 
-    def only(self, chains: "Sequence[LiveChain]") -> "Kept | None":
+    def only(self, chains: Sequence[Any]) -> "Kept | None":
         """The rows of those of these chains that it has, without the padding that all of them have in front."""
         wanted = {id(chain) for chain in chains}
         places = [place for place, chain in enumerate(self.chains) if id(chain) in wanted]
@@ -60,7 +57,7 @@ class Kept:
         return Kept(self.chains + other.chains, ids, mask, self.past)
 
 
-def kept_of(chains: "Sequence[LiveChain]", ids: torch.Tensor, mask: torch.Tensor, past: Any) -> Kept | None:
+def kept_of(chains: Sequence[Any], ids: torch.Tensor, mask: torch.Tensor, past: Any) -> Kept | None:
     """What is left of a call of `generate`; `None` for a cache that is more than keys and values of each token.
 
     Args:
