@@ -1,6 +1,7 @@
 """LoAR on small models: gather equals mask, no leak, incremental equals full, cache, save, load, unload, refusals."""
 
 import copy
+import json
 import subprocess
 import sys
 
@@ -803,3 +804,14 @@ def test_the_configuration_keeps_pefts_names_and_reads_those_of_version_0_1(tmp_
         LoARConfig.load(path)
     with pytest.raises(ValueError, match="holds no loar_config.json"):
         LoARConfig.from_pretrained(tmp_path.parent)
+
+
+def test_what_is_loaded_is_saved_as_it_was_whatever_named_the_numbers(tmp_path):
+    """Else a run that is resumed writes another configuration than one that was not."""
+    loar = _routed(_model(), budget=0.5, sliding_window=6)
+    assert loar.config.window_layers == "shallow_half" and loar.config.budget == 0.5
+    loar.save_pretrained(tmp_path / "first")
+    assert json.loads((tmp_path / "first" / "loar_config.json").read_text())["window_layers"] == [0]
+    LoAR.from_pretrained(_model(), tmp_path / "first").loar.save_pretrained(tmp_path / "second")
+    for name in ("loar_config.json", "loar.safetensors"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()

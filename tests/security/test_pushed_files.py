@@ -44,6 +44,8 @@ def test_every_pushed_file_of_every_command(tmp_path, tokenizer, records):
     common += ["--instructions", str(instructions)]
     small = ["--dataset_name", str(data), "--max_records", "1", "--max_completion_length", "4", "--use_cpu"]
     small += ["--max_drop", "100"]
+    student = ["--distill.student_layers", "1", "--distill.max_steps", "2", "--distill.report_to", "none"]
+    student += ["--distill.bf16", "false", "--distill.eval_strategy", "no", "--distill.seed", "1"]
     best = ["--eval_strategy", "steps", "--eval_steps", "1", "--load_best_model_at_end", "true"]
     of_model = ["--model_name_or_path", model]
     lists = {
@@ -64,6 +66,7 @@ def test_every_pushed_file_of_every_command(tmp_path, tokenizer, records):
         "grpo": [*of_model, *common, "--num_generations", "2", "--max_completion_length", "32"],
         "prune": [*of_model, *small],
         "quantize": [*of_model, *small, "--method", "int8"],
+        "compress": ["--teacher_model_name_or_path", model, *small, *student, "--quantize.method", "int8"],
     }
     plan = []
     for name, words in lists.items():

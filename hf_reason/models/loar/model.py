@@ -150,10 +150,13 @@ class LoAR(Routing):
     # -- files
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """Write `loar_config.json` and `loar.safetensors`."""
+        """Write `loar_config.json`, where budgets and window layers are numbers, and `loar.safetensors`."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         write_weights(save_directory, tensors, self.budgets, self.window_layers)
-        self.config.save_pretrained(save_directory)
+        # what works, whether it was given, searched or loaded: a resumed run writes what an unbroken one does
+        windows = self.config.window_layers if self.config.sliding_window is None else self.window_layers
+        budget = self.config.budget if self.config.static_groups is not None else self.budgets
+        dataclasses.replace(self.config, budget=budget, window_layers=windows).save_pretrained(save_directory)
 
     @classmethod
     def from_pretrained(cls, model: Any, name: str | os.PathLike[str], revision: str | None = None) -> Any:
