@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from accelerate import PartialState
 
     from hf_reason.cli.inputs.caching import cache_summary, encoded_splits
-    from hf_reason.data.output_folder import hold
+    from hf_reason.data.output_folder import check_output_dir, hold
     from hf_reason.teachers import CacheBuilder, CacheSettings
     from hf_reason.text import check_round_trip, ensure_pad_token
     from hf_reason.text.vocabulary import shared_vocabulary
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     on_interrupt(lambda: "The same command resumes after the last finished file.")
     state = PartialState(cpu=args.use_cpu)
     check_world_size(args.expected_world_size)
+    output = args.output_dir or f"{(args.dataset_name or [''])[0].rstrip('/')}-teacher"
+    check_output_dir(output)
     served = args.teacher_model_name_or_path.startswith(("http://", "https://"))
     teacher_tokenizer, tokenizer, tokenizer_name = _tokenizers(args, served)
     check_round_trip(tokenizer)
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return _live(name, args, (tokenizer, teacher_tokenizer), size, state.device)
 
     builder = CacheBuilder(
-        args.output_dir or f"{(args.dataset_name or [''])[0].rstrip('/')}-teacher",
+        output,
         splits,
         _served(args, size) if served else live(args.teacher_model_name_or_path),
         tokenizer,

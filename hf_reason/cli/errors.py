@@ -24,6 +24,8 @@ from hf_reason._signals import Terminated, terminating
 from hf_reason._visible import visible
 from hf_reason.cli.parsing.spelling import as_typed
 
+from .unwritten import why_unwritten
+
 DONE, UNUSABLE, REFUSED, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
 # Variables of the environment in which `compress` tells its stages what to say around an error.
 PLACE, HINT = "HF_REASON_STAGE", "HF_REASON_STAGE_HINT"
@@ -100,7 +102,7 @@ def _told(error: BaseException, arguments: Callable[[], Container[str]] = tuple)
             message = _interrupt_message() if _interrupt_message is not None else ""
             print(f"\n{'Ended by SIGTERM' if terminated else 'Interrupted'}. {message}".rstrip(), file=sys.stderr)
         return TERMINATED if terminated else INTERRUPTED
-    if os.environ.get("HF_REASON_TRACEBACK") == "1" or not _is_of_the_user(error):
+    if os.environ.get("HF_REASON_TRACEBACK") == "1" or not _is_of_the_user(error) and why_unwritten(error) is None:
         return None
     if not _is_first():
         time.sleep(_PATIENCE)  # the launcher stops this process when the first ends with the same error
@@ -111,6 +113,9 @@ def _told(error: BaseException, arguments: Callable[[], Container[str]] = tuple)
 
 
 def _line(error: BaseException) -> str:
+    unwritten = why_unwritten(error)
+    if unwritten is not None:
+        return unwritten
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     if type(error).__module__.startswith("hf_reason"):

@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hf_reason.cli.inputs.datasets import load_evaluation_records, reading_of
     from hf_reason.cli.inputs.images import have_images
     from hf_reason.cli.inputs.inference import check_for_inference, load_for_inference, sampling, tokenizer_of
+    from hf_reason.data.output_folder import check_output_dir
     from hf_reason.evaluation import evaluate_model, format_table, save_report
     from hf_reason.text import load_instructions, saved_instructions
     from hf_reason.trainers.launch import check_world_size
@@ -78,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     state = PartialState(cpu=args.use_cpu or not torch.accelerator.is_available())
     check_world_size(args.expected_world_size)
+    if args.output_dir:
+        check_output_dir(args.output_dir)
     given = load_instructions(args.instructions)
     for name in args.model_name_or_path:  # before the first has generated for an hour
         check_for_inference(name, args)

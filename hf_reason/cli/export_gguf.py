@@ -52,8 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     target = Path(args.outfile)
     if target.exists():
         raise ValueError(f"{target} is there already: remove it, or choose another outfile.")
-    model, tokenizer = _load(args)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(target.parent, os.W_OK):
+        raise ValueError(f"outfile {target} cannot be made: {target.parent} is not writable. Choose another outfile.")
+    model, tokenizer = _load(args)
     half = target.with_name(f"{target.name}.tmp.gguf")
     half.unlink(missing_ok=True)
     try:

@@ -25,7 +25,7 @@ from .resume import (
     same_settings_or_refuse,
     was_pushed,
 )
-from .start import check_dropped, start_line, warnings_about, warnings_about_weights
+from .start import check_dropped, start_line, warnings_about, warnings_about_offload, warnings_about_weights
 
 if TYPE_CHECKING:
     from hf_reason.evaluation import EvaluationResult
@@ -96,7 +96,7 @@ class TrainingRun:
         if trainer.is_world_process_zero():
             print(start, flush=True)
             fits = warnings_about(trainer.processing_class, self.splits.train)
-            for warning in [*fits, *warnings_about_weights(trainer)]:
+            for warning in [*fits, *warnings_about_weights(trainer), *warnings_about_offload(trainer)]:
                 print(f"Warning: {warning}", file=sys.stderr)
         train_or_resume(trainer)
 

@@ -151,3 +151,16 @@ def warnings_about_weights(trainer: Any) -> list[str]:
         f"rounding of {lost:.0%} of them. Leave --dtype out: float32 weights with --bf16 true compute in half "
         "precision, too; or train a LoRA (--use_peft true)."
     ]
+
+
+def warnings_about_offload(trainer: Any) -> list[str]:
+    """What to say if a configuration of DeepSpeed asks for what its stage does not have."""
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    zero = plugin.deepspeed_config.get("zero_optimization", {}) if plugin is not None else {}
+    stage, device = zero.get("stage", 0), (zero.get("offload_param") or {}).get("device")
+    if stage == 3 or device in (None, "none"):
+        return []
+    return [
+        f"offload_param in the configuration of DeepSpeed has no effect: ZeRO stage {stage} keeps all weights on each "
+        "device, and goes on so. To move them, set stage 3 (--accelerate_config zero3)."
+    ]

@@ -107,3 +107,15 @@ def test_training_in_half_precision_is_warned_about(tokenizer):
     assert "learning_rate=1e-05 is lost in the rounding" in warning and "--bf16 true" in warning
     trainer.is_deepspeed_enabled = True
     assert start.warnings_about_weights(trainer) == []
+
+
+@pytest.mark.parametrize(("stage", "device", "warned"), [(2, "cpu", 1), (2, "none", 0), (3, "cpu", 0), (1, "nvme", 1)])
+def test_an_offload_that_the_stage_does_not_have(stage, device, warned):
+    zero = {"stage": stage, "offload_param": {"device": device}, "offload_optimizer": {"device": "cpu"}}
+    plugin = SimpleNamespace(deepspeed_config={"zero_optimization": zero})
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin)))
+    warnings = start.warnings_about_offload(trainer)
+    assert len(warnings) == warned
+    assert all(f"ZeRO stage {stage} keeps all weights" in each and "zero3" in each for each in warnings)
+    trainer.accelerator.state = SimpleNamespace()
+    assert start.warnings_about_offload(trainer) == []
