@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from trl import ModelConfig
 
+from hf_reason.cli.inputs.datasets import load_text_splits
 from hf_reason.cli.inputs.long_context import apply_long_context
 from hf_reason.cli.inputs.models import peft_config_of
 from hf_reason.cli.inputs.students import load_student
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train; `argv` are the arguments after the command's name."""
     groups = parse("distill", CLASSES, argv)
     _, student, scratch, long_context, _, args, model_args = groups
-    run = begin(groups)
+    why = "student and teacher are compared on text alone (teacher_model_name_or_path)"
+    run = begin(groups, load_text_splits(why))
     if run is None:
         return
     model, tokenizer = load_student(student, scratch, model_args, args, run.splits.train)

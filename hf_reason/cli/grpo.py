@@ -6,7 +6,7 @@ from typing import Any
 
 from trl import ModelConfig
 
-from hf_reason.cli.inputs.datasets import first
+from hf_reason.cli.inputs.datasets import first, load_text_splits
 from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import StepGRPOConfig, StepGRPOTrainer
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"reward_weights has {len(args.reward_weights)} numbers and reward_funcs {len(functions)} functions "
             f"({', '.join(rewards.reward_funcs)}). Give one weight for each."
         )
-    run = begin(groups)
+    run = begin(groups, load_text_splits("grpo writes its completions to text alone"))
     if run is None:
         return
     model, tokenizer = load_model_and_tokenizer(model_args, ScratchArguments(), args, run.splits.train)

@@ -72,17 +72,32 @@ def has_image_column(columns: Iterable[str]) -> bool:
 
 def has_images(dataset: Any, column: str) -> bool:
     """Whether there is an image in a column of a `datasets.Dataset`; of a stream that is not known: yes."""
-    if hasattr(dataset, "_ex_iterable"):
-        return True
+    return hasattr(dataset, "_ex_iterable") or _first_row(dataset, column) is not None
+
+
+def _first_row(dataset: Any, column: str) -> int | None:
+    """The first row of a `datasets.Dataset` with an image in a column."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    for table in dataset.select_columns([column]).with_format("arrow").iter(1000):
+    size = 1000
+    for number, table in enumerate(dataset.select_columns([column]).with_format("arrow").iter(size)):
         cells = table[column]
         several = "list" in str(cells.type)
         found = pc.greater(pc.list_value_length(cells), 0) if several else pc.is_valid(cells)
-        if pc.any(found).as_py():
-            return True
-    return False
+        row = pc.index(pc.fill_null(found, False), pa.scalar(True)).as_py()
+        if row >= 0:
+            return size * number + row
+    return None
+
+
+def first_with_images(records: Any) -> int | None:
+    """The row of the first record with an image, of a `datasets.Dataset` or a list; `None`: there is none."""
+    columns = getattr(records, "column_names", None)
+    if columns is None:
+        return next((row for row, record in enumerate(records) if references_in(record)), None)
+    rows = (_first_row(records, name) for name in (IMAGES, "image") if name in columns)
+    return min((row for row in rows if row is not None), default=None)
 
 
 def name_of(image: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from datasets import IterableDataset
 from trl.data_utils import get_dataset_column_names
 
+from hf_reason.data.images import references_in
 from hf_reason.generation.limits import check_prompts
 from hf_reason.text import build_prompt, check_round_trip
 from hf_reason.text.spans import prompt_token_ids
@@ -79,6 +80,12 @@ class GRPOData:
         return dataset
 
     def _row(self, record: Mapping[str, Any], row: int) -> dict[str, Any]:
+        if references_in(record):
+            raise ValueError(
+                f"Record {record.get('id', row)} has images, and StepGRPOTrainer makes prompts of text alone. "
+                "Describe the images in the text (hf-reason augment --captions 1 --replace), leave them out (prepare "
+                "--images drop), or give TRL's format with a column 'prompt'."
+            )
         options: dict[str, Any] = {"instructions": self.instructions, "thinking": self.thinking}
         return {"prompt": build_prompt(record, self.tokenizer, **options), ROW: row}
 

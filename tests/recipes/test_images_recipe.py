@@ -107,18 +107,6 @@ def test_a_model_of_text_is_trained_on_captions(place, capsys):
     ("command", "message"),
     [
         ("evaluate --model_name_or_path text --split train --use_cpu", r"\(qwen2\) reads text alone"),
-        ("generate-traces --teacher_model_name_or_path text --output_dir out --split train", "asked in words"),
-        pytest.param(
-            "distill --model_name_or_path seeing --teacher_model_name_or_path seeing --output_dir out --use_cpu",
-            "without a teacher",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "grpo --model_name_or_path seeing --output_dir out --use_cpu --num_generations 2 "
-            "--per_device_train_batch_size 2 --max_steps 1",
-            "reads text alone",
-            marks=pytest.mark.slow,
-        ),
         pytest.param(
             "sft --model_name_or_path seeing --output_dir out --use_cpu --packing true",
             "without packing",
@@ -161,3 +149,21 @@ def test_refusals_of_captions(capsys, arguments, message):
     assert main(["augment", "--dataset_name", "data", "--output_dir", "out", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search(message, error), error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "lora --reasoner_layers all --lora_r 2",
+        "loar --budget 0.5 --shared_groups 0",
+        "continual --old_dataset data --adapter none --max_drop 100 --min_learned_records 0",
+    ],
+)
+def test_other_trainings_see_too(place, command):
+    assert prepare("--images", "bytes") == 0
+    kind, *options = command.split()
+    common = ["--model_name_or_path", "seeing", "--dataset_name", "data", "--output_dir", "out", "--max_steps", "2"]
+    common += ["--per_device_train_batch_size", "2", "--use_cpu", "--report_to", "none", "--max_test_records", "2"]
+    assert main([kind, *common, *options, "--eval_max_completion_length", "8"]) == 0
+    assert (place / "out" / "processor_config.json").exists() and (place / "out" / "evaluation").exists()

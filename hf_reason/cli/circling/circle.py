@@ -190,6 +190,7 @@ class Circle:
 
     def _load_problems(self) -> None:
         from hf_reason.cli.inputs.datasets import load_records
+        from hf_reason.cli.inputs.images import refuse_images
         from hf_reason.cli.inputs.raw_data import prepared_places
 
         args = self.args
@@ -200,6 +201,7 @@ class Circle:
             found = list(load_records(places, split, args.crowd_domain))
             if not found:
                 raise ValueError(f"{', '.join(places)} has no problem in its split {split}.")
+            refuse_images({split: found}, "users ask their questions in words alone", "crowd_dataset_name")
             self._problems[key] = found  # type: ignore[assignment]
 
     def _asked(self) -> Sequence[Mapping[str, Any]]:

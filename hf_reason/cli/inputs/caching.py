@@ -9,6 +9,7 @@ from hf_reason.data import DataError
 from hf_reason.text import load_instructions
 
 from .datasets import as_trained, first, load_records, reading_of
+from .images import refuse_images
 from .raw_data import prepared_places
 
 
@@ -31,6 +32,7 @@ def encoded_splits(args: CacheArguments, tokenizer: Any, speaks: bool = True) ->
             if split == "train":
                 raise
             continue
+        refuse_images({split: records}, "the teacher of a cache reads text alone (teacher_model_name_or_path)")
         trained: Any = as_trained(records, args.thinking)
         encoded = encode_records(trained, tokenizer, instructions, {"desc": f"Encoding {split}"})
         splits[split] = encoded.add_column("id", records["id"])  # type: ignore[call-arg]

@@ -9,7 +9,10 @@ from hf_reason.cli.compression_arguments import CompressionArguments
 from hf_reason.data import DataError, read_evaluation_records
 
 from .datasets import first, load_evaluation_records, load_records
+from .images import refuse_images
 from .raw_data import is_raw, prepared_places
+
+_TEXT_ALONE = "a model is compressed and compared on text alone"
 
 
 def load_problems(args: CompressionArguments) -> tuple[Any, Any]:
@@ -32,6 +35,9 @@ def load_problems(args: CompressionArguments) -> tuple[Any, Any]:
     judged = args.eval_dataset_name or places
     test = load_evaluation_records(judged, args.split, args.domain, max_records=args.max_records, **reading)
     train = questions if questions is not None else load_records(places, "train", args.domain)
+    refuse_images({"the training split": train}, _TEXT_ALONE)
+    given = "dataset_name" if args.eval_dataset_name is None else "eval_dataset_name"
+    refuse_images({"the problems to compare on": test}, _TEXT_ALONE, given)
     if args.eval_dataset_name is None:
         return train, test
     known = {record["context"] for record in test}
@@ -53,4 +59,6 @@ def _questions(names: Sequence[str], args: CompressionArguments) -> Any:
     records = read_evaluation_records(names, args.schema, domain=domain, skip_broken=args.skip_broken)
     if any(record["steps"] for record in records):
         return None
+    # before they are a data set, which has the columns of its first row
+    refuse_images({"the problems": records}, _TEXT_ALONE)
     return first(Dataset.from_list(list(map(dict, records))), None)

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from hf_reason.cli.generation_arguments import EvaluationArguments
 from hf_reason.data import DataError, load_cot_sft_dataset
 from hf_reason.data.record import record_features, with_equal_columns
 
+from .images import have_images, refuse_images
 from .raw_data import SAMPLE_NOTE, is_raw, prepared_places
 
 if TYPE_CHECKING:
@@ -66,7 +67,26 @@ def load_splits(data: DataArguments, evaluation: EvaluationArguments, args: Any)
                     file=sys.stderr,
                 )
             test = None
-    return Splits(first(train, data.max_train_records), validation, test, places)
+    found = Splits(first(train, data.max_train_records), validation, test, places)
+    if not have_images(found.train):
+        others = {"validation": validation, "test": test}
+        refuse_images(others, "no training record has any: nothing is trained to read them")
+    return found
+
+
+def load_text_splits(why: str) -> Callable[[DataArguments, EvaluationArguments, Any], Splits]:
+    """`load_splits` of a training that refuses records with images.
+
+    Args:
+        why: As `refuse_images` says it.
+    """
+
+    def load(data: DataArguments, evaluation: EvaluationArguments, args: Any) -> Splits:
+        found = load_splits(data, evaluation, args)
+        refuse_images({"train": found.train, "validation": found.validation, "test": found.test}, why)
+        return found
+
+    return load
 
 
 def places_of(data: DataArguments, args: Any, names: Sequence[str] | None = None, **options: Any) -> list[str]:

@@ -1,9 +1,11 @@
 """Whether records have images, and the processors of models that read them."""
 
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
-from hf_reason.data.images import has_images, references_in
+from hf_reason.data import DataError
+from hf_reason.data.images import first_with_images
 from hf_reason.models.auto_class import NO_VISION, has_vision
 
 
@@ -31,10 +33,30 @@ def load_processor(name: str, *, trust_remote_code: bool = False, argument: str 
 
 def have_images(records: Any) -> bool:
     """Whether a record has an image."""
-    columns = getattr(records, "column_names", None)
-    if columns is None:
-        return any(map(references_in, records))
-    return any(has_images(records, name) for name in ("images", "image") if name in columns)
+    return first_with_images(records) is not None
+
+
+def refuse_images(splits: Mapping[str, Any], why: str, option: str = "dataset_name") -> None:
+    """Refuse records with images for what works with text alone, before anything else is loaded.
+
+    Args:
+        splits: Name -> records (data set or list); `None` where there are none.
+        why: Who reads text alone, as the second half of a sentence.
+        option: Which argument gave the records.
+
+    Raises:
+        DataError: naming the first such record and what to do instead.
+    """
+    for split, records in splits.items():
+        row = None if records is None else first_with_images(records)
+        if row is not None:
+            record = records[row]
+            source = f" ({record['source']})" if record.get("source") else ""
+            raise DataError(
+                f"{option}: record {record.get('id', row)}{source} of {split} has images, and {why}. Describe the "
+                "images in the text (hf-reason augment --captions 1 --replace), or leave them out (hf-reason prepare "
+                "--images drop)."
+            )
 
 
 def check_reads_images(name: str, trust_remote_code: bool = False) -> None:

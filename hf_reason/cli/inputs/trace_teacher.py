@@ -18,6 +18,7 @@ from hf_reason.traces.generate import TRACES
 from hf_reason.traces.settings import TraceSettings
 
 from .datasets import load_records
+from .images import refuse_images
 from .raw_data import SAMPLE_NOTE, is_raw
 
 if TYPE_CHECKING:
@@ -64,11 +65,7 @@ def load_problems(args: GenerateTracesArguments) -> tuple[list[dict[str, Any]], 
             thought_tags=args.thought_tags or (),
             answers_needed=False,
         )
-    if any(record.get("images") for record in records):
-        raise DataError(
-            "there are problems with images, and a teacher is asked in words. Describe the images in the text first: "
-            "hf-reason augment --captions 1 --replace."
-        )
+    refuse_images({"the problems": records}, "a teacher is asked in words alone (teacher_model_name_or_path)")
     distinct: dict[str, dict[str, Any]] = {}
     for record in records:
         distinct.setdefault(record["id"], dict(record))
