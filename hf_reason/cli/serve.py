@@ -79,7 +79,7 @@ class ServeArguments:
     max_body_bytes: int = option(1_000_000, "Largest request.")
     max_requests_per_minute: int | None = option(None, "Of each API key, or each address. Default: no limit.")
     request_timeout: float = option(600.0, "Seconds after which a request fails (504).")
-    chunk_interval: float = option(0.02, "Seconds in which a stream's tokens are gathered into a chunk; 0: one each.")
+    chunk_interval: float = option(0.05, "Seconds in which a stream's tokens are gathered into a chunk; 0: one each.")
     shutdown_timeout: float = option(30.0, "Seconds that running requests get when the server stops.")
     log_texts: bool = option(False, "Let the log hold what users and models wrote.")
     dtype: str = option("auto", "Type of the weights: auto, float32, bfloat16, ...")

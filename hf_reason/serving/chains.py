@@ -128,7 +128,8 @@ class Chains:
                     ended.clear()
                 wait = min(HEARTBEAT, deadline - time.monotonic())
                 try:
-                    found = [await asyncio.wait_for(queue.get(), max(wait, 0.0))]
+                    async with asyncio.timeout(max(wait, 0.0)):
+                        found = [await queue.get()]
                 except TimeoutError:
                     if time.monotonic() < deadline:
                         yield None

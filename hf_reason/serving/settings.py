@@ -27,7 +27,7 @@ class ServeSettings:
     max_queue_size: int = 256
     max_requests_per_minute: int | None = None
     request_timeout: float = 600.0
-    chunk_interval: float = 0.02
+    chunk_interval: float = 0.05
     isolate_keys: bool = False
     log_texts: bool = False
 

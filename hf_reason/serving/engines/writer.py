@@ -20,6 +20,7 @@ class Decoder:
         self.tokenizer = tokenizer
         self.ids: list[int] = []
         self.given = 0  # tokens at the front of `ids` whose text has been given
+        self.known = ""  # that text
 
     def push(self, token: int) -> str:
         """The text that the token completes."""
@@ -31,13 +32,15 @@ class Decoder:
         return self._take(final=True)
 
     def _take(self, final: bool) -> str:
-        known = self._text(self.ids[: self.given])
-        text = self._text(self.ids)
+        known, text = self.known, self._text(self.ids)
         waits = text.endswith(_REPLACEMENT) and len(self.ids) - self.given < _LONGEST_CHARACTER
         if not final and (waits or not text.startswith(known)):
             return ""
         new = text[len(known) :]
-        self.ids = self.ids[-_WINDOW // 2 :] if len(self.ids) > _WINDOW else self.ids
+        self.known = text
+        if len(self.ids) > _WINDOW:
+            self.ids = self.ids[-_WINDOW // 2 :]
+            self.known = self._text(self.ids)
         self.given = len(self.ids)
         return new
 
