@@ -8,10 +8,10 @@ READY_SLOW := $(VENV)/.ready-slow
 TORCH := $(shell grep '^torch==' constraints.txt)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: help demo test test-slow quality gpu-check clean
+.PHONY: help demo test test-slow test-matrix quality gpu-check clean
 
 help:  ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -37,6 +37,10 @@ test: $(READY)  ## The fast tests, on all cores
 test-slow: $(READY_SLOW)  ## The tests that take minutes (the wheel, the whole demo, DeepSpeed); installs their extras
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests -m slow -n logical --dist loadfile --durations=0
 
+# Environments of their own in .matrix/; torch comes as pip finds it.
+test-matrix:  ## The fast tests with the lowest versions that setup.cfg allows; ROW=highest, PYTHON=python3.13
+	.ci/matrix $(or $(ROW),lowest) --python $(PYTHON)
+
 quality: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,5 +51,5 @@ gpu-check:  ## What must hold on a GPU, with the machine's own Python
 	PYTHONPATH=.:$$PYTHONPATH $(PYTHON) recipes/bench/gpu_check.py
 
 clean:  ## Remove the environment, outputs and caches
-	rm -rf $(VENV) outputs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .matrix outputs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
