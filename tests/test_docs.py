@@ -36,6 +36,7 @@ WORDS = (
 # Options of other programs that the documents name.
 FOREIGN = {
     "--chat-template-kwargs",  # llama.cpp
+    "--continuous-batching",  # transformers serve
     "--max-logprobs",  # vLLM
     "--no-enable-prefix-caching",
     "--nproc_per_node",  # torchrun

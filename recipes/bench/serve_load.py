@@ -72,7 +72,8 @@ def transformers_serve(model: str, folder: Path, threads: int, port: int, words:
     command = [str(program), "serve", model, "--host", "127.0.0.1", "--port", str(port), *words]
     folder.mkdir(parents=True, exist_ok=True)
     with environment(threads), open(folder / "serve.log", "a", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        # a session of its own, as our server has: the scheduler weighs sessions against each other
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 600
