@@ -8,6 +8,7 @@ from hf_reason import generate_cot
 from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import CoTSFTConfig, CoTSFTTrainer
+from hf_reason.trainers.launch import read_on_every_process
 
 from .arguments import DataArguments, RoutingArguments, ScratchArguments
 from .ask import show
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = begin(groups)
     if run is None:
         return
+    read_on_every_process("the calibration runs the whole model, and the routers have buffers, which it loses")
     model, tokenizer = load_model_and_tokenizer(model_args, ScratchArguments(), args, run.splits.train)
     fresh = apply_routing(routing, model, tokenizer)
     trainer = CoTSFTTrainer(model, peft_config=peft_config_of(model_args), **run.inputs(tokenizer))

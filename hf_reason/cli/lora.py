@@ -7,6 +7,7 @@ from trl import ModelConfig
 from hf_reason.cli.inputs.models import load_model_and_tokenizer, peft_config_of
 from hf_reason.cli.parsing.parser import parse
 from hf_reason.trainers import ReasonerLoRAConfig, ReasonerLoRATrainer
+from hf_reason.trainers.launch import read_on_every_process
 
 from .arguments import DataArguments, ScratchArguments
 from .generation_arguments import EvaluationArguments
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = begin(groups)
     if run is None:
         return
+    if args.reasoner_layers == "auto":
+        read_on_every_process("the ranking of the layers runs the whole model")
     model, tokenizer = load_model_and_tokenizer(model_args, ScratchArguments(), args, run.splits.train)
     trainer = ReasonerLoRATrainer(model, peft_config=peft_config_of(model_args), **run.inputs(tokenizer))
     run.train(trainer)

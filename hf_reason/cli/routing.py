@@ -80,6 +80,12 @@ def prepare_routing(trainer: Any, run: "TrainingRun", routing: RoutingArguments,
         return
 
     unit = loar.config.grain.removesuffix("s")
+    runs = routing.search_records > 0 or routing.calibration_records > 0 and fresh
+    if runs and any(hasattr(parameter, "ds_numel") for parameter in model.parameters()):
+        raise ValueError(
+            "the calibration and the search of budgets run the whole model, which ZeRO-3 has cut: use ZeRO-2 "
+            "(--accelerate_config zero2_offload), or set --calibration_records 0 and --search_records 0."
+        )
 
     def examples(records: "Dataset", count: int) -> list[dict[str, Any]]:
         few = as_trained(first_of_each(records, -(-count // len(set(records["domain"])))), run.data.thinking)

@@ -35,14 +35,15 @@ def base_fingerprint(model: Any) -> dict[str, Any]:
 
     It is the same with and without adapters, whatever their method. Weights of 32 bits that hold no more than 16 (a
     checkpoint in bfloat16, loaded in float32) also have the hashes that they have in 16 bits, in `narrow`. Under
-    ZeRO-3 and FSDP the hashes are those of this process's part.
+    ZeRO-3 the hashes are those of this process's part. Under FSDP2 a weight at a time is gathered: all processes call
+    this together, and get what they would from the whole model.
     """
     import xxhash
 
     digest, kinds = xxhash.xxh3_128(), set()
     narrow = {dtype: xxhash.xxh3_128() for dtype in _NARROW}
     for name, value in sorted(base_weights(model), key=lambda item: item[0]):
-        local: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
+        local: torch.Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
         if name.endswith("weight"):
             kinds.add("4 bit" if hasattr(value, "quant_state") else str(local.dtype).removeprefix("torch."))
         local = local.detach()

@@ -84,7 +84,9 @@ class LiveTeacher:
             lambda module, arguments, output: captured.append(output.last_hidden_state)
         )
         try:
-            if self.model is self._causal or self.adapter_off:
+            # FSDP2 wraps nothing: its hooks, which gather what no layer holds, are on the outermost module itself
+            in_place = hasattr(self._causal.get_input_embeddings().weight, "full_tensor")
+            if (self.model is self._causal or self.adapter_off) and not in_place:
                 self._causal.base_model(**inputs, use_cache=False)
             else:
                 # one position is enough of the logits that a whole forward makes

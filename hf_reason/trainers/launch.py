@@ -165,3 +165,26 @@ def _warn_if_fsdp_is_not_used() -> None:
                 "FSDP was asked for, but on CPU accelerate trains plain data parallel: each process holds all weights",
                 stacklevel=3,
             )
+
+
+_ONE_READS = "FSDP_CPU_RAM_EFFICIENT_LOADING"
+
+
+def reads_on_first_alone() -> bool:
+    """Whether FSDP lets the first process alone read the weights: until the training begins the others have none."""
+    sharded, alone = (
+        os.environ.get(name, "").lower() in ("true", "1") for name in ("ACCELERATE_USE_FSDP", _ONE_READS)
+    )
+    return sharded and alone and (_joined_processes() or 1) > 1
+
+
+def read_on_every_process(why: str) -> None:
+    """Let every process read the weights, for what needs the whole model before the training. Call it before loading.
+
+    Args:
+        why: What needs them, for the note that the first process prints.
+    """
+    if reads_on_first_alone():
+        os.environ[_ONE_READS] = "false"
+        if os.environ.get("RANK", "0") == "0":
+            print(f"fsdp_cpu_ram_efficient_loading is switched off: {why}.", flush=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hf_reason.models.gathered import gathered
 from hf_reason.text.spans import ADDED_COLUMNS, SPAN_COLUMNS
 from hf_reason.trainers.sampling.order import domain_of_rows
 
@@ -85,14 +86,16 @@ class PackingCheck:
         Raises:
             ValueError: if an example depends on its neighbours or on its place in the row.
         """
-        if any(hasattr(p, "ds_numel") or p.device.type != device.type for p in model.parameters()):
+        # what ZeRO-3 has cut has its place already; once its engine is there, a pass before the first step breaks that
+        if any(not hasattr(p, "ds_numel") and p.device.type != device.type for p in model.parameters()):
             return
-        try:
-            # the gradient shows what is too small for half precision at the start, and grows
-            reached = self._reaches_a_neighbour(model, device)
-        except (RuntimeError, NotImplementedError):
-            return
-        self(model, device, reached)
+        with gathered(model):
+            try:
+                # the gradient shows what is too small for half precision at the start, and grows
+                reached = self._reaches_a_neighbour(model, device)
+            except (RuntimeError, NotImplementedError):
+                return
+            self(model, device, reached)
 
     def __call__(self, model: Any, device: torch.device, reached: bool = False) -> None:
         """Compare, with the model as the training calls it.

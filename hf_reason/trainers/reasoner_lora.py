@@ -17,6 +17,7 @@ from .adapters import load_model
 from .arguments import check_data, check_positions, named_arguments, own_arguments
 from .cot_data import is_record_dataset
 from .cot_sft import CoTSFTTrainer
+from .launch import reads_on_first_alone
 from .layer_ranking import choose, format_ranking, rank_layers, save_ranking, saved_layers
 from .reasoner_lora_config import ReasonerLoRAConfig
 from .untouched_base import moves_base
@@ -135,6 +136,11 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
 
         if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
             raise ValueError("reasoner_layers='auto' reads the whole model, which ZeRO-3 has cut: name the layers.")
+        if reads_on_first_alone():
+            raise ValueError(
+                "reasoner_layers='auto' reads the whole model, which fsdp_cpu_ram_efficient_loading gives to one "
+                "process alone: set it to false, or name the layers."
+            )
         records, tokenizer, instructions = self._ranking_input
         if records is None or hasattr(records, "_ex_iterable") or not is_record_dataset(records.column_names):
             raise ValueError(
@@ -196,8 +202,9 @@ class ReasonerLoRATrainer(CoTSFTTrainer):
             ValueError: if one has moved.
         """
         unwrapped: Any = self.accelerator.unwrap_model(self.model)
-        now = base_fingerprint(unwrapped)["hash"]
-        if now != self.base["hash"]:
+        now = base_fingerprint(unwrapped)["hash"]  # under FSDP2 by all processes together
+        # with FSDP's cpu_ram_efficient_loading only the first has read the weights at the start
+        if now != self.base["hash"] and (self.is_world_process_zero() or not self.is_fsdp_enabled):
             raise ValueError(
                 f"A weight of the base model moved in training ({self.base['hash']} before, {now} after). The adapter "
                 "does not belong to the base any more: look for code that changes weights outside the optimizer."

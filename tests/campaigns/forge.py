@@ -49,7 +49,7 @@ def _import_all() -> None:
         importlib.import_module(name)
 
 
-def _fork(words: list[str], cwd: str, log: str, limit: int) -> int:
+def _fork(words: list[str], cwd: str, log: str, options: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -60,8 +60,10 @@ def _fork(words: list[str], cwd: str, log: str, limit: int) -> int:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for target, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)):
             os.dup2(source, target)
-        if limit:
+        if limit := options.get("limit"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        os.environ.update(options.get("env") or {})
+        exec(options.get("before") or "", {})
         sys.argv = ["hf-reason", *words]
         from hf_reason.cli.main import main
 
@@ -90,9 +92,13 @@ class _Forge:
     def __init__(self) -> None:
         self.started: dict[int, int | None] = {}
 
-    def start(self, words: list[str], cwd: str, log: str, alone: bool, limit: int) -> int:
-        """The process (and the group, and the session) that runs a command."""
-        pid = _execute(words, cwd, log) if alone else _fork(words, cwd, log, limit)
+    def start(self, words: list[str], cwd: str, log: str, alone: bool, options: dict[str, Any]) -> int:
+        """The process (and the group, and the session) that runs a command.
+
+        Options of a fork: `limit`, no file grows beyond so many bytes; `env`, more variables; `before`, Python that
+        runs before the command.
+        """
+        pid = _execute(words, cwd, log) if alone else _fork(words, cwd, log, options)
         self.started[pid] = None
         return pid
 

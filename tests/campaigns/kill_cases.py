@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+import yaml
 from kills import Case
 from loopback_server import LoopbackServer
 from trace_files import write_jsonl
@@ -48,6 +49,7 @@ class World:
     base: str
     wide: str
     teacher: str
+    ending: str
     translator: str
     cache: str = ""
 
@@ -69,15 +71,59 @@ def make_world(folder: Path, records: Sequence[dict], tokenizer: Any, translator
         "wide": tiny.tiny_qwen2(tokenizer, hidden_size=64, intermediate_size=64),
         "teacher": tiny.tiny_qwen2(tokenizer, seed=1, hidden_size=32, num_hidden_layers=4, num_attention_heads=4),
     }
+    models["ending"] = _ending(tokenizer)
     for name, model in models.items():
         tiny.save_model(folder / name, model, tokenizer)
     names = ("raw.jsonl", "data", "other", *models)
     return World(*(str(folder / name) for name in names), translator)
 
 
+def _ending(tokenizer: Any) -> Any:
+    """A model whose chains end after some ten tokens: the end of the turn is likelier than others everywhere."""
+    import torch
+
+    model = tiny.tiny_qwen2(tokenizer, seed=2)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:, 0] = 0.1
+        model.get_output_embeddings().weight[tokenizer.eos_token_id, 0] = 1.1
+    return model
+
+
 def _yaml(**settings: Any) -> Callable[[Path], Sequence[str]]:
     """Arguments of a training: those of `tiny.recipe_arguments`, without the output folder."""
-    return lambda folder: tiny.recipe_arguments(folder, "", **{**_STEPS, **settings})[:2]
+
+    def write(folder: Path) -> Sequence[str]:
+        words = tiny.recipe_arguments(folder, "", **{**_STEPS, **settings})[:2]
+        lines = Path(words[1]).read_text("utf-8").splitlines(True)
+        if "num_generations" in settings:  # GRPO makes its own rows
+            lines = [line for line in lines if not line.startswith("max_length")]
+        Path(words[1]).write_text("".join(lines), "utf-8")
+        return words
+
+    return write
+
+
+def _path(world: World) -> Callable[[Path], Sequence[str]]:
+    """Arguments of `compress`: a student, pruned, recovered and quantised."""
+    training = {"bf16": False, "gradient_checkpointing": False, "disable_tqdm": True, "report_to": "none"}
+    steps = {"max_steps": 4, "save_steps": 2, "eval_strategy": "no", "per_device_train_batch_size": 4}
+    settings = {
+        "teacher_model_name_or_path": world.wide,
+        "dataset_name": world.data,
+        "max_records": 2,
+        "max_completion_length": 4,
+        "max_drop": 100,
+        "use_cpu": True,
+        "distill": {"student_layers": 1, "max_length": 512, **steps, **training},
+        "prune": {"ratio": 0.25, "recover_steps": 4, "recover_batch_size": 2, "recover_max_length": 512},
+        "quantize": {"method": "nf4"},
+    }
+
+    def write(folder: Path) -> Sequence[str]:
+        (folder / "path.yaml").write_text(yaml.safe_dump(settings))
+        return ["--config", "path.yaml"]
+
+    return write
 
 
 def cases(world: World) -> list[Case]:
@@ -87,6 +133,8 @@ def cases(world: World) -> list[Case]:
     tuned = {**training, "model_name_or_path": base}
     taught = {**training, "model_type": "qwen2", "model_config": tiny.TINY_SIZES, "eval_strategy": "no"}
     routed = {"calibration_records": 4, "budget": 0.5, "loar_window": 16, "eval_max_completion_length": 8}
+    sampled = {"num_generations": 4, "max_completion_length": 24, "reward_funcs": ["length", "language"]}
+    sampled |= {"length_buffer": 20, "step_weight": 0.0}  # an untrained model writes no steps
     evaluated = ["--dataset_name", data, "--max_completion_length", "8", "--use_cpu"]
     traces = ["--dataset_name", world.raw, "--teacher_model_name_or_path", base, "--max_completion_length", "16"]
     cached = ["--dataset_name", data, "--teacher_model_name_or_path", teacher, "--path_consistency", "true"]
@@ -95,6 +143,7 @@ def cases(world: World) -> list[Case]:
     recovery = ["--ratio", "0.25", "--recover_steps", "8", "--recover_batch_size", "2", "--recover_max_length", "512"]
     return [
         Case("prepare", ["prepare", "--dataset_name", world.raw]),
+        Case("prepare, 2 processes", ["prepare", "--dataset_name", world.raw, "--num_proc", "2"], by_hand=True),
         Case(
             "augment",
             ["augment", "--dataset_name", data, "--distractors", "0.5", "--step_pairs", "1", "--back_translation", "1"]
@@ -117,8 +166,14 @@ def cases(world: World) -> list[Case]:
         Case("distill, live", ["distill"], _yaml(**taught, teacher_model_name_or_path=teacher), **_TRAINED),
         Case("distill, cached", ["distill"], _yaml(**taught, teacher_model_name_or_path=world.cache), **_TRAINED),
         Case("lora", ["lora"], _yaml(**tuned, **_LORA, reasoner_ratio=0.5, ranking_records=4), **_TRAINED),
-        # a run that is resumed names the same layers by a word, one that has searched by their numbers
-        Case("loar", ["loar"], _yaml(**tuned, **routed), **{**_TRAINED, "keys": _TRAINED["keys"] | {"window_layers"}}),
+        Case("loar", ["loar"], _yaml(**tuned, **routed), **_TRAINED),
+        Case(
+            "grpo",
+            ["grpo"],
+            _yaml(dataset_name=data, model_name_or_path=world.ending, **sampled),
+            **_TRAINED,
+            by_hand=True,
+        ),
         Case(
             "continual",
             ["continual"],
@@ -127,5 +182,6 @@ def cases(world: World) -> list[Case]:
         ),
         Case("quantize", ["quantize", *compressed, "--method", "nf4"], keys=speeds),
         Case("prune", ["prune", *compressed, *recovery], keys=speeds),
+        Case("compress", ["compress"], _path(world), varies=("*.lock", *_STATE), keys=speeds | _TIMES, by_hand=True),
         Case("evaluate", ["evaluate", "--model_name_or_path", base, *evaluated, "--batch_size", "2"], keys=speeds),
     ]

@@ -36,6 +36,7 @@ class Case:
         grows: Files that may stand there with less in them until the command has ended.
         keys: Names in JSON files whose values are times or speeds.
         alone: Run in an interpreter of its own, not in a fork.
+        by_hand: Takes so long that one kill of each command leaves it out.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     grows: tuple[str, ...] = ()
     keys: frozenset[str] = field(default_factory=frozenset)
     alone: bool = False
+    by_hand: bool = False
 
 
 class Forge:
@@ -69,12 +71,14 @@ class Forge:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, words: Sequence[str], folder: Path, alone: bool = False, limit: int = 0) -> int:
-        """Start a command in a folder, as the leader of a process group; what it says is added to `log.txt` there.
+    def start(
+        self, words: Sequence[str], folder: Path, alone: bool = False, log: str = "log.txt", **options: Any
+    ) -> int:
+        """Start a command in a folder, as the leader of a process group; what it says is added to a file there.
 
-        With a limit no file grows beyond so many bytes.
+        `options` are those of a fork, see `forge.py`.
         """
-        return int(self.ask("start", list(words), str(folder), str(folder / "log.txt"), alone, limit))
+        return int(self.ask("start", list(words), str(folder), str(folder / log), alone, options))
 
     def wait(self, pid: int, seconds: float) -> int | None:
         """The exit code; `None` if it still runs then."""

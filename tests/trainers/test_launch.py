@@ -158,3 +158,23 @@ def test_fsdp_that_accelerate_drops_on_cpu_is_a_warning(no_launcher: pytest.Monk
     no_launcher.setitem(PartialState._shared_state, "num_processes", 2)
     with pytest.warns(UserWarning, match="plain data parallel"):
         assert check_world_size() == 2
+
+
+def test_every_process_reads_the_weights_for_what_runs_the_model_before_the_training(
+    no_launcher: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from accelerate import PartialState
+
+    from hf_reason.trainers.launch import read_on_every_process, reads_on_first_alone
+
+    PartialState(cpu=True)
+    no_launcher.setenv("ACCELERATE_USE_FSDP", "true")
+    no_launcher.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "True")
+    assert not reads_on_first_alone()  # there is one process
+    no_launcher.setitem(PartialState._shared_state, "num_processes", 2)
+    assert reads_on_first_alone()
+    read_on_every_process("the model is measured")
+    assert not reads_on_first_alone()
+    assert capsys.readouterr().out == "fsdp_cpu_ram_efficient_loading is switched off: the model is measured.\n"
+    read_on_every_process("again")
+    assert capsys.readouterr().out == ""
