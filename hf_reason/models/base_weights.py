@@ -42,6 +42,7 @@ def base_fingerprint(model: Any) -> dict[str, Any]:
 
     digest, kinds = xxhash.xxh3_128(), set()
     narrow = {dtype: xxhash.xxh3_128() for dtype in _NARROW}
+    value: Any
     for name, value in sorted(base_weights(model), key=lambda item: item[0]):
         local: torch.Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
         if name.endswith("weight"):
