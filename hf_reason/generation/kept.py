@@ -26,7 +26,7 @@ class Kept:
     chains: list[Any]
     ids: torch.Tensor
     mask: torch.Tensor
-    past: DynamicCache
+    past: Any  # a DynamicCache of DynamicLayers
 
     def only(self, chains: Sequence[Any]) -> "Kept | None":
         """The rows of those of these chains that it has, without the padding that all of them have in front."""
@@ -68,7 +68,8 @@ def kept_of(chains: Sequence[Any], ids: torch.Tensor, mask: torch.Tensor, past: 
     """
     if type(past) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in past.layers):
         return None
-    if any(layer.keys is None or layer.keys.shape[-2] != ids.shape[1] - 1 for layer in past.layers):
+    layers: list[Any] = past.layers
+    if any(layer.keys is None or layer.keys.shape[-2] != ids.shape[1] - 1 for layer in layers):
         return None
     mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
     return Kept(list(chains), ids, mask, past)

@@ -14,6 +14,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import common
@@ -86,8 +87,8 @@ class Bench:
     def before(self) -> float:
         return float(self.trainer("0", 0).evaluate()["eval_loss"])
 
-    def after(self, layers: str, seed: int) -> dict[str, Any]:
-        trainer = self.trainer(layers, seed)
+    def after(self, way: str, seed: int) -> dict[str, Any]:
+        trainer = self.trainer(self.layers_of(way, seed), seed)
         trainer.train()
         loss, parameters = float(trainer.evaluate()["eval_loss"]), trainer.model.num_parameters(only_trainable=True)
         return {"loss": loss, "parameters": parameters, "layers": trainer.reasoner_layers}
@@ -158,10 +159,7 @@ def main() -> None:
     bench = Bench(args)
     rows = [["before", "", f"{bench.kept('before', bench.before):.4f}", ""]]
     for way in args.ways:
-        runs = [
-            bench.kept(f"{way} {seed}", lambda way=way, seed=seed: bench.after(bench.layers_of(way, seed), seed))
-            for seed in args.seeds
-        ]
+        runs = [bench.kept(f"{way} {seed}", partial(bench.after, way, seed)) for seed in args.seeds]
         losses = common.mean_and_values([run["loss"] for run in runs], ".4f")
         layers = "; ".join(dict.fromkeys(" ".join(map(str, run["layers"])) for run in runs))
         rows.append([way, f"{runs[0]['parameters']:,}", losses, layers])
