@@ -34,7 +34,7 @@ def server(tmp_path_factory):
     engine = ScriptedEngine(SCRIPTS, delay=0.02)
     app = create_app(
         engine,
-        ServeSettings(max_thought_tokens=320),
+        ServeSettings(max_thought_tokens=320, chunk_interval=0),
         metrics=Metrics(process=False),
         feedback=FeedbackStore(folder / "feedback.db"),
         experiments=Experiments(folder / "experiments.db"),
