@@ -103,7 +103,9 @@ def _template_notes(tokenizer: Any) -> list[str]:
 
     prompts = [written(question, add_generation_prompt=True, **more) for more in ({}, {"enable_thinking": False})]
     thought = written([*question, {**answer, "reasoning_content": "THOUGHT"}])
-    if prompts[0] == prompts[1] or (thought is not None and "THOUGHT" in thought):
+    # transformers gives a template the thought under other names (`thinking`), too, which llama.cpp does not
+    writes = "reasoning_content" in tokenizer.get_chat_template() and "THOUGHT" in (thought or "")
+    if prompts[0] == prompts[1] or writes:
         return []
     return [
         "llama.cpp switches thinking off, since the chat template has enable_thinking but does not write "

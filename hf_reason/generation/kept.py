@@ -1,7 +1,6 @@
 """What a batch that paused has read: its chains go on from their keys and values, and new chains join them.
 
-Reading the rows again instead costs as much as about a hundred new tokens where the forward is bound by arithmetic (a
-CPU, a large batch).
+Reading the rows again instead is a forward over all of their tokens, which a CPU or a large batch feels.
 """
 
 from collections.abc import Sequence

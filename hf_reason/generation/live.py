@@ -227,10 +227,13 @@ def run_batch(
 def _generate(model: Any, batch: LiveBatch, config: GenerationConfig, kept: Kept | None = None) -> Kept | None:
     """One call of `generate`, for new chains or for those that are kept."""
     chains = batch.chains
-    ids, mask = pad_left([chain.prompt_ids + chain.ids for chain in chains], int(config.pad_token_id))
-    ids, mask = (ids.to(model_device(model)), mask.to(model_device(model))) if kept is None else (kept.ids, kept.mask)
     settings = changed(config, max_new_tokens=max(tokens_left(chain) for chain in chains))
-    more: dict[str, Any] = {} if kept is None else {"past_key_values": kept.past}
+    more: dict[str, Any] = {}
+    if kept is not None:
+        ids, mask, more["past_key_values"] = kept.ids, kept.mask, kept.past
+    else:
+        rows = pad_left([chain.prompt_ids + chain.ids for chain in chains], int(config.pad_token_id))
+        ids, mask = (values.to(model_device(model)) for values in rows)
     shrinks, loar = can_shrink(model, config), getattr(causal_model(model), "loar", None)
     if shrinks:
         settings = changed(settings, return_dict_in_generate=True)

@@ -97,8 +97,8 @@ class Chains:
     ) -> AsyncGenerator[tuple[int, Piece] | None]:
         """The pieces of all chains as they come, with the number of the chain; `None` is a heartbeat.
 
-        Pieces of one chain that are there at the same time come as one: each costs a chunk of the response, which is
-        about as much work as a token of a small model. Closing the iterator gives the places of the chains to others.
+        With an interval, pieces of one chain that are there at the same time come as one, since each is a chunk of the
+        response. Closing the iterator gives the places of the chains to others.
 
         Raises:
             ApiError: 504 after `timeout` seconds, 500 if the engine failed.

@@ -191,6 +191,7 @@ def test_command_merges_a_lora_and_refuses_what_is_no_part_of_gguf(command, toke
         (QWEN3_TEMPLATE, True),
         (GLM_4_5_TEMPLATE, True),
         (HYBRID_TEMPLATE.replace("{{ m['content'].split", "{{ m['reasoning_content'] }}{{ m['content'].split"), False),
+        (HYBRID_TEMPLATE.replace("{{ m['content'].split", "{{ m['thinking'] }}{{ m['content'].split"), True),
         (QWEN2_5_TEMPLATE, False),  # no switch
         (R1_PREFILL_TEMPLATE, False),
         ("{{ 1 / 0 }}", False),

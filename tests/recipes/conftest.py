@@ -1,9 +1,11 @@
 """What the tests of the training recipes share."""
 
+import importlib.util
 import runpy
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -28,6 +30,7 @@ def run_here(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
         capsys.readouterr()
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", [path, *arguments])
+            patch.syspath_prepend(str(Path(path).parent))  # as for a script
             code = 0
             try:
                 runpy.run_path(path, run_name="__main__")
@@ -37,3 +40,18 @@ def run_here(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
     return run
+
+
+@pytest.fixture
+def bench_module(monkeypatch) -> Callable[[str], ModuleType]:
+    """A script of `recipes/bench`, by its name, as a module."""
+
+    def load(name: str) -> ModuleType:
+        folder = RECIPES / "bench"
+        monkeypatch.syspath_prepend(folder)  # as for a script
+        spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

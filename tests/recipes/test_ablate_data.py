@@ -1,10 +1,8 @@
 """recipes/bench/ablate_data.py: the bad traces that it plants are those that the filters drop, and no others."""
 
-import importlib.util
 import random
 import re
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,16 +10,10 @@ from datasets import load_from_disk
 
 from hf_reason.answers.verify import answers_match
 
-_PATH = Path(__file__).parents[2] / "recipes" / "bench" / "ablate_data.py"
-
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(_PATH.parent)  # as for a script
-    spec = importlib.util.spec_from_file_location("ablate_data", _PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(bench_module):
+    return bench_module("ablate_data")
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """recipes/bench/bench_serve.py: what its clients count, and its figures; the servers themselves are not started."""
 
-import importlib.util
 import itertools
 import json
 import math
@@ -9,20 +8,13 @@ import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-_FOLDER = Path(__file__).parents[2] / "recipes" / "bench"
-
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(_FOLDER)  # as for a script
-    spec = importlib.util.spec_from_file_location("bench_serve", _FOLDER / "bench_serve.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(bench_module):
+    return bench_module("bench_serve")
 
 
 def _chunk(delta=None, finish=None, usage=None):

@@ -1,14 +1,11 @@
 """recipes/bench/bench_step_reasoner.py at a tiny size: what it feeds both sides, and what it writes."""
 
-import importlib.util
 import json
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
-_PATH = Path(__file__).parents[2] / "recipes" / "bench" / "bench_step_reasoner.py"
 _TINY = shlex.split(
     "--layers 2 2 1 --hidden_size 16 --intermediate_size 24 --heads 2 --kv_heads 1 --vocab_size 60 --prompt_tokens 9 "
     "--chain_tokens 31 --step_tokens 6 9 --train_batch 2 --decode_batch 1 3 --repeats 2 --plan_slots 1 "
@@ -17,12 +14,8 @@ _TINY = shlex.split(
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(_PATH.parent)  # as for a script
-    spec = importlib.util.spec_from_file_location("bench_step_reasoner", _PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(bench_module):
+    return bench_module("bench_step_reasoner")
 
 
 def test_ids_have_steps_and_triggers_where_they_should(bench):

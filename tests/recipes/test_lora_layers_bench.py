@@ -1,7 +1,6 @@
 """`recipes/bench/lora_layers.py` from a prepared folder to its table; what is finished is not repeated."""
 
 import json
-from pathlib import Path
 
 import pytest
 import tiny
@@ -12,8 +11,7 @@ def _rows(done):
 
 
 @pytest.mark.slow
-def test_ways_are_compared_on_held_out_records(tmp_path, dataset, _session_tokenizer, run_here, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "recipes" / "bench")
+def test_ways_are_compared_on_held_out_records(tmp_path, dataset, _session_tokenizer, run_here):
     model = tiny.tiny_qwen2(_session_tokenizer, num_hidden_layers=3)
     base = tiny.save_model(tmp_path / "base", model, _session_tokenizer)
     out = tmp_path / "out"
