@@ -15,6 +15,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -30,6 +31,14 @@ _FILE_REPO = r"(?:(?P<kind>dataset)s/)?(?P<repo>[^/]+/[^/]+)"
 _REVISION = r"(?P<revision>[^/]+)"
 
 
+@dataclass
+class Fault:
+    """A status in place of the answer, or an answer that breaks off after some of its bytes (status 0)."""
+
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class HubServer:
     """The server, in threads of this process, on a free port; blobs are kept under `root`."""
 
@@ -42,6 +51,8 @@ class HubServer:
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self.requests: list[str] = []
+        # What goes wrong: called with a request as in `requests`, before it is served; see `Fault`.
+        self.fault: Callable[[str], Fault | None] = lambda _request: None
 
     def __enter__(self) -> "HubServer":
         self._thread.start()
@@ -79,6 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    fault: Fault | None = None
 
     def log_message(self, *_: object) -> None:
         """Silent; `HubServer.requests` has the list."""
@@ -88,6 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {self.path}")
         self.query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         self.body = self._read_body()
+        self.fault = self.hub.fault(f"{self.command} {self.path}")
+        if self.fault and self.fault.status:
+            headers = {"X-Error-Message": "the test Hub is out of order", **self.fault.headers}
+            return self._answer(self.fault.status, {"error": "out of order"}, headers)
         method = "GET" if self.command == "HEAD" else self.command
         try:
             for verb, pattern, action in _ROUTES:
@@ -122,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            broken = self.fault is not None and not self.fault.status
+            self.wfile.write(data[: len(data) // 2] if broken else data)
+            self.close_connection |= broken
 
     def _writable(self, kind: str, repo: str) -> Repo:
         self._authorize()

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from hf_reason._network import why_unreachable
 from hf_reason._signals import Terminated, terminating
 from hf_reason._visible import visible
 from hf_reason.cli.parsing.spelling import as_typed
@@ -116,6 +117,8 @@ def _line(error: BaseException) -> str:
     unwritten = why_unwritten(error)
     if unwritten is not None:
         return unwritten
+    if not isinstance(error, OSError | ValueError) and (unreachable := why_unreachable(error)) is not None:
+        return f"the Hub or a server cannot be reached: {unreachable}. Run the same command again."
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     if type(error).__module__.startswith("hf_reason"):
@@ -184,5 +187,7 @@ def _is_of_the_user(error: BaseException) -> bool:
     if isinstance(error, ValueError | OSError | RenamedArgumentError):
         return True
     if type(error).__name__ in ("SafetensorError", "UnpicklingError"):
+        return True
+    if why_unreachable(error) is not None:
         return True
     return type(error).__name__ in ("LaunchError", "RunFailedError") and isinstance(error, RuntimeError)

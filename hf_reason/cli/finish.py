@@ -10,6 +10,7 @@ from hf_reason.evaluation.model_card.build import build_model_card
 
 from .arguments import DataArguments
 from .generation_arguments import EvaluationArguments
+from .publishing import pushing
 from .resume import mark, mark_finished
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def finish(
         The results of `evaluate_model`; `None` without test records.
     """
     args = trainer.args
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # pushed when all is written
     trainer.save_state()
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
     results = None
@@ -96,7 +97,8 @@ def finish(
         print(f"Model, report and card: {output}")
         mark_finished(args, trainer.state.global_step)
     if args.push_to_hub:
-        trainer.push_to_hub(dataset_name=names or None)
+        with pushing(str(args.output_dir), repository_of(args)):
+            trainer.push_to_hub(dataset_name=names or None)
         if trainer.is_world_process_zero():
             mark(str(args.output_dir), pushed=True)
     return results
@@ -136,8 +138,8 @@ def push_folder(args: Any) -> None:
     from hf_reason.trainers.saved_files import public_bases
 
     output, api = Path(str(args.output_dir)), HfApi(token=args.hub_token)
-    name = api.create_repo(repository_of(args), private=args.hub_private_repo, exist_ok=True).repo_id
-    with public_bases(output):
+    with pushing(output, repository_of(args)), public_bases(output):
+        name = api.create_repo(repository_of(args), private=args.hub_private_repo, exist_ok=True).repo_id
         api.upload_folder(repo_id=name, folder_path=output, ignore_patterns=NOT_PUSHED)
     mark(str(output), pushed=True)
     print(f"{output} was pushed to {name}.")

@@ -16,8 +16,9 @@ from hf_reason.evaluation.forgetting import Round, check_drops, format_history, 
 from hf_reason.text import saved_instructions
 
 from .arguments import ContinualArguments, DataArguments
-from .finish import push_folder
+from .finish import push_folder, repository_of
 from .generation_arguments import EvaluationArguments
+from .publishing import pushing
 from .resume import mark, was_pushed
 from .round_modes import OtherMode, mode_name, other_before
 from .runner import TrainingRun
@@ -151,7 +152,8 @@ class ContinualRound:
             if trainer.is_world_process_zero():
                 _note_local_base(output)
             trainer.args.push_to_hub = True
-            trainer.push_to_hub()
+            with pushing(output, repository_of(self._args)):
+                trainer.push_to_hub()
             if trainer.is_world_process_zero():
                 mark(output, pushed=True)
 

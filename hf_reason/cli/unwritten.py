@@ -6,7 +6,8 @@ often raises another error, with the first as its context.
 
 import errno
 import os
-from collections.abc import Iterator
+
+from hf_reason._network import chain
 
 _CODES = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, name))
 # PyTorch's writer keeps the system's reason to itself
@@ -20,24 +21,14 @@ _ROOM = "Make room there, and run the same command again."
 
 def why_unwritten(error: BaseException) -> str | None:
     """The line of an error that comes from a file that could not be written; `None` for any other error."""
-    chain = list(_chain(error))
-    for each in chain:
+    errors = list(chain(error))
+    for each in errors:
         for code in _CODES:
             if isinstance(each, OSError) and each.errno == code:
                 where = f"{each.filename}: " if each.filename is not None else ""
                 return f"{where}{os.strerror(code)}. {_FIXES.get(code, _ROOM)}"
             if f"os error {code})" in str(each):  # as Rust writes it
                 return f"a file cannot be written: {os.strerror(code)}. {_FIXES.get(code, _ROOM)}"
-    if any(part in str(each) for each in chain if isinstance(each, RuntimeError) for part in _OF_TORCH):
+    if any(part in str(each) for each in errors if isinstance(each, RuntimeError) for part in _OF_TORCH):
         return f"a checkpoint cannot be written whole: is there space left on its disk? {_ROOM}"
     return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it was raised from or after."""
-    found: BaseException | None = error
-    seen: set[int] = set()
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or found.__context__

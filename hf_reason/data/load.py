@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_reason._files import digest
+from hf_reason._network import why_unreachable
 from hf_reason.version import __version__
 
 from .images import IMAGES, has_images
@@ -99,6 +100,10 @@ def _open(place: str) -> "datasets.DatasetDict":
     try:
         return load_dataset(place)
     except Exception as error:  # offline, not found, no permission, not a data set: one message for the user
+        if (network := why_unreachable(error)) is not None:
+            raise DataError(
+                f"{place} is no folder here, and the Hub cannot be reached ({network}). Run the same command again."
+            ) from error
         reason = str(error).strip().split("\n")[0]
         raise DataError(
             f"{place} is neither a folder nor a data set that can be loaded from the Hub ({type(error).__name__}: "

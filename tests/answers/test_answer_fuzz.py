@@ -1,10 +1,10 @@
 """Whatever a model writes: no function of the answers raises, and long texts cost linear time."""
 
 import random
-import time
 from collections.abc import Callable
 
 import pytest
+from cpu_time import ends_within
 
 from hf_reason.answers.equations import find_equations
 from hf_reason.answers.final import final_part
@@ -109,10 +109,9 @@ EN = "First, Tom reads 20 pages a day, so in 5 days he reads 20*5=100 pages. Let
     ],
 )
 def test_long_completions_and_revisions(completion: str, right: str, wrong: str) -> None:
-    start = time.process_time()
     assert answer_correct(completion, right) is True
+    assert ends_within(2, lambda: answer_correct(completion, wrong))
     assert answer_correct(completion, wrong) is not True
-    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("unit", LONG.values(), ids=list(LONG))
@@ -129,12 +128,6 @@ def test_long_completions_and_revisions(completion: str, right: str, wrong: str)
     ids=["number", "unknowns", "reference", "equations", "part", "numbers"],
 )
 def test_time_is_linear(judge: Callable[[str], object], unit: str) -> None:
-    def seconds(size: int) -> float:
-        text = (unit * size)[:size]
-        start = time.process_time()
-        judge(text)
-        return time.process_time() - start
-
+    text = (unit * 20_000)[:20_000]
     judge("1")
-    # Quadratic time would be a second or more here. A second try: the first may have loaded something.
-    assert seconds(20_000) < 0.5 or seconds(20_000) < 0.5
+    assert ends_within(0.5, lambda: judge(text)), "quadratic time would be a second or more here"

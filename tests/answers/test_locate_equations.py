@@ -1,8 +1,7 @@
 """Equations are found where they stand, and what is marked is what was judged."""
 
-import time
-
 import pytest
+from cpu_time import ends_within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +54,5 @@ def test_what_is_marked_is_what_was_judged(text):
 
 
 def test_a_long_text_is_read_in_time():
-    begun = time.perf_counter()
-    locate_equations("。".join(f"{n}+{n}={2 * n}" for n in range(1, 150)) + "12+25=37," * 45)
-    assert time.perf_counter() - begun < 2
+    text = "。".join(f"{n}+{n}={2 * n}" for n in range(1, 150)) + "12+25=37," * 45
+    assert ends_within(2, lambda: locate_equations(text))

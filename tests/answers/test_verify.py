@@ -2,11 +2,11 @@
 
 import signal
 import threading
-import time
 from fractions import Fraction
 
 import math_verify
 import pytest
+from cpu_time import ends_within
 
 from hf_reason.answers.numerals import chinese_number
 from hf_reason.answers.verify import answers_match, final_number
@@ -156,11 +156,9 @@ def test_works_in_a_thread_and_keeps_a_running_alarm() -> None:
 
 @pytest.mark.parametrize("hostile", ["9^9^9^9^9", r"$9^{9^{9^{9}}}$", "99999999!", "(" * 5000, r"\frac{" * 2000])
 def test_hostile_answers_cost_no_time(hostile: str) -> None:
-    start = time.perf_counter()
-    assert answers_match(hostile, r"x^{2}+1") is not True
-    assert answers_match(hostile, "5") is not True
-    assert answers_match("x^2", hostile) is not True
-    assert time.perf_counter() - start < 3
+    pairs = [(hostile, r"x^{2}+1"), (hostile, "5"), ("x^2", hostile)]
+    assert not any(answers_match(*pair) for pair in pairs)
+    assert ends_within(3, lambda: [answers_match(*pair) for pair in pairs])
 
 
 @pytest.mark.parametrize(

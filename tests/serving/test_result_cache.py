@@ -295,11 +295,11 @@ class TestRedis:
         cache.set("k", {"n": 1})
         process.kill()
         process.wait()
-        start = time.monotonic()
         for _ in range(100):
             assert cache.get("k") is None
             cache.set("k", {"n": 1})
-        assert time.monotonic() - start < 2.0 and len(caplog.records) == 1
+        # each try of a dead server would be counted
+        assert cache.stats().errors < 5 and len(caplog.records) == 1
 
 
 def test_no_server_at_all(caplog):

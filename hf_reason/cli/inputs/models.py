@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_reason._network import why_unreachable
 from hf_reason.cli.arguments import ScratchArguments
 from hf_reason.models import with_saved_loar
 from hf_reason.models.adapter_loading import adapter_place
@@ -204,6 +205,11 @@ def check_tokenizer_files(name: str) -> None:
 def cannot_load(argument: str, name: str | None, error: Exception) -> str:
     """One line about a model that cannot be loaded; a name that may be a mistyped folder is said to be no folder."""
     reason = " ".join(str(error).split())
+    if name is not None and not os.path.isdir(name) and (unreachable := why_unreachable(error)) is not None:
+        return (
+            f"{argument}={name!r} cannot be loaded from the Hub: {unreachable}. Run the same command again: what was "
+            "downloaded is kept."
+        )
     base = None if name is None else base_of_adapter(name)
     if name is not None and base is not None and not os.path.isdir(base):
         return f"{_base_not_found(name, base)} As a Hub name it cannot be loaded: {reason}"

@@ -114,7 +114,7 @@ def read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
     except Exception as error:  # the libraries below raise dozens of kinds
         offline = " The Hub is switched off (HF_HUB_OFFLINE)." if constants.HF_HUB_OFFLINE else ""
         raise SourceError(
-            f"Cannot read split {split!r} of the Hub data set {label}: {error}.{offline} Check the name "
+            f"Cannot read split {split!r} of the Hub data set {label}: {why_unreachable(error) or error}.{offline} Check the name "
             "(user/name:split or user/name:configuration:split) and the network, or download it and give the path."
         ) from error
     for number, values in enumerate(chain([dict(first)] if first else [], rows), 1):

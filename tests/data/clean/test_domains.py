@@ -1,10 +1,10 @@
 """Domains: the built-in rules on texts of each domain, hints of sources, and rules of one's own."""
 
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+from cpu_time import ends_within
 from opencc import OpenCC
 
 from hf_reason.data.clean import domains
@@ -350,7 +350,5 @@ def test_the_longest_english_phrase_counts(tmp_path: Path) -> None:
 
 
 def test_no_text_takes_long(tagger: DomainTagger) -> None:
-    start = time.process_time()
-    for part in ("1 ", "each how many 3 ", "每3多少,", "写", "write a ", "法律", "\n", "can sue not "):
-        tagger.tag(part * 4000)
-    assert time.process_time() - start < 3
+    parts = ("1 ", "each how many 3 ", "每3多少,", "写", "write a ", "法律", "\n", "can sue not ")
+    assert ends_within(3, lambda: [tagger.tag(part * 4000) for part in parts])
