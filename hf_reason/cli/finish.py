@@ -10,7 +10,7 @@ from hf_reason.evaluation.model_card.build import build_model_card
 
 from .arguments import DataArguments
 from .generation_arguments import EvaluationArguments
-from .publishing import pushing
+from .pushing import pushing
 from .resume import mark, mark_finished
 
 if TYPE_CHECKING:

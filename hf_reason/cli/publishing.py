@@ -1,12 +1,8 @@
-"""Pushing: what `prune`, `quantize` and `compress` have made if it passed its gate, and a push that fails."""
+"""Pushing what `prune`, `quantize` and `compress` have made: only a model that passed its gate."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-from hf_reason._network import why_unreachable
 from hf_reason._options import option
 
 
@@ -63,23 +59,6 @@ def check_can_push(args: Any) -> None:
             raise ValueError(f"The Hub refuses the token (HTTP {status}). {advice}") from error
         later = "Leave push_to_hub out: the same command with it pushes the finished model later."
         raise ValueError(f"The Hub does not answer: {error}. {later}") from error
-
-
-@contextmanager
-def pushing(output: str | Path, name: str) -> Iterator[None]:
-    """While a finished folder is pushed.
-
-    Raises:
-        ValueError: with what can be done, if the push fails; the folder is finished all the same.
-    """
-    try:
-        yield
-    except Exception as error:
-        network = why_unreachable(error)
-        reason = f"the Hub cannot be reached ({network})" if network else " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
-            f"{output} is finished, but was not pushed to {name}: {reason}. The same command pushes it."
-        ) from error
 
 
 def push_if_asked(args: Any) -> None:

@@ -18,7 +18,7 @@ from hf_reason.text import saved_instructions
 from .arguments import ContinualArguments, DataArguments
 from .finish import push_folder, repository_of
 from .generation_arguments import EvaluationArguments
-from .publishing import pushing
+from .pushing import pushing
 from .resume import mark, was_pushed
 from .round_modes import OtherMode, mode_name, other_before
 from .runner import TrainingRun

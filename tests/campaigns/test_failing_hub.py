@@ -87,7 +87,7 @@ def test_a_download_goes_on_where_it_broke_off(hub, faulty, tmp_path):
     done = evaluate(hub, tmp_path, "one")
     assert done.returncode == 0, done.stderr[-3000:]
     assert sum("GET" in line and ".safetensors" in line for line in hub.requests) == 2
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["records"] == 3
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["num_records"] == 3
 
 
 def test_a_download_that_always_breaks_off_is_one_line_and_the_same_command_goes_on(hub, faulty, tmp_path):

@@ -230,6 +230,7 @@ def test_interrupted_round_resumes_and_measures_before_once(tmp_path, data, mode
     assert tiny.logged_curve(tmp_path / "stopped") == pytest.approx(tiny.logged_curve(tmp_path / "whole"), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_round(tmp_path, data, model, monkeypatch):
     one = _arguments(
         tmp_path, model, data["math"], data["finance"], tmp_path / "one", per_device_train_batch_size=8, seed=3

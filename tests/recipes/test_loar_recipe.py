@@ -31,6 +31,7 @@ def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]
     return tiny.recipe_arguments(tmp_path, output, *extra, **settings)
 
 
+@pytest.mark.slow
 def test_alone_on_two_processes_and_asked_afterwards(tmp_path, dataset, base, run_here):
     one = tmp_path / "one"
     done = run_here("loar.py", *_arguments(tmp_path, dataset, base, one, per_device_train_batch_size=8))

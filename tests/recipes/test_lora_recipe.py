@@ -29,6 +29,7 @@ def _arguments(tmp_path, dataset, base, output, *extra, **settings) -> list[str]
     return tiny.recipe_arguments(tmp_path, output, *extra, **settings)
 
 
+@pytest.mark.slow
 def test_alone_and_on_two_processes(tmp_path, dataset, base, run_here):
     """Two processes rank the same layers and train as one does with twice the batch."""
     one = tmp_path / "one"

@@ -59,7 +59,7 @@ def test_a_reference_makes_an_outcome_of_the_variant(server, stream):
 
 def test_what_cannot_be_decided_is_no_outcome_and_a_later_one_counts(server):
     client, _, experiments, _ = server
-    experiments.start("round2", model="words", version_a="words", version_b="b", fraction=0.001)
+    experiments.start("round2", model="words", version_a="words", version_b="b", fraction=1e-9)
     name = ask(client, "words", reference="这也是一句说不清的话", user="u1").json()["id"]
     assert outcomes(experiments) == []
     assert 'result="undecided"} 1.0' in client.get("/metrics").text
@@ -95,7 +95,7 @@ def test_whoever_judges_an_answer_the_outcome_is_of_the_user_who_asked(server):
 )
 def test_a_corrected_answer_is_judged(server, said, outcome):
     client, _, experiments, _ = server
-    experiments.start("round2", model="a", version_a="a", version_b="b", fraction=0.001)
+    experiments.start("round2", model="a", version_a="a", version_b="b", fraction=1e-9)
     name = ask(client, reference=None, user="u1").json()["id"]
     assert client.post("/v1/feedback", json={"id": name, **said}).status_code == 201
     assert outcomes(experiments) == ([] if outcome is None else [("A", outcome, "feedback")])
@@ -141,7 +141,7 @@ def test_an_answer_that_cannot_be_judged_is_given_all_the_same(server, monkeypat
 def test_the_vote_is_what_is_judged(tmp_path):
     answers = iter([(["x"], "36"), (["x"], "37"), (["x"], "37")])
     experiments = Experiments(tmp_path / "experiments.db")
-    experiments.start("e", model="a", version_a="a", version_b="b", fraction=0.001)
+    experiments.start("e", model="a", version_a="a", version_b="b", fraction=1e-9)
     engine = ScriptedEngine({"a": lambda question: next(answers), "b": SCRIPTS["b"]})
     with TestClient(create_app(engine, metrics=Metrics(process=False), experiments=experiments)) as client:
         done = ask(client, n=3, temperature=1, vote=True, user="u").json()
@@ -168,7 +168,7 @@ def test_labels_of_a_request(server, metadata, status):
 
 def test_a_model_can_be_asked_past_an_experiment_and_two_answers_compared(server):
     client, _, experiments, folder = server
-    experiments.start("round2", model="a", version_a="a", version_b="b", fraction=0.999)
+    experiments.start("round2", model="a", version_a="a", version_b="b", fraction=1 - 1e-9)
     assert ask(client, reference=None, user="u1").json()["model"] == "b"
     pair = [ask(client, name, None, user="u1", experiment=False).json() for name in "ab"]
     assert [done["model"] for done in pair] == ["a", "b"]

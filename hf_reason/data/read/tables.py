@@ -5,6 +5,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hf_reason._network import why_unreachable
+
 from .rows import BrokenRow, OnBroken, Row, SourceError
 
 # Rows at once; fewer where they may hold images.
@@ -113,8 +115,9 @@ def read_hub(name: str, config: str | None, split: str) -> Iterator[Row]:
         first = list(next(rows, {}).items())
     except Exception as error:  # the libraries below raise dozens of kinds
         offline = " The Hub is switched off (HF_HUB_OFFLINE)." if constants.HF_HUB_OFFLINE else ""
+        reason = why_unreachable(error) or error
         raise SourceError(
-            f"Cannot read split {split!r} of the Hub data set {label}: {why_unreachable(error) or error}.{offline} Check the name "
+            f"Cannot read split {split!r} of the Hub data set {label}: {reason}.{offline} Check the name "
             "(user/name:split or user/name:configuration:split) and the network, or download it and give the path."
         ) from error
     for number, values in enumerate(chain([dict(first)] if first else [], rows), 1):
