@@ -40,7 +40,7 @@ class DemoArguments:
     question: str | None = option(None, "What the models are asked at the end.")
     num_problems: int = option(30_000, "Generated word problems.")
     step_reasoner: bool = option(False, "Train a StepReasoner too, and show it beside the others.")
-    distractors: float = option(0.0, "Fraction of the training problems that get a copy with a distractor; 0: none.")
+    distractors: float = option(0.25, "Fraction of the training problems that get a copy with a distractor; 0: none.")
 
 
 CLASSES = (DemoArguments,)
