@@ -161,6 +161,12 @@ class BudgetRow:
         self.pending = list(self.frame.opening) if self.thinks else []
         self.opening = len(self.pending)
 
+    def take_opening(self) -> list[int]:
+        """Count the rest of the opening as written, and return its tokens: they can be read with the prompt."""
+        tokens, self.pending = self.pending[: self.opening], self.pending[self.opening :]
+        self.thought, self.opening = self.thought + len(tokens), 0
+        return tokens
+
 
 class ThoughtBudget:
     """Steers one batch (`hf_reason.generation.batching.Steering`).

@@ -63,6 +63,7 @@ class LiveChain:
         ids: What it has written.
         logprobs: With `num_logprobs`, an entry for each of `ids`: log-probability of the token, and `(id,
             log-probability)` of the likeliest ones. They are the model's own, before temperature and budget.
+        unsaid: The last of `ids` that `on_token` has not been called with: an opening that was read with the prompt.
         blank: Whether its answer has no text yet; then its end is ruled out. Set by `on_token`.
         cancelled: Set by whoever does not want it any more, from any thread; the row ends at the next token.
     """
@@ -75,6 +76,7 @@ class LiveChain:
     num_logprobs: int | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[tuple[float, list[tuple[int, float]]]] = field(default_factory=list)
+    unsaid: list[int] = field(default_factory=list)
     blank: bool = False
     cancelled: bool = False
     counts: Counter[int] = field(default_factory=Counter)
@@ -84,6 +86,20 @@ class LiveChain:
     def over(self) -> bool:
         """Whether nothing more is to be generated."""
         return self.budget.done or self.cancelled
+
+    def open_with_prompt(self, model: Any) -> None:
+        """Let the tokens that open the thought be read with the prompt, which saves a forward for each of them.
+
+        A chain that records log-probabilities needs the scores of each token; one whose tags the model has no
+        embeddings for gets its error from the budget.
+        """
+        if self.ids or self.num_logprobs is not None or not self.budget.opening:
+            return
+        if max(self.budget.pending) >= causal_model(model).get_input_embeddings().num_embeddings:
+            return
+        self.unsaid = self.budget.take_opening()
+        self.ids += self.unsaid
+        self.counts.update(self.unsaid)
 
 
 class LiveBatch:
@@ -110,7 +126,8 @@ class LiveBatch:
                 allowed[number, list(chain.budget.frame.stops)] = -torch.inf
         tokens = allowed.argmax(dim=-1)
         for number, chain in enumerate(self.chains):
-            if not chain.over and chain.sampling.temperature > 0:
+            # a forced token is not drawn, so that a seed draws the same whether the opening is read or written
+            if not chain.over and chain.sampling.temperature > 0 and not chain.budget.pending:
                 tokens[number] = _draw(chain, allowed[number])
             if not chain.over and chain.num_logprobs is not None:
                 chain.logprobs.append(_logprobs(scores[number], int(tokens[number]), chain.num_logprobs))
@@ -119,6 +136,11 @@ class LiveBatch:
     def advance(self, tokens: Sequence[int]) -> list[bool]:
         """Note each row's new token; returns which rows are done, all of them at a pause."""
         self.tokens += 1
+        for chain in self.chains:  # while its thought is still open, whatever the new token does
+            opening, chain.unsaid = chain.unsaid, []
+            for token in opening:
+                if not chain.cancelled:
+                    chain.on_token(chain, token, True)
         before = [(chain.budget.done, chain.budget.thinks, chain.budget.ended) for chain in self.chains]
         self.budget.advance(tokens)
         for chain, token, (done, thought, _) in zip(self.chains, tokens, before, strict=True):
@@ -212,6 +234,8 @@ def run_batch(
     old = kept.only(chains) if kept is not None else None
     known = {id(chain) for chain in old.chains} if old is not None else set()
     new = [chain for chain in chains if id(chain) not in known]
+    for chain in new:
+        chain.open_with_prompt(model)
     with ExitStack() as inside:
         for context in (evaluation_mode(model), only_asked_for(model), without_router_logits(model)):
             inside.enter_context(context)

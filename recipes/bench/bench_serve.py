@@ -51,6 +51,13 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--max_tokens", type=int, default=160, help="Of thought and answer together.")
     options.add_argument("--dtype", default="float32", help="Of the weights, on all sides.")
     options.add_argument("--questions", help="File of problems. Default: generated word problems.")
+    options.add_argument(
+        "--transformers",
+        nargs="*",
+        choices=("plain", "continuous"),
+        default=["plain", "continuous"],
+        help="Its kinds.",
+    )
     options.add_argument("--no_transformers", action="store_true", help="Leave transformers serve out.")
     options.add_argument("--transformers_args", default="", help="More arguments of transformers serve.")
     options.add_argument("--port", type=int, default=8765, help="Of transformers serve.")
@@ -88,8 +95,11 @@ def sides_of(args: argparse.Namespace, folder: Path, cache: str = "none") -> Sid
 
     for engine in args.engine:
         made[f"hf-reason serve, {engine}"] = own(args.model_name_or_path, engine)
-    if not args.no_transformers:
-        made[PLAIN], made[CONTINUOUS] = theirs(), theirs("--continuous-batching")
+    kinds = [] if args.no_transformers else args.transformers
+    if "plain" in kinds:
+        made[PLAIN] = theirs()
+    if "continuous" in kinds:
+        made[CONTINUOUS] = theirs("--continuous-batching")
     if args.step_reasoner:
         made["StepReasoner, generate"] = own(args.step_reasoner, "generate")
     return made

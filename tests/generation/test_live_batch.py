@@ -4,11 +4,12 @@ from functools import partial
 
 import pytest
 import torch
+from chat_templates import R1_TEMPLATE
 from tiny import tiny_model, tiny_qwen2, tiny_step_reasoner
 
 from hf_reason import LoARConfig, apply_loar
 from hf_reason.generation.budgets import BudgetRow, Frame
-from hf_reason.generation.live import LiveChain, Sampling, run_batch
+from hf_reason.generation.live import LiveBatch, LiveChain, Sampling, run_batch
 from hf_reason.generation.settings import generation_config
 from hf_reason.text import build_prompt
 from hf_reason.text.render import opened_by_prompt
@@ -74,7 +75,9 @@ def test_nothing_is_read_twice_and_no_padding_is_kept(tokenizer, records):
     assert [chain is other for chain, other in zip(kept.chains, (chains[1], chains[3]), strict=True)] == [True, True]
     longest = max(len(chain.prompt_ids + chain.ids) for chain in (chains[1], chains[3]))
     assert kept.ids.shape == kept.mask.shape == (2, longest) and kept.past.get_seq_length() == longest - 1
-    widths = [max(len(chain.prompt_ids) for chain in chains[:2]), 1, 1, len(chains[3].prompt_ids), 1, 1]
+    # a new chain is read with the tokens that open its thought
+    prompts = [len(chain.prompt_ids) + len(chain.budget.frame.opening) for chain in chains]
+    widths = [max(prompts[:2]), 1, 1, prompts[3], 1, 1]
     assert read == [(rows, width) for rows, width in zip((2, 2, 2, 1, 2, 2), widths, strict=True)]
 
 
@@ -145,3 +148,48 @@ def test_top_p_and_penalties_shape_the_draw(tokenizer, records):
     values = scores.clone()
     _penalise(chain, values)
     assert torch.allclose(values - scores, torch.tensor([0.0, -1.25, 0.0, -0.75]), atol=1e-6)
+
+
+@pytest.mark.parametrize("sampling", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_opening_is_read_with_the_prompt_and_changes_nothing(tokenizer, records, kind, sampling):
+    """A chain that records log-probabilities writes each token of its opening: both ways give the same chain."""
+    tokenizer.chat_template = R1_TEMPLATE
+    model, read = MODELS[kind](tokenizer).eval(), []
+    config = generation_config(model, tokenizer, max_new_tokens=1)
+    said: list[list[tuple[int, bool]]] = []
+    chains = [_chains(tokenizer, config, records[:2], **sampling) for _ in range(2)]
+    for asked, ways in zip((None, 0), chains, strict=True):
+        for chain in ways:
+            said.append([])
+            chain.num_logprobs = asked
+            chain.on_token = lambda chain, token, thought, said=said[-1]: said.append((token, thought))
+    opening = len(chains[0][0].budget.frame.opening)
+    assert opening == chains[0][0].budget.opening > 0
+    if kind in DECODERS:
+        model.register_forward_pre_hook(lambda *call: read.append(call[2]["input_ids"].shape[1]), with_kwargs=True)
+    for ways in chains:
+        run_batch(model, tokenizer, config, ways, lambda tokens: False)
+    assert [chain.ids for chain in chains[0]] == [chain.ids for chain in chains[1]]
+    assert said[:2] == said[2:] and all(thought for _, thought in said[0][:opening])
+    assert [chain.budget.thought for chain in chains[0]] == [chain.budget.thought for chain in chains[1]]
+    if kind in DECODERS:
+        longest = max(len(chain.prompt_ids) for chain in chains[0])
+        assert read[0] == longest + opening and longest in read[1:]
+
+
+def test_a_thought_that_ends_at_once_is_told_in_order(tokenizer, records):
+    """The model's first token closes the thought: what was read with the prompt is still told as its beginning."""
+    tokenizer.chat_template = R1_TEMPLATE
+    model = tiny_qwen2(tokenizer).eval()
+    config = generation_config(model, tokenizer, max_new_tokens=1)
+    (chain,) = _chains(tokenizer, config, records[:1])
+    said = []
+    chain.on_token = lambda chain, token, thought: said.append((token, thought, chain.budget.thinks))
+    chain.open_with_prompt(model)
+    opening, closing = list(chain.budget.frame.opening), list(chain.budget.frame.closing)
+    batch = LiveBatch(tokenizer, [chain], lambda tokens: False)
+    for token in closing:
+        batch.advance([token])
+    assert [token for token, _, _ in said] == opening + closing == chain.ids
+    assert all(thought for _, thought, _ in said) and [open_ for *_, open_ in said].index(False) >= len(opening)

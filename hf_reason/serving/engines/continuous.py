@@ -173,9 +173,10 @@ class ContinuousWorker:
                 self._manager = self._start()
             name = f"chain-{next(self._numbers)}"
             self._chains[name], self._names[id(chain)] = (chain, fail), name
+        chain.open_with_prompt(self.served.model)
         stops = list(chain.budget.frame.stops) or None
-        left = tokens_left(chain) + 1
-        if self._manager.add_request(chain.prompt_ids, name, max_new_tokens=left, eos_token_id=stops) is None:
+        left, ids = tokens_left(chain) + 1, chain.prompt_ids + chain.ids
+        if self._manager.add_request(ids, name, max_new_tokens=left, eos_token_id=stops) is None:
             self.leave(chain)
             raise RuntimeError("The engine is ending.")
 

@@ -112,7 +112,8 @@ class Worker:
         def pause(tokens: int) -> bool:
             if self._closed:
                 return True
-            if tokens % self.interval:
+            # the first token comes with the prompts, and what came while they were read need not wait an interval
+            if tokens % self.interval and not (tokens == 1 and self.served.keeps):
                 return False
             left = sum(not chain.over for _, chain, _ in batch)
             room = len(self._running) - len(batch) + left < self.max_batch_size
