@@ -34,6 +34,7 @@ def test_errors_are_one_line(tmp_path, tiny_model, capsys, monkeypatch):
     }
     tiny_model.save_pretrained(tmp_path)
     cases[f"There are no tokenizer files in {tmp_path}"] = ["--model_name_or_path", str(tmp_path), "--question", "1?"]
+    capsys.readouterr()  # the progress bar of saving
     for message, words in cases.items():
         assert main(["ask", *words]) == 2
         err = capsys.readouterr().err
