@@ -93,9 +93,7 @@ def test_a_download_goes_on_where_it_broke_off(hub, faulty, tmp_path):
 def test_a_download_that_always_breaks_off_is_one_line_and_the_same_command_goes_on(hub, faulty, tmp_path):
     faulty(".safetensors", Fault())
     line = the_line(evaluate(hub, tmp_path, "one"))
-    assert line.startswith(
-        f"Error: --model_name_or_path '{_MODEL}': there is no such folder, and the Hub cannot be reached: "
-    ), line
+    assert line.startswith(f"Error: --model_name_or_path '{_MODEL}': there is no such folder, and the Hub "), line
     assert "peer closed connection" in line and "Run the same command again" in line
     assert not (tmp_path / "out").exists()
     hub.fault = lambda _request: None
