@@ -207,8 +207,8 @@ def cannot_load(argument: str, name: str | None, error: Exception) -> str:
     reason = " ".join(str(error).split())
     if name is not None and not os.path.isdir(name) and (unreachable := why_unreachable(error)) is not None:
         return (
-            f"{argument}={name!r}: there is no such folder, and the Hub cannot be reached: {unreachable}. Run the same "
-            "command again: what was downloaded is kept."
+            f"{argument}={name!r}: there is no such folder, and the Hub cannot be reached: {unreachable}. Run the "
+            "same command again: what was downloaded is kept."
         )
     base = None if name is None else base_of_adapter(name)
     if name is not None and base is not None and not os.path.isdir(base):
