@@ -47,6 +47,7 @@ def augment(
     seed: int = 0,
     replace: bool = False,
     overwrite: bool = False,
+    preparation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the splits with what the operations make of the training records.
 
@@ -61,6 +62,7 @@ def augment(
         seed: Of everything that is random.
         replace: Leave out a record where an operation has made another record of it.
         overwrite: Replace what other settings or other records have made.
+        preparation: The report of `prepare` on these splits, which the report keeps for model cards.
 
     Returns:
         The report.
@@ -91,6 +93,8 @@ def augment(
         with builder.stack:
             report = builder.build(splits, replace)
         report |= {"settings": settings, "made_by": f"hf_reason {__version__}"}
+        if preparation is not None:
+            report["preparation"] = dict(preparation)
         _move(building, folder, names, report)
     return report
 

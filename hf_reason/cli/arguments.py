@@ -4,6 +4,8 @@ Each field says whether the model card shows it (`card`) and whether it may chan
 Nothing heavy is imported here, so that `--help` is fast.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,10 +71,21 @@ class DataArguments(SourceArguments):
 
     @property
     def report(self) -> Path | None:
-        """The preparation's report, if the data is one prepared folder."""
-        names = self.dataset_name or []
-        path = Path(names[0], "report.json") if len(names) == 1 else None
-        return path if path is not None and path.is_file() else None
+        """The report of the data, if they are one prepared or augmented folder."""
+        return report_of(self.dataset_name or [])
+
+
+def report_of(names: Sequence[str]) -> Path | None:
+    """The report of one folder that `prepare` wrote, or that `augment` made of such a folder."""
+    if len(names) != 1:
+        return None
+    prepared, augmented = (Path(names[0], name) for name in ("report.json", "augment.json"))
+    if prepared.is_file():
+        return prepared
+    try:
+        return augmented if "preparation" in json.loads(augmented.read_text(encoding="utf-8")) else None
+    except (OSError, ValueError):  # it is not there, or broken, which is no matter for a card
+        return None
 
 
 @dataclass

@@ -3,6 +3,7 @@
 The folder that is written is a data set as `prepare` writes it; the validation and test splits are those that came in.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,8 +29,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_output_apart(args.output_dir, args.dataset_name or [], args.models)
     splits = load_splits_to_augment(args)
     operations = load_operations(args)
+    preparation = preparation_of(args.dataset_name or [])
     report = augment(
-        splits, operations, args.output_dir, seed=args.seed, replace=args.replace, overwrite=args.overwrite
+        splits,
+        operations,
+        args.output_dir,
+        seed=args.seed,
+        replace=args.replace,
+        overwrite=args.overwrite,
+        preparation=preparation,
     )
     print(summary(report))
     for said, count in report["failures"].items():
@@ -38,6 +46,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
     print(f"Written: {args.output_dir}")
+
+
+def preparation_of(names: Sequence[str]) -> dict[str, Any] | None:
+    """What `prepare` reports of the data, also where they have been augmented before; `None` for several folders."""
+    from .arguments import report_of
+
+    if (path := report_of(names)) is None:
+        return None
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report.get("preparation", report)
 
 
 def summary(report: Mapping[str, Any]) -> str:

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import tiny
 from datasets import load_from_disk
 from trace_server import FakeTeacher
 
+from hf_reason.cli.arguments import DataArguments
 from hf_reason.cli.main import main
 from hf_reason.data.record import RECORD_FIELDS, record_features
 from hf_reason.teachers import client
@@ -134,8 +136,32 @@ def test_refusals_of_augment(place, capsys, arguments, message):
     assert not (place / "out" / "dataset_dict.json").exists()
 
 
-@pytest.mark.parametrize("fraction", ["0", "0.5"])
-def test_the_demo_trains_with_distractors_where_it_is_asked_to(tmp_path, monkeypatch, fraction):
+def test_a_card_tells_of_the_preparation_and_of_what_was_made_of_it(place):
+    from hf_reason.evaluation.model_card.sections import data_tables
+
+    assert DataArguments(dataset_name=["data"]).report is None
+    prepared = {"fingerprint": "f00d", "counts": {"in": 30, "out": 20, "filters": {"repetition": 10}}}
+    prepared |= {"splits": {"train": 12, "test": 8}, "domains": {"math": {"all": 20, "train": 12, "test": 8}}}
+    (place / "data" / "report.json").write_text(json.dumps(prepared))
+    assert DataArguments(dataset_name=["data"]).report == Path("data/report.json")
+    for source, out, train, made in (
+        ("data", "out", 18, 6),
+        ("out", "again", 21, 3),
+    ):  # also of what is augmented already
+        assert main(["augment", "--dataset_name", source, "--output_dir", out, "--distractors", "0.5"]) == 0
+        report = DataArguments(dataset_name=[out]).report
+        assert report == Path(out, "augment.json")
+        tables = data_tables(json.loads(report.read_text()))
+        assert "30 raw traces were read, 20 records were kept (preparation `f00d`)" in tables["text"]
+        assert f"More training records were made of them: distractors ({made})" in tables["text"]
+        assert f"| train | {train} |" in tables["splits"] and "| repetition | 10 |" in tables["filters"]
+    (place / "out" / "augment.json").write_text("{")
+    assert DataArguments(dataset_name=["out"]).report is None
+    assert DataArguments(dataset_name=["data", "again"]).report is None
+
+
+@pytest.mark.parametrize(("asked", "fraction"), [("0", None), ("0.5", "0.5"), (None, "0.25")])
+def test_the_demo_trains_with_distractors_unless_it_is_asked_not_to(tmp_path, monkeypatch, asked, fraction):
     from hf_reason.cli import demo
 
     runs, trained = [], []
@@ -143,10 +169,10 @@ def test_the_demo_trains_with_distractors_where_it_is_asked_to(tmp_path, monkeyp
     monkeypatch.setattr(demo, "train", lambda folder, data, models, extra: trained.append(data) or {})
     monkeypatch.setattr(demo, "_report", lambda *rest: None)
     command = ["demo", "--output_dir", str(tmp_path), "--num_problems", "9", "--question", "?"]
-    assert main([*command, "--distractors", fraction]) == 0
+    assert main([*command, *(() if asked is None else ("--distractors", asked))]) == 0
     augmented = [words for words in runs if words[0] == "augment"]
-    assert trained == [tmp_path / ("data" if fraction == "0" else "augmented")]
-    assert len(augmented) == (fraction != "0") and all(words[-2:] == ("--distractors", "0.5") for words in augmented)
+    assert trained == [tmp_path / ("data" if fraction is None else "augmented")]
+    assert [words[-2:] for words in augmented] == ([] if fraction is None else [("--distractors", fraction)])
 
 
 @pytest.mark.slow

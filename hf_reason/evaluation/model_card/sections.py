@@ -152,7 +152,12 @@ def plot(name: str) -> dict[str, str]:
 
 
 def data_tables(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A preparation's `report.json` as a sentence and tables."""
+    """A preparation's `report.json`, or the `augment.json` of what was made of it, as a sentence and tables."""
+    if "preparation" in report:
+        before = data_tables(report["preparation"])
+        made = [f"{name.replace('_', ' ')} ({one['made']})" for name, one in report["counts"]["operations"].items()]
+        before["text"] += f" More training records were made of them: {', '.join(made)}; domains are those before it."
+        return before | {"splits": markdown_table(("split", "records"), report["splits"].items())}
     counts = report["counts"]
     removed = [(name.replace("_", " "), count) for name, count in counts["filters"].items() if count]
     lengths = report.get("distributions", {})
