@@ -108,7 +108,7 @@ def test_a_hub_that_is_busy_is_one_line(hub, faulty, tmp_path, part, what):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("part, fault", [("PUT /lfs", Fault(503)), ("/commit/", Fault())], ids=["500", "lfs", "cut"])
+@pytest.mark.parametrize("part, fault", [("PUT /lfs", Fault(503)), ("/commit/", Fault())], ids=["weights", "cut"])
 def test_a_failed_push_leaves_a_finished_model_that_the_same_command_pushes(hub, faulty, tmp_path, part, fault):
     model, data, out = hub.root.parent / "model", hub.root.parent / "data", tmp_path / "out"
     name = f"tester/pushed-{fault.status}-{len(part)}"
