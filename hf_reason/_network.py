@@ -7,6 +7,13 @@ upload does; transformers and datasets hide both behind advice about the name.
 from collections.abc import Iterator
 
 _REFUSED = (401, 403, 404)
+# By name: none of these is imported for it. httpx has successors whose names begin with its own.
+_REQUEST_ERRORS = (
+    ("httpx", "HTTPError"),
+    ("requests", "RequestException"),
+    ("aiohttp", "ClientError"),  # data sets at an address
+    ("huggingface_hub", "XetDownloadError"),
+)
 
 
 def why_unreachable(error: BaseException) -> str | None:
@@ -38,8 +45,9 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_of_a_request(error: BaseException) -> bool:
-    """Whether an error comes from one of the HTTP libraries (requests, httpx and its successors)."""
+    """Whether an error comes from an HTTP library, or from the Hub's own protocol for large files."""
     return any(
-        base.__name__ in ("HTTPError", "RequestException") and base.__module__.startswith(("httpx", "requests"))
+        base.__module__.startswith(library) and base.__name__ == name
         for base in type(error).__mro__
+        for library, name in _REQUEST_ERRORS
     )

@@ -23,6 +23,6 @@ def is_linear(work: Callable[[int], object], size: int) -> bool:
     for _ in range(TRIES):
         small = min(small, _seconds(lambda: work(size)))
         large = min(large, _seconds(lambda: work(10 * size)))
-        if large < 35 * max(small, 0.03):
+        if large < 35 * max(small, 0.02):
             return True
     return False

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from datasets import load_dataset
 from hub_server import Fault, HubServer
 from tiny import save_model, tiny_qwen2
 
@@ -29,6 +30,7 @@ def hub(tmp_path_factory, _session_tokenizer, records) -> Iterator[HubServer]:
     for split, part in (("train", rows[:40]), ("validation", rows[40:50]), ("test", rows[50:])):
         (folder / "data").mkdir(exist_ok=True)
         (folder / "data" / f"{split}.jsonl").write_text("".join(part), encoding="utf-8")
+    load_dataset(str(folder / "data")).save_to_disk(str(folder / "prepared"))
     with HubServer(folder / "server") as server:
         for name, kind in ((_MODEL, "model"), (_PROBLEMS, "dataset")):
             command = [
@@ -110,14 +112,11 @@ def test_a_hub_that_is_busy_is_one_line(hub, faulty, tmp_path, part, what):
 
 @pytest.mark.parametrize("part, fault", [("PUT /lfs", Fault(503)), ("/commit/", Fault())], ids=["weights", "cut"])
 def test_a_failed_push_leaves_a_finished_model_that_the_same_command_pushes(hub, faulty, tmp_path, part, fault):
-    model, data, out = hub.root.parent / "model", hub.root.parent / "data", tmp_path / "out"
+    model, out = hub.root.parent / "model", tmp_path / "out"
     name = f"tester/pushed-{fault.status}-{len(part)}"
-    words = ["sft", "--model_name_or_path", model, "--dataset_name", tmp_path / "prepared", "--output_dir", out]
+    words = ["sft", "--model_name_or_path", model, "--dataset_name", hub.root.parent / "prepared", "--output_dir", out]
     words += ["--max_steps", 2, "--max_test_records", 4, "--eval_max_completion_length", 8, "--push_to_hub", "true"]
     words += ["--hub_model_id", name, "--eval_strategy", "no", "--bf16", "false", "--report_to", "none"]
-    from datasets import load_dataset
-
-    load_dataset(str(data)).save_to_disk(str(tmp_path / "prepared"))
     faulty(part, fault)
     line = the_line(call(hub, tmp_path / "home", *words))
     assert line.startswith(f"Error: {out} is finished, but was not pushed to {name}: "), line
@@ -132,11 +131,8 @@ def test_a_failed_push_leaves_a_finished_model_that_the_same_command_pushes(hub,
 
 def test_a_hub_that_is_down_stops_a_run_before_it_trains(hub, faulty, tmp_path):
     faulty("repos/create", Fault(503))
-    model, data, out = hub.root.parent / "model", hub.root.parent / "data", tmp_path / "out"
-    from datasets import load_dataset
-
-    load_dataset(str(data)).save_to_disk(str(tmp_path / "prepared"))
-    words = ["sft", "--model_name_or_path", model, "--dataset_name", tmp_path / "prepared", "--output_dir", out]
+    model, out = hub.root.parent / "model", tmp_path / "out"
+    words = ["sft", "--model_name_or_path", model, "--dataset_name", hub.root.parent / "prepared", "--output_dir", out]
     line = the_line(call(hub, tmp_path / "home", *words, "--max_steps", 2, "--push_to_hub", "true"))
     assert "503" in line, line
     assert not list(out.glob("checkpoint-*"))

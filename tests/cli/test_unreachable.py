@@ -2,9 +2,10 @@
 
 from types import SimpleNamespace
 
+import aiohttp
 import pytest
 import requests
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, XetDownloadError
 
 from hf_reason._network import why_unreachable
 from hf_reason.cli.errors import run
@@ -33,7 +34,8 @@ def raised_from(cause: Exception, error: Exception, explicit: bool = True) -> Ex
 def connection_errors() -> list[Exception]:
     library = type(hub_error(500)).__mro__[1].__module__.split(".")[0]
     module = pytest.importorskip(library)
-    return [module.ConnectError("refused"), requests.ConnectionError("refused")]
+    cut = [requests.exceptions.ChunkedEncodingError("refused"), aiohttp.ClientPayloadError("refused")]
+    return [module.ConnectError("refused"), requests.ConnectionError("refused"), *cut, XetDownloadError("refused")]
 
 
 @pytest.mark.parametrize("explicit", [True, False])
